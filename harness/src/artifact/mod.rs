@@ -1,0 +1,1 @@
+//! A version becomes a verified executable.

@@ -1,0 +1,60 @@
+//! Exit codes, and how errors are shown.
+
+use std::process::ExitCode;
+
+/// How the process ends; the numbers are documented in `docs/reference/exit-codes.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All as expected.
+    AsExpected = 0,
+    /// A conformance failure: Fail, UnexpectedPass, a missed control.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// A scenario or configuration is invalid.
+    Invalid = 3,
+    /// No cell was selected.
+    NothingSelected = 4,
+    /// It could not be told: Inconclusive, Error.
+    CouldNotTell = 5,
+    /// A bug of rotacheck.
+    Bug = 70,
+    /// Interrupted by a signal.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// An error that ends the command, with the exit code that it deserves.
+#[derive(Debug)]
+pub struct CliError {
+    exit: Exit,
+    report: miette::Report,
+}
+
+impl CliError {
+    /// An error in a sentence, without a hint.
+    pub fn new(exit: Exit, message: impl std::fmt::Display) -> Self {
+        Self { exit, report: miette::miette!("{message}") }
+    }
+
+    /// An error with a hint: what to do about it.
+    pub fn with_hint(exit: Exit, message: impl std::fmt::Display, hint: impl std::fmt::Display) -> Self {
+        Self { exit, report: miette::miette!(help = hint.to_string(), "{message}") }
+    }
+
+    /// An error that renders itself, with carets into the user's file.
+    pub fn diagnostic(exit: Exit, diagnostic: impl miette::Diagnostic + Send + Sync + 'static) -> Self {
+        Self { exit, report: diagnostic.into() }
+    }
+
+    /// Shows it on stderr.
+    pub fn render(&self) -> ExitCode {
+        eprintln!("{:?}", self.report);
+        self.exit.into()
+    }
+}

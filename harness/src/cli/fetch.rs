@@ -1,0 +1,11 @@
+//! `rotacheck fetch`.
+
+use super::{CliError, Exit};
+
+/// Arguments of `rotacheck fetch`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+pub(super) async fn run(_args: Args) -> Result<Exit, CliError> {
+    Err(CliError::new(Exit::Bug, "not written yet"))
+}

@@ -1,0 +1,11 @@
+//! `rotacheck list`.
+
+use super::{CliError, Exit};
+
+/// Arguments of `rotacheck list`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+pub(super) async fn run(_args: Args) -> Result<Exit, CliError> {
+    Err(CliError::new(Exit::Bug, "not written yet"))
+}

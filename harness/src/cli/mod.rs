@@ -1,0 +1,121 @@
+//! Arguments; one file per subcommand; the only exit point; the only place that renders errors.
+
+mod completions;
+mod doctor;
+mod error;
+mod explain;
+mod fetch;
+mod guard;
+mod judge;
+mod list;
+mod lock;
+mod man;
+mod plan;
+mod provider;
+mod report;
+mod run;
+mod schema;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use error::{CliError, Exit};
+
+/// Certificate rotation in service meshes, reproduced and checked on real Envoys.
+///
+/// Brings up Envoys with a certificate provider, lets hours of rotation pass in about a second, and checks that every
+/// Envoy's served certificates renew, past the first expiry. Where they do not, it names the layer at which the new
+/// certificate stopped.
+#[derive(Debug, Parser)]
+#[command(name = "rotacheck", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run scenarios on real Envoys and print the matrix of verdicts.
+    Run(run::Args),
+    /// List the scenarios, and what each shows.
+    List(list::Args),
+    /// Show which cells a run would have.
+    Plan(plan::Args),
+    /// Judge the recordings of a run again, without Envoy.
+    Judge(judge::Args),
+    /// Write reports of a finished run.
+    Report(report::Args),
+    /// Explain a failure mode: what it is, how it is recognised, first aid, the lasting fix.
+    Explain(explain::Args),
+    /// Check what this machine can run, and say what is missing.
+    Doctor(doctor::Args),
+    /// Fetch and verify Envoys ahead of a run.
+    Fetch(fetch::Args),
+    /// Add an Envoy version to the lock file.
+    Lock(lock::Args),
+    /// Serve the fake provider on a Unix socket, for proxies of your own.
+    Provider(provider::Args),
+    /// Print a JSON Schema.
+    Schema(schema::Args),
+    /// Print shell completions.
+    Completions(completions::Args),
+    /// Print the man page.
+    Man(man::Args),
+    #[command(hide = true, name = "__guard")]
+    #[expect(missing_docs, reason = "internal: the process that outlives a killed harness")]
+    Guard(guard::Args),
+}
+
+/// Parses the command line and carries it out.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // clap renders its own messages; --help and --version are no errors.
+            let _ = e.print();
+            return if e.use_stderr() { Exit::Usage } else { Exit::AsExpected }.into();
+        }
+    };
+    // The guard must be small and may not depend on a runtime.
+    if let Command::Guard(args) = cli.command {
+        return guard::run(args).into();
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build() {
+        Ok(runtime) => runtime,
+        Err(e) => return CliError::new(Exit::CouldNotTell, format!("cannot start the runtime: {e}")).render(),
+    };
+    let result = runtime.block_on(dispatch(cli.command));
+    // What is still blocked (a reader of a pipe) must not hold up the end.
+    runtime.shutdown_background();
+    match result {
+        Ok(exit) => exit.into(),
+        Err(e) => e.render(),
+    }
+}
+
+async fn dispatch(command: Command) -> Result<Exit, CliError> {
+    match command {
+        Command::Run(args) => run::run(args).await,
+        Command::List(args) => list::run(args).await,
+        Command::Plan(args) => plan::run(args).await,
+        Command::Judge(args) => judge::run(args).await,
+        Command::Report(args) => report::run(args).await,
+        Command::Explain(args) => explain::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
+        Command::Fetch(args) => fetch::run(args).await,
+        Command::Lock(args) => lock::run(args).await,
+        Command::Provider(args) => provider::run(args).await,
+        Command::Schema(args) => schema::run(args).await,
+        Command::Completions(args) => completions::run(args).await,
+        Command::Man(args) => man::run(args).await,
+        Command::Guard(args) => Ok(guard::run(args)),
+    }
+}
+
+/// The whole command line, for completions and the man page.
+pub fn command() -> clap::Command {
+    Cli::command()
+}

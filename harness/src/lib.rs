@@ -1,0 +1,21 @@
+//! rotacheck: reproduction and conformance harness for certificate rotation in service meshes.
+//!
+//! `docs/decisions/0001-rooms.md` is the map: which room does what, and who may call whom.
+#![warn(missing_docs)]
+
+pub mod archive;
+pub mod artifact;
+pub mod cli;
+pub mod clock;
+pub mod fleet;
+pub mod pki;
+pub mod plan;
+pub mod probe;
+pub mod proc;
+pub mod provider;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod timeline;
+pub mod verdict;
+pub mod xds;

@@ -1,0 +1,1 @@
+//! Authorities, SVIDs and the facts of a chain. Keys live in memory only.

@@ -1,0 +1,1 @@
+//! Child processes, and the guard that leaves none behind.

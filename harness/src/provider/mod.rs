@@ -1,0 +1,1 @@
+//! Who issues certificates, and where they are served.

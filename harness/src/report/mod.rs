@@ -1,0 +1,1 @@
+//! Listeners of events and readers of archives.

@@ -1,0 +1,435 @@
+//! The shape of a scenario file.
+
+use std::fmt;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use crate::timeline::{ClockKind, Expectation, ExpectedJudgement, Role, ScenarioName};
+use crate::timeline::{ProxyId, SecretName};
+
+/// One scenario file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// The scenario's name: the file's name without `.yaml`.
+    pub name: ScenarioName,
+    /// One line: what it shows.
+    pub summary: String,
+    /// `conformance` is expected to pass; `control` seeds a fault that must be caught and blamed on the right layer.
+    #[serde(default = "conformance")]
+    pub role: Role,
+    /// Who issues the certificates.
+    pub provider: ProviderSpec,
+    /// The proxies that consume them.
+    #[serde(default)]
+    pub fleet: FleetSpec,
+    /// `virtual`: time is moved, hours pass in milliseconds. `real`: the machine's time, with short TTLs.
+    #[serde(default)]
+    pub clock: ClockKind,
+    /// How long to observe.
+    #[serde(default)]
+    pub observe: ObserveSpec,
+    /// The bounds that decide.
+    #[serde(default)]
+    pub criteria: CriteriaSpec,
+    /// What must be found.
+    #[serde(default = "pass")]
+    pub expect: Expectation,
+}
+
+fn conformance() -> Role {
+    Role::Conformance
+}
+
+fn pass() -> Expectation {
+    Expectation { judgement: ExpectedJudgement::Pass, layer: None, diagnosis: None }
+}
+
+/// The certificate provider.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderSpec {
+    /// Which provider.
+    #[serde(default)]
+    pub kind: ProviderKind,
+    /// What the fake imitates: versions, nonces, validators, when it mints.
+    #[serde(default)]
+    pub profile: Profile,
+    /// Lifetime of a leaf, such as `2m`, `1h`, `20s`.
+    #[serde(default = "two_minutes")]
+    pub ttl: Span,
+    /// Interval of the renewals. Default: half the TTL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_every: Option<Span>,
+    /// Key type of the leaves.
+    #[serde(default)]
+    pub key_type: KeyType,
+    /// What goes wrong, and when. Renewal 0 is the first issue.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<FaultSpec>,
+    /// When authorities change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authorities: Vec<AuthorityStep>,
+}
+
+fn two_minutes() -> Span {
+    Span::seconds(120)
+}
+
+/// Which provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProviderKind {
+    /// The harness's own: SPIFFE Workload API and SDS on one Unix socket.
+    #[default]
+    Fake,
+}
+
+/// What the fake imitates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Profile {
+    /// Plain SDS: decimal versions, trusted_ca, one certificate for all streams of an identity.
+    #[default]
+    Generic,
+    /// Teleport's tbot: RFC 3339 versions, 8-hex nonces, SPIFFE validator, a certificate minted per stream.
+    Tbot,
+    /// SPIRE's agent: decimal versions per stream, the bundle re-pushed with each certificate.
+    Spire,
+    /// Istio's agent: RFC 3339 "/" counter versions, trusted_ca.
+    Istio,
+}
+
+/// Key type of a leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyType {
+    /// ECDSA on P-256.
+    #[default]
+    EcdsaP256,
+    /// RSA, 2048 bits.
+    #[serde(rename = "rsa-2048")]
+    Rsa2048,
+}
+
+/// One thing that goes wrong, by schedule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FaultSpec {
+    /// What goes wrong.
+    pub fault: Fault,
+    /// First renewal that it spoils.
+    #[serde(default = "one")]
+    pub from_renewal: u32,
+    /// First renewal that it spares again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_renewal: Option<u32>,
+    /// Only this proxy. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<ProxyId>,
+    /// Only this secret. Default: the one that the fault is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretName>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl FaultSpec {
+    /// Whether it spoils this renewal for this proxy.
+    pub fn spoils(&self, renewal: u32, proxy: Option<&ProxyId>) -> bool {
+        renewal >= self.from_renewal
+            && self.until_renewal.is_none_or(|until| renewal < until)
+            && (self.proxy.is_none() || self.proxy.as_ref() == proxy)
+    }
+}
+
+/// What a scenario can provoke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// Neither mints nor pushes.
+    NoRenewal,
+    /// Mints, pushes nothing.
+    NoPush,
+    /// Mints nothing; pushes the certificate that it has under a new version.
+    ResendCached,
+    /// Mints; pushes the certificate from before under a new version.
+    ResendStale,
+    /// Mints a certificate that has already expired, and pushes it.
+    ExpiredCertificate,
+    /// Pushes the new chain with another key.
+    WrongKey,
+    /// Pushes a chain that is no PEM.
+    BadPem,
+    /// Ends the streams instead of pushing; what was minted is sent when they come again.
+    CloseStream,
+}
+
+/// A change of the signing authorities.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuthorityStep {
+    /// The renewal before which it happens.
+    pub at_renewal: u32,
+    /// What happens.
+    pub action: AuthorityAction,
+}
+
+/// What happens to the signing authorities, in SPIRE's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuthorityAction {
+    /// A new authority joins the bundle; the old one goes on signing.
+    Prepare,
+    /// The prepared authority signs from now on; both stay in the bundle.
+    Activate,
+    /// The authority that no longer signs leaves the bundle.
+    Revoke,
+}
+
+/// The proxies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FleetSpec {
+    /// How they are run.
+    #[serde(default)]
+    pub kind: FleetKind,
+    /// How many; they form a ring in which each calls the next.
+    #[serde(default = "two")]
+    pub proxies: u32,
+    /// Further TLS contexts per proxy that hold its certificate, beside those of the sidecar itself.
+    #[serde(default)]
+    pub contexts: u32,
+}
+
+fn two() -> u32 {
+    2
+}
+
+impl Default for FleetSpec {
+    fn default() -> Self {
+        Self { kind: FleetKind::Process, proxies: 2, contexts: 0 }
+    }
+}
+
+/// How proxies are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FleetKind {
+    /// One Envoy process each.
+    #[default]
+    Process,
+}
+
+/// How long to observe. Exactly one of both; default: two generations past the first expiry.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ObserveSpec {
+    /// Until the first generation has expired and this many renewals were due after that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generations_past_first_expiry: Option<u32>,
+    /// For this long, in cell time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<Span>,
+}
+
+/// The bounds that decide.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CriteriaSpec {
+    /// Longest time from sent to served, in real time. Default 5s.
+    #[serde(default = "five_seconds")]
+    pub lag_bound: Span,
+    /// What must be left of the old certificate when the new one is first served: a share of the TTL or a time.
+    /// Default 10%.
+    #[serde(default)]
+    pub margin_floor: Share,
+}
+
+fn five_seconds() -> Span {
+    Span::seconds(5)
+}
+
+impl Default for CriteriaSpec {
+    fn default() -> Self {
+        Self { lag_bound: five_seconds(), margin_floor: Share::default() }
+    }
+}
+
+/// A length of time: `90s`, `2m`, `1h30m`, `250ms`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Span(Duration);
+
+impl Span {
+    /// That many seconds.
+    pub const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    /// As a duration.
+    pub fn duration(self) -> Duration {
+        self.0
+    }
+
+    /// Whole seconds, rounded down.
+    pub fn as_secs(self) -> u64 {
+        self.0.as_secs()
+    }
+
+    /// Parses `1h30m`, `90s`, `250ms`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let bad = || format!("{text:?} is no length of time; write it as 90s, 2m, 1h30m or 250ms");
+        if text.is_empty() || !text.is_ascii() {
+            return Err(bad());
+        }
+        let mut total = Duration::ZERO;
+        let mut rest = text;
+        while !rest.is_empty() {
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            let (number, tail) = rest.split_at(digits);
+            let unit_len = tail.bytes().take_while(u8::is_ascii_alphabetic).count();
+            let (unit, tail) = tail.split_at(unit_len);
+            let n: u64 = number.parse().map_err(|_| bad())?;
+            let part = match unit {
+                "ms" => Some(Duration::from_millis(n)),
+                "s" => Some(Duration::from_secs(n)),
+                "m" => n.checked_mul(60).map(Duration::from_secs),
+                "h" => n.checked_mul(3600).map(Duration::from_secs),
+                _ => return Err(bad()),
+            };
+            total = part.and_then(|p| total.checked_add(p)).ok_or_else(bad)?;
+            rest = tail;
+        }
+        // A hundred years: what lies beyond is a typing mistake, and would overflow certificate times.
+        if total > Duration::from_secs(100 * 366 * 86_400) {
+            return Err(format!("{text:?} is longer than a hundred years"));
+        }
+        Ok(Self(total))
+    }
+}
+
+impl TryFrom<String> for Span {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl std::str::FromStr for Span {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+}
+
+impl From<Span> for String {
+    fn from(span: Span) -> String {
+        span.to_string()
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.0.as_millis();
+        let (h, m, s, ms) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000);
+        let mut text = String::new();
+        for (n, unit) in [(h, "h"), (m, "m"), (s, "s"), (ms, "ms")] {
+            if n > 0 {
+                text.push_str(&format!("{n}{unit}"));
+            }
+        }
+        f.pad(if text.is_empty() { "0s" } else { &text })
+    }
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl JsonSchema for Span {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Span".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "A length of time: 90s, 2m, 1h30m, 250ms.",
+            "pattern": "^([0-9]+(ms|s|m|h))+$"
+        })
+    }
+}
+
+/// A share of the TTL (`10%`), or a length of time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Share {
+    /// Percent of the TTL.
+    Percent(u8),
+    /// A length of time.
+    Time(Span),
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Share::Percent(10)
+    }
+}
+
+impl Share {
+    /// Whole seconds of this TTL.
+    pub fn of(self, ttl: Span) -> u64 {
+        match self {
+            Share::Percent(p) => ttl.as_secs() * u64::from(p) / 100,
+            Share::Time(span) => span.as_secs(),
+        }
+    }
+}
+
+impl TryFrom<String> for Share {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.strip_suffix('%') {
+            Some(number) => match number.parse::<u8>() {
+                Ok(p) if p <= 100 => Ok(Share::Percent(p)),
+                _ => Err(format!("{text:?} is no share; write it as 10%")),
+            },
+            None => Span::parse(&text).map(Share::Time),
+        }
+    }
+}
+
+impl From<Share> for String {
+    fn from(share: Share) -> String {
+        match share {
+            Share::Percent(p) => format!("{p}%"),
+            Share::Time(span) => span.to_string(),
+        }
+    }
+}
+
+impl JsonSchema for Share {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Share".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "A share of the TTL (10%) or a length of time (12s).",
+            "pattern": "^([0-9]{1,3}%|([0-9]+(ms|s|m|h))+)$"
+        })
+    }
+}
+
+impl ProviderSpec {
+    /// Interval of the renewals.
+    pub fn interval(&self) -> Span {
+        self.renew_every.unwrap_or(Span(self.ttl.0 / 2))
+    }
+}

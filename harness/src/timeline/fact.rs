@@ -1,0 +1,461 @@
+//! What can be seen: the kinds of observation and their data, as documented in `docs/reference/timeline.md`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Fingerprint, Layer, SecretName, Serial};
+
+/// The facts of one certificate, taken from its DER. Never holds a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertFacts {
+    /// SHA-256 of the DER.
+    pub fingerprint: Fingerprint,
+    /// Serial number.
+    pub serial: Serial,
+    /// Every URI subject alternative name, in order. A SPIFFE leaf has exactly one.
+    #[serde(default)]
+    pub uris: Vec<String>,
+    /// notBefore.
+    pub not_before: jiff::Timestamp,
+    /// notAfter.
+    pub not_after: jiff::Timestamp,
+    /// Subject distinguished name, RFC 4514.
+    #[serde(default)]
+    pub subject: String,
+    /// Issuer distinguished name, RFC 4514.
+    #[serde(default)]
+    pub issuer: String,
+    /// Subject key identifier, lower-case hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject_key_id: Option<String>,
+    /// Authority key identifier, lower-case hex: which authority signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority_key_id: Option<String>,
+    /// Key type, such as `ecdsa-p256` or `rsa-2048`.
+    #[serde(default)]
+    pub key_type: String,
+    /// Whether basicConstraints says that it is an authority.
+    #[serde(default)]
+    pub is_ca: bool,
+}
+
+/// What a secret in an SDS response holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Payload {
+    /// `tls_certificate`: the chain, leaf first. Empty where it could not be parsed (see `problem`).
+    Certificate {
+        /// Leaf first.
+        chain: Vec<CertFacts>,
+        /// SHA-256 of the chain's bytes as sent: tells "the same bytes" even when they parse to nothing.
+        digest: Fingerprint,
+        /// Whether the private key is the leaf's; absent where it was not looked at.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key_matches: Option<bool>,
+        /// Why the chain could not be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        problem: Option<String>,
+    },
+    /// `validation_context`, by trusted_ca or by the SPIFFE validator.
+    Bundle {
+        /// The authorities.
+        roots: Vec<CertFacts>,
+        /// SHA-256 over the authorities' sorted fingerprints: the bundle's generation.
+        digest: Fingerprint,
+        /// Why it could not be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        problem: Option<String>,
+    },
+    /// Neither of both.
+    Other {
+        /// What it was.
+        what: String,
+    },
+}
+
+/// One secret in an SDS response.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentSecret {
+    /// The name under which it was sent.
+    pub name: String,
+    /// What it holds.
+    pub payload: Payload,
+}
+
+/// Identical certificates in `/certs`, counted. One live TLS context has one entry there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedCert {
+    /// Serial number, as printed (normalised).
+    pub serial: Serial,
+    /// URI subject alternative names.
+    #[serde(default)]
+    pub uris: Vec<String>,
+    /// `valid_from`.
+    pub not_before: jiff::Timestamp,
+    /// `expiration_time`.
+    pub not_after: jiff::Timestamp,
+    /// How many contexts hold it.
+    pub contexts: u32,
+}
+
+/// A secret in `/config_dump`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DumpedSecret {
+    /// Its name; names can repeat.
+    pub name: SecretName,
+    /// `active` or `warming`.
+    pub state: String,
+    /// What the dump claims; never a basis for a verdict.
+    pub version_info: String,
+    /// What the dump claims; never a basis for a verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_updated: Option<jiff::Timestamp>,
+    /// The chain inside, leaf first.
+    #[serde(default)]
+    pub chain: Vec<CertFacts>,
+    /// The authorities inside.
+    #[serde(default)]
+    pub roots: Vec<CertFacts>,
+}
+
+/// What was seen. `kind` in the timeline is the variant's name in snake case.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "each variant's data is documented below it")]
+pub enum Fact {
+    // harness
+    Phase(Phase),
+    Step(Step),
+    FaultNote(FaultNote),
+    Stall(Stall),
+    DeadlineMissed(DeadlineMissed),
+    Blind(Blind),
+    // clock
+    Jump(Jump),
+    Receipt(Receipt),
+    // provider, tap, witness
+    Authority(Authority),
+    Issued(Issued),
+    StreamOpened(StreamOpened),
+    Subscribed(Subscribed),
+    Sent(Sent),
+    Acked(Acked),
+    Nacked(Nacked),
+    StreamClosed(StreamClosed),
+    // admin
+    Certs(Certs),
+    ConfigDump(ConfigDump),
+    Stats(Stats),
+    ServerInfo(ServerInfo),
+    Listeners(Listeners),
+    // inbound, outbound
+    Handshake(Handshake),
+    // traffic
+    Request(Request),
+    // census
+    Peers(Peers),
+    // process
+    Spawned(Spawned),
+    Exited(Exited),
+    Log(Log),
+    /// A kind that this version does not know: kept, and ignored.
+    Unknown {
+        kind: String,
+        data: serde_json::Value,
+    },
+}
+
+macro_rules! facts {
+    ($($variant:ident = $kind:literal),* $(,)?) => {
+        impl Fact {
+            /// The kind's name in the timeline.
+            pub fn kind(&self) -> &str {
+                match self {
+                    $(Fact::$variant(_) => $kind,)*
+                    Fact::Unknown { kind, .. } => kind,
+                }
+            }
+            pub(super) fn data_json(&self) -> serde_json::Result<String> {
+                match self {
+                    $(Fact::$variant(data) => serde_json::to_string(data),)*
+                    Fact::Unknown { data, .. } => serde_json::to_string(data),
+                }
+            }
+            pub(super) fn from_parts(kind: &str, data: &str) -> serde_json::Result<Fact> {
+                match kind {
+                    $($kind => serde_json::from_str(data).map(Fact::$variant),)*
+                    _ => Ok(Fact::Unknown { kind: kind.to_owned(), data: serde_json::from_str(data)? }),
+                }
+            }
+        }
+        $(impl From<$variant> for Fact {
+            fn from(data: $variant) -> Fact { Fact::$variant(data) }
+        })*
+        /// Every kind that this version knows.
+        pub const KINDS: &[&str] = &[$($kind),*];
+    };
+}
+
+facts! {
+    Phase = "phase", Step = "step", FaultNote = "fault", Stall = "stall", DeadlineMissed = "deadline_missed", Blind = "blind",
+    Jump = "jump", Receipt = "receipt",
+    Authority = "authority", Issued = "issued", StreamOpened = "stream_opened", Subscribed = "subscribed", Sent = "sent",
+    Acked = "acked", Nacked = "nacked", StreamClosed = "stream_closed",
+    Certs = "certs", ConfigDump = "config_dump", Stats = "stats", ServerInfo = "server_info", Listeners = "listeners",
+    Handshake = "handshake", Request = "request", Peers = "peers", Spawned = "spawned", Exited = "exited", Log = "log",
+}
+
+macro_rules! data {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident : $ty:ty),* $(,)? })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+            pub struct $name { $($(#[$fdoc])* pub $field: $ty),* }
+        )*
+    };
+}
+
+data! {
+    /// The cell entered a phase of its life.
+    Phase {
+        /// `prepare`, `bring_up`, `observe`, `past_expiry`, `collect`, `tear_down`.
+        name: String,
+    }
+    /// The schedule took a step; the samples after it belong to it.
+    Step {
+        /// From 0 (the first generation).
+        index: u32,
+        /// The renewal that is due in this step, if one is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        renewal: Option<u32>,
+        /// In words.
+        what: String,
+    }
+    /// The scenario provoked something. For readers only: no check may look at it.
+    FaultNote {
+        /// The fault's name in the scenario.
+        fault: String,
+        /// What was done.
+        action: String,
+    }
+    /// The harness itself did not run for a while; what it missed proves nothing.
+    Stall {
+        /// How long, beyond what was asked for.
+        gap_ms: u64,
+    }
+    /// Something awaited did not come in time.
+    DeadlineMissed {
+        /// What was awaited.
+        what: String,
+        /// For how long.
+        waited_ms: u64,
+    }
+    /// Something could not be asked.
+    Blind {
+        /// The layer that stays unseen by it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        layer: Option<Layer>,
+        /// What was asked.
+        what: String,
+        /// Why there is no answer.
+        why: String,
+    }
+    /// Cell time was moved.
+    Jump {
+        /// Offset before, in seconds.
+        from_s: i64,
+        /// Offset after, in seconds.
+        to_s: i64,
+    }
+    /// Whether a proxy's own clock followed.
+    Receipt {
+        /// The offset that it should have.
+        expected_offset_s: i64,
+        /// How far its clock moved since its own start, less the real time that passed: its measured offset.
+        measured_offset_s: i64,
+        /// Both agree within the resolution of a second.
+        followed: bool,
+    }
+    /// An authority that signs leaves, or is prepared to.
+    Authority {
+        /// Its certificate.
+        cert: CertFacts,
+        /// `prepared`, `active`, `retired`.
+        state: String,
+    }
+    /// A leaf was minted.
+    Issued {
+        /// It.
+        cert: CertFacts,
+        /// The renewal that asked for it (0: the first).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        renewal: Option<u32>,
+        /// The stream it was minted for, where the provider mints per stream: of no other stream is it due.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stream: Option<u64>,
+    }
+    /// A stream (one RPC) was opened to the provider.
+    StreamOpened {
+        /// Number, unique within the cell.
+        stream: u64,
+        /// `sds_stream`, `sds_fetch`, `workload_svid`, `workload_bundles`.
+        rpc: String,
+        /// Process that opened the connection.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peer_pid: Option<i32>,
+    }
+    /// A request that names resources and answers nothing: first of its stream, or a changed subscription.
+    Subscribed {
+        /// Its stream.
+        stream: u64,
+        /// Resource type asked for.
+        type_url: String,
+        /// Resource names.
+        names: Vec<String>,
+        /// The last version that the proxy had accepted; empty on its first stream.
+        version_info: String,
+        /// `node.id` of the request, where given.
+        #[serde(default)]
+        node: String,
+    }
+    /// A response was written to a stream.
+    Sent {
+        /// Its stream.
+        stream: u64,
+        /// Type of the response.
+        type_url: String,
+        /// Version.
+        version_info: String,
+        /// Nonce.
+        nonce: String,
+        /// What it holds.
+        secrets: Vec<SentSecret>,
+    }
+    /// The response was accepted.
+    Acked {
+        /// Its stream.
+        stream: u64,
+        /// The nonce answered.
+        nonce: String,
+        /// The version now held.
+        version_info: String,
+    }
+    /// The response was refused.
+    Nacked {
+        /// Its stream.
+        stream: u64,
+        /// The nonce answered.
+        nonce: String,
+        /// The version still held.
+        version_info: String,
+        /// `error_detail.message`.
+        error: String,
+    }
+    /// A stream ended.
+    StreamClosed {
+        /// Its number.
+        stream: u64,
+        /// `provider`, `proxy` or `connection`.
+        by: String,
+        /// gRPC status or reason.
+        status: String,
+    }
+    /// `/certs`: the leaves of all live TLS contexts.
+    Certs {
+        /// Leaves, identical ones counted.
+        leaves: Vec<LoadedCert>,
+        /// First authority of each context's bundle, identical ones counted; the others do not show here.
+        #[serde(default)]
+        authorities: Vec<LoadedCert>,
+        /// TLS contexts listed, with or without a leaf.
+        contexts: u32,
+    }
+    /// `/config_dump`: the secrets that it shows. An observation, never proof.
+    ConfigDump {
+        /// All of them.
+        secrets: Vec<DumpedSecret>,
+    }
+    /// `/stats`: those that concern secrets and TLS. What is absent is hidden, not zero.
+    Stats {
+        /// Name to value.
+        values: BTreeMap<String, u64>,
+    }
+    /// `/server_info`.
+    ServerInfo {
+        /// Version as the binary reports it.
+        version: String,
+        /// `LIVE`, `PRE_INITIALIZING`, ...
+        state: String,
+        /// `uptime_current_epoch`, seconds: follows a moved wall clock.
+        uptime_s: i64,
+    }
+    /// `/listeners`.
+    Listeners {
+        /// Names and local addresses.
+        listeners: Vec<(String, String)>,
+    }
+    /// A TLS handshake. Source `inbound`: the proxy showed its server certificate; `outbound`: its client certificate.
+    Handshake {
+        /// `TLSv1_2` or `TLSv1_3`.
+        tls: String,
+        /// A resumed session shows no certificate and proves nothing.
+        resumed: bool,
+        /// What the proxy showed, leaf first; empty if the handshake ended before.
+        chain: Vec<CertFacts>,
+        /// Whether the chain verified against the bundle issued last, at cell time; absent where not judged.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        verified: Option<bool>,
+        /// Why it did not verify, or why there is no chain.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    }
+    /// A request through a pair of proxies. `proxy` is the one that sends.
+    Request {
+        /// The proxy that receives.
+        to: String,
+        /// On a connection opened for it (else on one kept since the beginning).
+        fresh: bool,
+        /// HTTP status, if one came.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+        /// Whether the upstream TLS session was resumed; absent where it can't be told, then success proves nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resumed: Option<bool>,
+        /// What went wrong.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    }
+    /// Processes connected to the provider's socket.
+    Peers {
+        /// The socket's path.
+        socket: String,
+        /// Their process ids, one per connection.
+        pids: Vec<i32>,
+    }
+    /// A process of the cell was started.
+    Spawned {
+        /// Its id.
+        pid: i32,
+        /// What it is.
+        what: String,
+    }
+    /// A process of the cell ended.
+    Exited {
+        /// Exit code.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<i32>,
+        /// Signal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signal: Option<i32>,
+        /// Whether the harness asked for it.
+        expected: bool,
+        /// Its last log lines.
+        #[serde(default)]
+        log_tail: Vec<String>,
+    }
+    /// A log line worth keeping.
+    Log {
+        /// The line.
+        line: String,
+    }
+}

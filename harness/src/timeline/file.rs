@@ -1,0 +1,223 @@
+//! A timeline on disk: NDJSON, one header, observations, one footer.
+
+use std::io::{BufRead, Write};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{At, Fact, Footer, Header, Observation, SCHEMA_VERSION, Source};
+
+/// A whole recording.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timeline {
+    /// What it is about.
+    pub header: Header,
+    /// In the order of their `seq`.
+    pub observations: Vec<Observation>,
+    /// Absent in a truncated recording.
+    pub footer: Option<Footer>,
+}
+
+/// Why a timeline cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file system said no.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// It holds nothing.
+    #[error("the file is empty")]
+    Empty,
+    /// A line is not what it should be.
+    #[error("line {line}: {why}")]
+    Line {
+        /// From 1.
+        line: usize,
+        /// In words.
+        why: String,
+    },
+    /// Written by a later rotacheck.
+    #[error("it has schema version {found}, this rotacheck reads {SCHEMA_VERSION}")]
+    Version {
+        /// Its version.
+        found: u32,
+    },
+}
+
+/// A longer line is refused: no observation of ours comes near, and a hostile file must not fill the memory.
+const LONGEST_LINE: usize = 16 << 20;
+
+#[derive(Serialize, Deserialize)]
+struct HeaderLine {
+    header: Header,
+}
+#[derive(Serialize, Deserialize)]
+struct FooterLine {
+    footer: Footer,
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(default)]
+    schema_version: Option<u32>,
+    seq: u64,
+    mono_ns: u64,
+    wall: jiff::Timestamp,
+    #[serde(default)]
+    offset_s: i64,
+    source: Source,
+    #[serde(default)]
+    proxy: Option<super::ProxyId>,
+    #[serde(default)]
+    secret: Option<super::SecretName>,
+    kind: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+#[derive(Serialize)]
+struct LineOut<'a> {
+    schema_version: u32,
+    seq: u64,
+    mono_ns: u64,
+    wall: jiff::Timestamp,
+    offset_s: i64,
+    source: Source,
+    proxy: &'a Option<super::ProxyId>,
+    secret: &'a Option<super::SecretName>,
+    kind: &'a str,
+    data: Box<RawValue>,
+}
+
+pub(super) fn write_header(out: &mut impl Write, header: &Header) -> std::io::Result<()> {
+    json_line(out, &HeaderLine { header: header.clone() })
+}
+
+pub(super) fn write_footer(out: &mut impl Write, footer: &Footer) -> std::io::Result<()> {
+    json_line(out, &FooterLine { footer: footer.clone() })
+}
+
+pub(super) fn write_observation(out: &mut impl Write, o: &Observation) -> std::io::Result<()> {
+    let data = RawValue::from_string(o.fact.data_json()?)?;
+    json_line(
+        out,
+        &LineOut {
+            schema_version: SCHEMA_VERSION,
+            seq: o.seq,
+            mono_ns: u64::try_from(o.at.mono.as_nanos()).unwrap_or(u64::MAX),
+            wall: o.at.wall,
+            offset_s: o.at.offset_s,
+            source: o.source,
+            proxy: &o.proxy,
+            secret: &o.secret,
+            kind: o.fact.kind(),
+            data,
+        },
+    )
+}
+
+fn json_line(out: &mut impl Write, value: &impl Serialize) -> std::io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    out.write_all(b"\n")
+}
+
+impl Timeline {
+    /// Reads a timeline. A file that ends early is read as far as it goes and has no footer.
+    pub fn read(mut input: impl BufRead) -> Result<Self, ReadError> {
+        let mut number = 0;
+        let mut text = String::new();
+        let mut next = |text: &mut String| -> Result<Option<(usize, bool)>, ReadError> {
+            text.clear();
+            number += 1;
+            let mut limited = std::io::Read::take(&mut input, LONGEST_LINE as u64);
+            let n = limited.read_line(text).map_err(|e| match e.kind() {
+                std::io::ErrorKind::InvalidData => ReadError::Line { line: number, why: "it is not UTF-8".into() },
+                _ => e.into(),
+            })?;
+            if n == LONGEST_LINE {
+                return Err(ReadError::Line { line: number, why: format!("it is longer than {LONGEST_LINE} bytes") });
+            }
+            Ok((n > 0).then_some((number, text.ends_with('\n'))))
+        };
+
+        let Some((line, _)) = next(&mut text)? else { return Err(ReadError::Empty) };
+        let at = |line: usize| move |e: serde_json::Error| ReadError::Line { line, why: e.to_string() };
+        // The version first: a later header may have another shape.
+        let probe: serde_json::Value = serde_json::from_str(&text).map_err(at(line))?;
+        match probe.pointer("/header/schema_version").and_then(serde_json::Value::as_u64) {
+            Some(v) if v == u64::from(SCHEMA_VERSION) => {}
+            Some(v) => return Err(ReadError::Version { found: u32::try_from(v).unwrap_or(u32::MAX) }),
+            None => return Err(ReadError::Line { line, why: "it is no timeline header".into() }),
+        }
+        let header = serde_json::from_value::<HeaderLine>(probe).map_err(at(line))?.header;
+
+        let mut observations = Vec::new();
+        let mut footer = None;
+        while let Some((line, whole)) = next(&mut text)? {
+            if footer.is_some() {
+                return Err(ReadError::Line { line, why: "something follows the footer".into() });
+            }
+            if text.trim().is_empty() {
+                continue;
+            }
+            if let Ok(end) = serde_json::from_str::<FooterLine>(&text) {
+                footer = Some(end.footer);
+                continue;
+            }
+            match parse_observation(&text) {
+                Ok(o) if o.seq == observations.len() as u64 => observations.push(o),
+                Ok(o) => {
+                    let why = format!("seq is {}, {} was due", o.seq, observations.len());
+                    return Err(ReadError::Line { line, why });
+                }
+                // A last line that was cut in the middle is what a killed writer leaves.
+                Err(_) if !whole => break,
+                Err(e) => return Err(at(line)(e)),
+            }
+        }
+        Ok(Self { header, observations, footer })
+    }
+
+    /// Whether the footer is there, counts what is there, and says that the cell came to its planned end.
+    pub fn incomplete(&self) -> Option<String> {
+        match &self.footer {
+            None => Some("the recording has no footer: it was cut short".into()),
+            Some(f) if f.observations != self.observations.len() as u64 => Some(format!(
+                "the footer counts {} observations, {} are there",
+                f.observations,
+                self.observations.len()
+            )),
+            Some(f) if !f.complete => {
+                Some(f.reason.clone().unwrap_or_else(|| "the cell did not come to its planned end".into()))
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// Writes the timeline in its form on disk.
+    pub fn write(&self, mut out: impl Write) -> std::io::Result<()> {
+        write_header(&mut out, &self.header)?;
+        for o in &self.observations {
+            write_observation(&mut out, o)?;
+        }
+        if let Some(f) = &self.footer {
+            write_footer(&mut out, f)?;
+        }
+        out.flush()
+    }
+}
+
+fn parse_observation(text: &str) -> serde_json::Result<Observation> {
+    let line: Line<'_> = serde_json::from_str(text)?;
+    if let Some(v) = line.schema_version.filter(|v| *v != SCHEMA_VERSION) {
+        return Err(serde::de::Error::custom(format!("schema version {v} is not {SCHEMA_VERSION}")));
+    }
+    Ok(Observation {
+        seq: line.seq,
+        at: At { mono: Duration::from_nanos(line.mono_ns), wall: line.wall, offset_s: line.offset_s },
+        source: line.source,
+        proxy: line.proxy,
+        secret: line.secret,
+        fact: Fact::from_parts(&line.kind, line.data.get())?,
+    })
+}

@@ -1,0 +1,21 @@
+//! Observations, the recorder that collects them, and the ledger: one indexed fold over them.
+//!
+//! A timeline is append-only and self-contained: its header holds what was expected, its footer says that it
+//! is complete. Everything that is ever said about a cell is derived from it.
+
+mod fact;
+mod file;
+mod header;
+mod ids;
+mod observation;
+mod recorder;
+
+pub use fact::*;
+pub use file::{ReadError, Timeline};
+pub use header::*;
+pub use ids::*;
+pub use observation::{At, Observation, Source};
+pub use recorder::{RecordError, Recorder};
+
+/// Version of the timeline's format on disk; raised when a reader of the old form would misunderstand the new one.
+pub const SCHEMA_VERSION: u32 = 1;

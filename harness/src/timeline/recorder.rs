@@ -1,0 +1,168 @@
+//! Everything that is seen, asked for or pushed goes through the recorder into the timeline.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::{At, Fact, Footer, Header, Observation, ProxyId, SecretName, Source, Timeline, file};
+use crate::clock::{Clock, Deadline};
+
+/// The recording could not be written.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the timeline could not be written: {0}")]
+pub struct RecordError(String);
+
+/// Appends observations to a timeline, in memory and on disk; cheap to clone, safe to share.
+#[derive(Clone)]
+pub struct Recorder {
+    inner: Arc<Mutex<Inner>>,
+    len: watch::Sender<usize>,
+    clock: Clock,
+}
+
+struct Inner {
+    header: Header,
+    observations: Vec<Arc<Observation>>,
+    out: Option<BufWriter<File>>,
+    error: Option<RecordError>,
+    closed: bool,
+}
+
+impl Recorder {
+    /// Begins a recording; `out` is the timeline's file, if it is to be kept.
+    pub fn new(header: Header, clock: Clock, out: Option<File>) -> Self {
+        let mut out = out.map(BufWriter::new);
+        let error = out.as_mut().and_then(|o| file::write_header(o, &header).err()).map(|e| RecordError(e.to_string()));
+        let inner = Inner { header, observations: Vec::new(), out, error, closed: false };
+        Self { inner: Arc::new(Mutex::new(inner)), len: watch::Sender::new(0), clock }
+    }
+
+    /// The cell's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Records a fact that was seen just now, in cell time. Returns its `seq`.
+    pub fn record(
+        &self,
+        source: Source,
+        proxy: Option<&ProxyId>,
+        secret: Option<&SecretName>,
+        fact: impl Into<Fact>,
+    ) -> u64 {
+        self.record_at(None, source, proxy, secret, fact.into())
+    }
+
+    /// As `record`, for something seen at `at`.
+    pub fn record_at(
+        &self,
+        at: Option<At>,
+        source: Source,
+        proxy: Option<&ProxyId>,
+        secret: Option<&SecretName>,
+        fact: Fact,
+    ) -> u64 {
+        let mut inner = self.lock();
+        // The moment is taken under the lock, so that seq and time agree in their order.
+        let at = at.unwrap_or_else(|| self.clock.at());
+        let seq = inner.observations.len() as u64;
+        if inner.closed {
+            return seq;
+        }
+        let o = Arc::new(Observation { seq, at, source, proxy: proxy.cloned(), secret: secret.cloned(), fact });
+        if inner.error.is_none()
+            && let Some(out) = inner.out.as_mut()
+            && let Err(e) = file::write_observation(out, &o)
+        {
+            inner.error = Some(RecordError(e.to_string()));
+        }
+        inner.observations.push(o);
+        let len = inner.observations.len();
+        drop(inner);
+        self.len.send_replace(len);
+        seq
+    }
+
+    /// Observations so far.
+    pub fn len(&self) -> usize {
+        self.lock().observations.len()
+    }
+
+    /// Whether nothing was recorded yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The first failure to write, if there was one.
+    pub fn error(&self) -> Option<RecordError> {
+        self.lock().error.clone()
+    }
+
+    /// Shows every observation from `from` on to `done`, those of the past first, until it says true; `false` when
+    /// the deadline passed before.
+    pub async fn await_until(
+        &self,
+        from: usize,
+        deadline: Deadline,
+        mut done: impl FnMut(&Observation) -> bool,
+    ) -> bool {
+        let mut changes = self.len.subscribe();
+        let mut next = from;
+        loop {
+            let fresh: Vec<_> = {
+                let inner = self.lock();
+                changes.mark_unchanged();
+                inner.observations.get(next..).unwrap_or_default().to_vec()
+            };
+            next += fresh.len();
+            if fresh.iter().any(|o| done(o)) {
+                return true;
+            }
+            // The recorder holds a sender itself, so `changed` cannot fail while we are called.
+            if tokio::time::timeout_at(deadline.instant(), changes.changed()).await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// Observations from `from` on.
+    pub fn since(&self, from: usize) -> Vec<Arc<Observation>> {
+        self.lock().observations.get(from..).unwrap_or_default().to_vec()
+    }
+
+    /// Writes what is buffered to disk, so that a harness that is killed leaves what it saw.
+    pub fn flush(&self) {
+        let mut inner = self.lock();
+        if let Some(Err(e)) = inner.out.as_mut().map(Write::flush) {
+            inner.error.get_or_insert(RecordError(e.to_string()));
+        }
+    }
+
+    /// Ends the recording. `reason` says why it is not complete. What is recorded later is dropped.
+    pub fn finish(&self, reason: Option<String>) -> Result<Timeline, RecordError> {
+        let mut inner = self.lock();
+        inner.closed = true;
+        let footer = Footer { observations: inner.observations.len() as u64, complete: reason.is_none(), reason };
+        if let Some(mut out) = inner.out.take()
+            && inner.error.is_none()
+            && let Err(e) = file::write_footer(&mut out, &footer).and_then(|()| out.flush())
+        {
+            inner.error = Some(RecordError(e.to_string()));
+        }
+        match &inner.error {
+            Some(e) => Err(e.clone()),
+            None => Ok(Timeline {
+                header: inner.header.clone(),
+                observations: inner.observations.iter().map(|o| (**o).clone()).collect(),
+                footer: Some(footer),
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic elsewhere must not hide the evidence that was gathered before it.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,169 @@
+//! The result of judging one timeline.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::timeline::{CertFacts, Fingerprint, Layer, ProxyId, SecretName, Serial, TlsRole};
+
+/// The judgement: pure, and the same wherever it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Judgement {
+    /// Every served certificate renewed, past the first expiry.
+    Pass,
+    /// One did not.
+    Fail,
+    /// The evidence does not suffice for either.
+    Inconclusive,
+}
+
+/// A timeline's verdict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Verdict {
+    /// The judgement.
+    pub judgement: Judgement,
+    /// The layer at which the new certificate stopped.
+    pub layer: Option<Layer>,
+    /// The one mode of `rotacheck explain` that fits.
+    pub diagnosis: Option<String>,
+    /// Every mode that fits, best first; more than one where the evidence does not decide.
+    pub candidates: Vec<Candidate>,
+    /// One sentence for the matrix.
+    pub headline: String,
+    /// What each check found.
+    pub findings: Vec<Finding>,
+    /// Observations that contradict each other, or a claim that the wire does not bear out.
+    pub contradictions: Vec<Contradiction>,
+    /// What is missing for a judgement.
+    pub missing: Vec<String>,
+    /// A summary for each proxy.
+    pub proxies: Vec<ProxySummary>,
+    /// Lags of all generations, from sent, real time.
+    pub lag_ms: BTreeMap<Layer, LagSummary>,
+    /// Smallest renewal margin: what was left of the old leaf when the new one was first served, cell time.
+    pub margin_ms: Option<i64>,
+}
+
+/// A mode that fits the evidence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Candidate {
+    /// Its name.
+    pub mode: String,
+    /// `certain`, `likely` or `possible`.
+    pub confidence: Confidence,
+    /// Observations (`seq`) that speak for it.
+    pub evidence: Vec<u64>,
+    /// The observation that would decide between it and the others.
+    pub would_decide: Option<String>,
+}
+
+/// How well a mode fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Confidence {
+    /// Nothing else that we know leaves this evidence.
+    Certain,
+    /// It fits best.
+    Likely,
+    /// It cannot be excluded.
+    Possible,
+}
+
+/// What one check found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Finding {
+    /// The check's name.
+    pub check: String,
+    /// The result.
+    pub result: CheckResult,
+    /// The proxy concerned.
+    pub proxy: Option<ProxyId>,
+    /// The secret concerned.
+    pub secret: Option<SecretName>,
+    /// What was found, in a sentence.
+    pub message: String,
+    /// Observations (`seq`) that show it.
+    pub evidence: Vec<u64>,
+}
+
+/// A check's result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckResult {
+    /// It holds.
+    Holds,
+    /// It does not: the cell fails.
+    Violated,
+    /// It could not be decided: the cell can't pass.
+    Undecided,
+    /// Worth knowing; decides nothing.
+    Noted,
+}
+
+/// Two observations that cannot both mean what they say.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Contradiction {
+    /// The claim: "config_dump: updated at 14:10:56".
+    pub claim: String,
+    /// What speaks against it: "31 handshakes: expired since 04:10:05".
+    pub against: String,
+    /// Observations (`seq`) of both.
+    pub evidence: Vec<u64>,
+}
+
+/// Where one proxy stands at the end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ProxySummary {
+    /// The proxy.
+    pub id: ProxyId,
+    /// Its identity.
+    pub spiffe_id: Option<String>,
+    /// Distinct generations that it served, inbound.
+    pub generations_served: u32,
+    /// Distinct generations issued for it; absent where issuing was unseen.
+    pub generations_issued: Option<u32>,
+    /// The leaf served last, by role.
+    pub last_served: BTreeMap<TlsRole, ServedLeaf>,
+    /// TLS contexts that held the leaf served last, of those that hold this identity.
+    pub contexts: Option<(u32, u32)>,
+    /// Distinct processes that it had, beyond the first.
+    pub restarts: u32,
+}
+
+/// A leaf seen in a handshake.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ServedLeaf {
+    /// Its fingerprint.
+    pub fingerprint: Fingerprint,
+    /// Its serial.
+    pub serial: Serial,
+    /// When it expires.
+    #[schemars(with = "String")]
+    pub not_after: jiff::Timestamp,
+    /// Whether it had expired when it was seen.
+    pub expired: bool,
+}
+
+impl ServedLeaf {
+    /// From a leaf's facts, seen at `wall`.
+    pub fn new(leaf: &CertFacts, wall: jiff::Timestamp) -> Self {
+        Self {
+            fingerprint: leaf.fingerprint.clone(),
+            serial: leaf.serial.clone(),
+            not_after: leaf.not_after,
+            expired: leaf.not_after <= wall,
+        }
+    }
+}
+
+/// Distribution of a lag, milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct LagSummary {
+    /// How many.
+    pub count: u32,
+    /// Half were at most this.
+    pub median: f64,
+    /// The longest.
+    pub max: f64,
+}
