@@ -1,10 +1,14 @@
 //! Who consumes certificates, and how one reaches it.
 
+mod admin;
+
 use std::net::SocketAddr;
 
 use camino::Utf8PathBuf;
 
 use crate::timeline::{ProxyId, SpiffeId};
+
+pub use admin::ReachError;
 
 /// A proxy of a cell, and where it can be reached (all on loopback).
 #[derive(Debug, Clone, PartialEq, Eq)]
