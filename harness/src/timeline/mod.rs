@@ -7,6 +7,7 @@ mod fact;
 mod file;
 mod header;
 mod ids;
+pub mod ledger;
 mod observation;
 mod recorder;
 
@@ -14,6 +15,7 @@ pub use fact::*;
 pub use file::{ReadError, Timeline};
 pub use header::*;
 pub use ids::*;
+pub use ledger::Ledger;
 pub use observation::{At, Observation, Source};
 pub use recorder::{RecordError, Recorder};
 

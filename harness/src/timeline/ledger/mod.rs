@@ -1,0 +1,95 @@
+//! The ledger: for every proxy, secret and generation, how far it came. One indexed fold over the observations.
+
+mod fold;
+mod proxy;
+mod rows;
+
+use std::collections::BTreeMap;
+
+pub use proxy::{
+    Answer, Dump, Exit, Load, ProxyLedger, Push, Served, StatSample, Stream, StreamEnd, Subscription, Traffic,
+};
+pub use rows::{Entry, Row};
+
+use super::{At, Authority, CertFacts, Fingerprint, Header, Layer, ProxyId, Timeline};
+
+/// An observation's place in the timeline, and its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// Its `seq`.
+    pub seq: u64,
+    /// Its time.
+    pub at: At,
+}
+
+/// A leaf that some source showed whole.
+#[derive(Debug, Clone)]
+pub struct Generation {
+    /// Its facts.
+    pub cert: CertFacts,
+    /// The first observation that shows it; generations are ordered by it.
+    pub first: Mark,
+    /// Each time the provider's own journal says that it was minted (once, unless the journal is odd).
+    pub issued: Vec<Issue>,
+}
+
+/// An entry of the provider's own journal.
+#[derive(Debug, Clone)]
+pub struct Issue {
+    /// When.
+    pub mark: Mark,
+    /// The proxy it was minted for, where the journal says so.
+    pub proxy: Option<ProxyId>,
+    /// The stream it was minted for, where the provider mints per stream.
+    pub stream: Option<u64>,
+}
+
+/// The whole table.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    /// What the recording is about.
+    pub header: Header,
+    /// Why the recording is not complete, if it is not.
+    pub incomplete: Option<String>,
+    /// Every leaf seen whole, by identity.
+    pub generations: BTreeMap<Fingerprint, Generation>,
+    /// The proxies, those of the header first.
+    pub proxies: Vec<ProxyLedger>,
+    /// Changes of the signing authorities, as the provider's journal has them.
+    pub authorities: Vec<(Mark, Authority)>,
+    /// Whether there is a journal of what was minted.
+    pub issuer_seen: bool,
+    /// Whether anything was seen on SDS streams, by the provider or a tap.
+    pub streams_seen: bool,
+    /// Moves of cell time.
+    pub jumps: Vec<Mark>,
+    /// Times at which the harness itself did not run, with the gap in milliseconds.
+    pub stalls: Vec<(Mark, u64)>,
+    /// What did not come in time.
+    pub missed: Vec<(Mark, Option<ProxyId>, String)>,
+    /// Last observation.
+    pub end: Option<Mark>,
+}
+
+impl Ledger {
+    /// Folds a timeline.
+    pub fn of(timeline: &Timeline) -> Self {
+        fold::fold(timeline)
+    }
+
+    /// A proxy by name.
+    pub fn proxy(&self, id: &ProxyId) -> Option<&ProxyLedger> {
+        self.proxies.iter().find(|p| p.id == *id)
+    }
+
+    /// Cell time of the last observation.
+    pub fn end_wall(&self) -> jiff::Timestamp {
+        self.end.map_or(self.header.started, |m| m.at.wall)
+    }
+
+    /// Lags from `sent` to this layer, in milliseconds of real time, over all proxies and generations.
+    pub fn lags(&self, layer: Layer) -> Vec<f64> {
+        let rows = self.proxies.iter().flat_map(|p| &p.rows);
+        rows.filter_map(|row| row.lag(layer)).map(|d| d.as_secs_f64() * 1e3).collect()
+    }
+}

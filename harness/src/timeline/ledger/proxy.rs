@@ -1,0 +1,317 @@
+//! What was seen of one proxy, indexed by kind.
+
+use std::collections::BTreeMap;
+
+use super::super::{
+    CertFacts, DumpedSecret, Fingerprint, LoadedCert, Payload, ProxyId, SecretName, SentSecret, TlsRole,
+};
+use super::{Mark, Row};
+
+/// Resource type of a secret (xDS v3).
+pub(super) const SECRET_TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+
+/// A request that names resources.
+#[derive(Debug, Clone)]
+pub struct Subscription {
+    /// When.
+    pub mark: Mark,
+    /// Names asked for.
+    pub names: Vec<String>,
+    /// Version that the proxy already held.
+    pub version_info: String,
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone)]
+pub struct StreamEnd {
+    /// When.
+    pub mark: Mark,
+    /// `provider`, `proxy` or `connection`.
+    pub by: String,
+    /// Status or reason.
+    pub status: String,
+}
+
+/// One stream between a proxy and a provider.
+#[derive(Debug, Clone)]
+pub struct Stream {
+    /// Its number.
+    pub number: u64,
+    /// When it was opened (or first seen).
+    pub opened: Mark,
+    /// What it asked for, in order.
+    pub subscriptions: Vec<Subscription>,
+    /// How it ended, if it did.
+    pub end: Option<StreamEnd>,
+}
+
+impl Stream {
+    /// The names that it is subscribed to.
+    pub fn names(&self) -> &[String] {
+        self.subscriptions.last().map_or(&[], |s| &s.names)
+    }
+
+    /// Whether it ever asked for this name.
+    pub fn asked_for(&self, name: &str) -> bool {
+        self.subscriptions.iter().any(|s| s.names.iter().any(|n| n == name))
+    }
+}
+
+/// What the proxy said to a response.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// Accepted.
+    Acked(Mark),
+    /// Refused, with its text.
+    Nacked(Mark, String),
+}
+
+/// One response on a stream.
+#[derive(Debug, Clone)]
+pub struct Push {
+    /// When it was sent.
+    pub mark: Mark,
+    /// On which stream.
+    pub stream: u64,
+    /// Its resource type.
+    pub type_url: String,
+    /// Its version.
+    pub version_info: String,
+    /// Its nonce.
+    pub nonce: String,
+    /// What the stream was subscribed to.
+    pub subscribed: Vec<String>,
+    /// What it held.
+    pub secrets: Vec<SentSecret>,
+    /// What the proxy said.
+    pub answer: Option<Answer>,
+}
+
+impl Push {
+    /// Whether it went to a stream that is subscribed to this name.
+    pub fn concerns(&self, name: &SecretName) -> bool {
+        self.subscribed.iter().any(|n| n == name.as_str())
+    }
+
+    /// What it delivered under this name: the stream is subscribed to it, and the response has the right type.
+    pub fn delivered(&self, name: &SecretName) -> Option<&Payload> {
+        (self.type_url == SECRET_TYPE_URL && self.concerns(name))
+            .then(|| self.secrets.iter().find(|s| s.name == name.as_str()).map(|s| &s.payload))
+            .flatten()
+    }
+
+    /// The leaf that it delivered under this name.
+    pub fn leaf(&self, name: &SecretName) -> Option<&CertFacts> {
+        match self.delivered(name)? {
+            Payload::Certificate { chain, .. } => chain.first(),
+            _ => None,
+        }
+    }
+
+    /// The bundle that it delivered under this name: its authorities and its digest.
+    pub fn bundle(&self, name: &SecretName) -> Option<(&[CertFacts], &Fingerprint)> {
+        match self.delivered(name)? {
+            Payload::Bundle { roots, digest, .. } => Some((roots, digest)),
+            _ => None,
+        }
+    }
+
+    /// Whether it was refused.
+    pub fn refusal(&self) -> Option<(&Mark, &str)> {
+        match &self.answer {
+            Some(Answer::Nacked(mark, text)) => Some((mark, text)),
+            _ => None,
+        }
+    }
+
+    /// Whether it was accepted.
+    pub fn accepted(&self) -> bool {
+        matches!(self.answer, Some(Answer::Acked(_)))
+    }
+}
+
+/// One TLS handshake with the proxy.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// When it was over.
+    pub mark: Mark,
+    /// Which side the proxy took.
+    pub role: TlsRole,
+    /// TLS version.
+    pub tls: String,
+    /// A resumed one shows nothing.
+    pub resumed: bool,
+    /// What it showed, leaf first.
+    pub chain: Vec<CertFacts>,
+    /// Whether a peer with the newest bundle accepts it.
+    pub verified: Option<bool>,
+    /// Why not, or why there is no chain.
+    pub error: Option<String>,
+}
+
+impl Served {
+    /// The leaf of a full handshake.
+    pub fn leaf(&self) -> Option<&CertFacts> {
+        if self.resumed { None } else { self.chain.first() }
+    }
+}
+
+/// One look at `/certs`.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// When.
+    pub mark: Mark,
+    /// Leaves that carry the proxy's identity (all, where it is unknown).
+    pub own: Vec<LoadedCert>,
+    /// Leaves of others: gateways' and file certificates.
+    pub others: Vec<LoadedCert>,
+}
+
+impl Load {
+    /// Contexts that hold a leaf of the proxy's identity.
+    pub fn contexts(&self) -> u32 {
+        self.own.iter().map(|l| l.contexts).sum()
+    }
+
+    /// Contexts that hold this leaf: serial, validity and identity must agree.
+    pub fn holding(&self, cert: &CertFacts) -> u32 {
+        self.own.iter().filter(|l| is_same(l, cert)).map(|l| l.contexts).sum()
+    }
+}
+
+/// Whether an entry of `/certs` can be this certificate.
+pub(super) fn is_same(loaded: &LoadedCert, cert: &CertFacts) -> bool {
+    loaded.serial == cert.serial
+        && loaded.not_before == cert.not_before
+        && loaded.not_after == cert.not_after
+        && (loaded.uris.is_empty() || loaded.uris == cert.uris)
+}
+
+/// One look at `/config_dump`.
+#[derive(Debug, Clone)]
+pub struct Dump {
+    /// When.
+    pub mark: Mark,
+    /// The secrets in it.
+    pub secrets: Vec<DumpedSecret>,
+}
+
+impl Dump {
+    /// The active secret of this name; the first, where the dump lists it twice.
+    pub fn active(&self, name: &SecretName) -> Option<&DumpedSecret> {
+        self.secrets.iter().find(|s| s.name == *name && s.state == "active")
+    }
+}
+
+/// One look at `/stats`.
+#[derive(Debug, Clone)]
+pub struct StatSample {
+    /// When.
+    pub mark: Mark,
+    /// Name to value.
+    pub values: BTreeMap<String, u64>,
+}
+
+/// One request through the proxy to its peer.
+#[derive(Debug, Clone)]
+pub struct Traffic {
+    /// When it was over.
+    pub mark: Mark,
+    /// The peer.
+    pub to: String,
+    /// On a fresh connection.
+    pub fresh: bool,
+    /// HTTP status.
+    pub status: Option<u16>,
+    /// Whether its TLS session was resumed.
+    pub resumed: Option<bool>,
+    /// What went wrong.
+    pub error: Option<String>,
+}
+
+impl Traffic {
+    /// Whether the peer accepted it.
+    pub fn succeeded(&self) -> bool {
+        self.status.is_some_and(|s| (200..300).contains(&s))
+    }
+}
+
+/// The end of the proxy's process.
+#[derive(Debug, Clone)]
+pub struct Exit {
+    /// When.
+    pub mark: Mark,
+    /// Exit code.
+    pub code: Option<i32>,
+    /// Signal.
+    pub signal: Option<i32>,
+    /// Whether the harness asked for it.
+    pub expected: bool,
+    /// Its last log lines.
+    pub log_tail: Vec<String>,
+}
+
+/// All that was seen of one proxy.
+#[derive(Debug, Clone)]
+pub struct ProxyLedger {
+    /// Its name.
+    pub id: ProxyId,
+    /// Its identity, from the header, else from the first leaf that it served or was sent.
+    pub spiffe_id: Option<String>,
+    /// TLS contexts expected to hold its certificate.
+    pub contexts: Option<u32>,
+    /// The secret that carries its certificate.
+    pub svid: SecretName,
+    /// Its streams, in the order of their opening.
+    pub streams: Vec<Stream>,
+    /// Responses to it.
+    pub pushes: Vec<Push>,
+    /// Handshakes.
+    pub served: Vec<Served>,
+    /// Looks at `/certs`.
+    pub loads: Vec<Load>,
+    /// Looks at `/config_dump`.
+    pub dumps: Vec<Dump>,
+    /// Looks at `/stats`.
+    pub stats: Vec<StatSample>,
+    /// Requests through it.
+    pub traffic: Vec<Traffic>,
+    /// Clock receipts, and whether it followed.
+    pub receipts: Vec<(Mark, bool)>,
+    /// Ends of its process.
+    pub exits: Vec<Exit>,
+    /// Starts of its process.
+    pub starts: Vec<Mark>,
+    /// What could not be asked, and why.
+    pub blind: Vec<(Mark, String)>,
+    /// Peers of the provider's socket that are this proxy, at each census.
+    pub connections: Vec<(Mark, u32)>,
+    /// Its rows of the ledger, in the order of the generations.
+    pub rows: Vec<Row>,
+}
+
+impl ProxyLedger {
+    /// Full handshakes of one role.
+    pub fn full_handshakes(&self, role: TlsRole) -> impl DoubleEndedIterator<Item = (&Served, &CertFacts)> {
+        self.served.iter().filter(move |s| s.role == role).filter_map(|s| s.leaf().map(|l| (s, l)))
+    }
+
+    /// Responses on streams that are subscribed to this name.
+    pub fn pushes_of(&self, name: &SecretName) -> impl DoubleEndedIterator<Item = &Push> {
+        self.pushes.iter().filter(move |p| p.concerns(name))
+    }
+
+    /// First and last value of a counter, where it was shown.
+    pub fn counter(&self, matches: impl Fn(&str) -> bool) -> Option<(u64, u64)> {
+        let sum = |s: &StatSample| {
+            let mut hits = s.values.iter().filter(|(name, _)| matches(name)).map(|(_, v)| *v).peekable();
+            hits.peek().is_some().then_some(()).map(|()| hits.sum::<u64>())
+        };
+        Some((self.stats.iter().find_map(sum)?, self.stats.iter().rev().find_map(sum)?))
+    }
+
+    /// Row of a generation.
+    pub fn row(&self, generation: &Fingerprint) -> Option<&Row> {
+        self.rows.iter().find(|r| r.generation == *generation)
+    }
+}
