@@ -1,7 +1,23 @@
 //! The run directory, and what is done with it.
+//!
+//! `directory` writes it while a run goes on, `open` reads one that may come from anybody, `confined` keeps such
+//! reading inside the directory.
 
+mod confined;
+mod directory;
+mod error;
 mod event;
+mod open;
 mod record;
 
+#[cfg(test)]
+pub(crate) mod sample;
+
+pub use directory::{CellDirectory, DEFAULT_BASE, RunDirectory};
+pub use error::ArchiveError;
 pub use event::{PlannedCell, RunEvent};
+pub use open::Archive;
 pub use record::*;
+
+#[cfg(test)]
+mod tests;
