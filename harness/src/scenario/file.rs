@@ -428,8 +428,8 @@ impl JsonSchema for Share {
 }
 
 impl ProviderSpec {
-    /// Interval of the renewals.
+    /// Interval of the renewals. The default is half the TTL, in whole seconds as all certificate times are.
     pub fn interval(&self) -> Span {
-        self.renew_every.unwrap_or(Span(self.ttl.0 / 2))
+        self.renew_every.unwrap_or(Span::seconds(self.ttl.as_secs() / 2))
     }
 }

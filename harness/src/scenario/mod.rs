@@ -1,7 +1,17 @@
 //! The scenario file: what is brought up, what is provoked and when, and what must be found.
 //!
-//! `file` holds the shape (and, derived from it, the JSON Schema), `read` turns a text into a checked [`Scenario`].
+//! `file` holds the shape (and, derived from it, the JSON Schema), `read` turns a text into a checked [`Scenario`],
+//! `schedule` says when what happens.
 
+mod check;
+mod document;
+mod error;
 mod file;
+mod nearest;
+mod read;
+mod schedule;
 
+pub use error::{Problem, ScenarioError};
 pub use file::*;
+pub(crate) use nearest::nearest;
+pub use schedule::StepPlan;

@@ -1,0 +1,312 @@
+//! What the types cannot say: values that contradict each other, or scenarios from which nothing could be learnt.
+
+use crate::timeline::{Layer, ProxyId, SecretName};
+
+use super::error::Problem;
+use super::{AuthorityAction, ClockKind, ExpectedJudgement, Fault, FaultSpec, Role, Scenario, Span};
+
+/// Longest observation in real time.
+const LONGEST_REAL: Span = Span::seconds(3600);
+/// Longest observation in cell time: what the harness's authorities outlive.
+const LONGEST: Span = Span::seconds(366 * 86_400);
+/// Most renewals in one cell.
+const MOST_RENEWALS: u32 = 5_000;
+/// Most proxies in one cell.
+pub(super) const MOST_PROXIES: u32 = 64;
+/// Most further contexts per proxy.
+const MOST_CONTEXTS: u32 = 1_000;
+
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) -> &mut Problem {
+        self.0.push(Problem { path: path.into(), message: message.into(), help: None });
+        self.0.last_mut().expect("just pushed")
+    }
+}
+
+impl Problem {
+    fn hint(&mut self, help: impl Into<String>) {
+        self.help = Some(help.into());
+    }
+}
+
+impl Scenario {
+    /// What is wrong with it, beside its shape; empty if nothing.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut found = Problems::default();
+        self.check_summary(&mut found);
+        self.check_lifetimes(&mut found);
+        if found.0.is_empty() {
+            // What follows counts renewals, which needs sound lifetimes.
+            self.check_observation(&mut found);
+        }
+        if found.0.is_empty() {
+            self.check_faults(&mut found);
+            self.check_authorities(&mut found);
+        }
+        self.check_fleet(&mut found);
+        self.check_expectation(&mut found);
+        found.0
+    }
+
+    fn check_summary(&self, found: &mut Problems) {
+        let summary = &self.summary;
+        if summary.trim().is_empty() || summary.chars().any(char::is_control) || summary.chars().count() > 120 {
+            found.add("summary", "the summary must be one line of 1 to 120 characters");
+        }
+    }
+
+    fn check_lifetimes(&self, found: &mut Problems) {
+        let ttl = self.provider.ttl;
+        if !whole_seconds(ttl) || ttl.as_secs() == 0 {
+            found
+                .add("provider.ttl", format!("the ttl is {ttl}; it must be a whole number of seconds, at least 1s"))
+                .hint("a certificate's times have no fractions of a second (RFC 5280, 4.1.2.5)");
+            return;
+        }
+        if ttl > LONGEST {
+            found.add("provider.ttl", format!("the ttl is {ttl}; it may be at most a year"));
+            return;
+        }
+        let interval = self.provider.interval();
+        let at = if self.provider.renew_every.is_some() { "provider.renew_every" } else { "provider.ttl" };
+        if !whole_seconds(interval) || interval.as_secs() == 0 {
+            found.add(at, format!("renew_every is {interval}; it must be a whole number of seconds, at least 1s"));
+            return;
+        }
+        if interval >= ttl {
+            found
+                .add(at, format!("renew_every ({interval}) is not shorter than the ttl ({ttl}): every certificate expires before it is renewed"))
+                .hint("usual are a half or a third of the ttl; a provider that renews too late is a fault, not an interval");
+            return;
+        }
+        let floor = self.criteria.margin_floor.of(ttl);
+        let left = ttl.as_secs() - interval.as_secs();
+        if floor >= left {
+            found
+                .add(
+                    "criteria.margin_floor",
+                    format!("no run could pass: a margin of {} is asked for, and a renewal in time leaves {}", Span::seconds(floor), Span::seconds(left)),
+                )
+                .hint("the margin is what is left of the old certificate when the new one is served: less than ttl - renew_every");
+        }
+        if self.criteria.lag_bound.duration().is_zero() {
+            found.add("criteria.lag_bound", "the lag bound must be longer than 0s");
+        }
+    }
+
+    fn check_observation(&self, found: &mut Problems) {
+        let observe = &self.observe;
+        let ttl = self.provider.ttl;
+        let (at, given) = match (observe.duration, observe.generations_past_first_expiry) {
+            (Some(_), Some(_)) => {
+                found
+                    .add(
+                        "observe.generations_past_first_expiry",
+                        "both a duration and a number of generations are given",
+                    )
+                    .hint("leave one of them out; the number of generations follows the ttl");
+                return;
+            }
+            (None, Some(0)) => {
+                found
+                    .add(
+                        "observe.generations_past_first_expiry",
+                        "at least one renewal must come after the first expiry",
+                    )
+                    .hint("until the first certificate has expired, a proxy that never renews looks healthy");
+                return;
+            }
+            (Some(duration), None) if !whole_seconds(duration) => {
+                found.add("observe.duration", "the duration must be a whole number of seconds");
+                return;
+            }
+            (Some(duration), None) => ("observe.duration", duration),
+            (None, Some(_)) => ("observe.generations_past_first_expiry", self.observed()),
+            (None, None) => ("provider.ttl", self.observed()),
+        };
+        if observe.duration.is_some() && self.criteria().generations_past_first_expiry == 0 {
+            let interval = self.provider.interval();
+            found
+                .add(
+                    at,
+                    format!("in {given} no renewal comes after the first expiry (ttl {ttl}, renewed every {interval})"),
+                )
+                .hint("until the first certificate has expired, a proxy that never renews looks healthy");
+        }
+        if self.renewals() > MOST_RENEWALS || given > LONGEST {
+            found.add(
+                at,
+                format!("{} renewals in {given}: at most {MOST_RENEWALS} in a year can be observed", self.renewals()),
+            );
+        } else if let Some(reason) = self.too_long_in_real_time() {
+            found.add(at, reason).hint("use `clock: virtual`, or a ttl of some seconds");
+        }
+    }
+
+    /// Why it cannot be observed in the machine's own time, if that is what it asks for.
+    pub fn too_long_in_real_time(&self) -> Option<String> {
+        let observed = self.observed();
+        (self.clock == ClockKind::Real && observed > LONGEST_REAL)
+            .then(|| format!("it would take {observed} of real time; at most {LONGEST_REAL} is sensible"))
+    }
+
+    fn check_faults(&self, found: &mut Problems) {
+        let last = self.renewals();
+        let proxies = self.fleet.proxy_ids();
+        for (n, fault) in self.provider.faults.iter().enumerate() {
+            let at = |key: &str| format!("provider.faults[{n}].{key}");
+            if fault.from_renewal == 0 {
+                found
+                    .add(at("from_renewal"), "the first issue (renewal 0) cannot be spoiled")
+                    .hint("a rotation begins with a certificate that works; spoil renewal 1 or a later one");
+            } else if fault.from_renewal > last {
+                found.add(at("from_renewal"), format!("the fault never comes: the last renewal observed is {last}"));
+            }
+            if let Some(until) = fault.until_renewal
+                && until <= fault.from_renewal
+            {
+                let from = fault.from_renewal;
+                found.add(
+                    at("until_renewal"),
+                    format!("until_renewal ({until}) must be greater than from_renewal ({from})"),
+                );
+            }
+            if let Some(proxy) = &fault.proxy
+                && !proxies.contains(proxy)
+            {
+                let names: Vec<&str> = proxies.iter().map(ProxyId::as_str).take(8).collect();
+                let more = if proxies.len() > names.len() { ", ..." } else { "" };
+                found.add(at("proxy"), format!("there is no proxy `{proxy}` in this fleet")).hint(format!(
+                    "with `proxies: {}` they are {}{more}",
+                    self.fleet.proxies,
+                    names.join(", ")
+                ));
+            }
+            if let Some(secret) = &fault.secret
+                && !fault.fault.can_spoil(secret)
+            {
+                found
+                    .add(at("secret"), format!("this fault cannot spoil the secret `{secret}`"))
+                    .hint("`default` is the certificate, `ROOTCA` the trust bundle");
+            }
+            if self.role == Role::Conformance && fault.until_renewal.is_none() && !fault.fault.passes_by_itself() {
+                found
+                    .add(at("fault"), "a conformance scenario must recover, and this fault never ends")
+                    .hint("give `until_renewal`, or make it `role: control` with what must be found");
+            }
+            if let Some(earlier) = self.provider.faults[..n].iter().position(|other| collide(other, fault)) {
+                found.add(at("fault"), format!("faults[{earlier}] spoils the same renewals of the same proxy"));
+            }
+        }
+    }
+
+    fn check_authorities(&self, found: &mut Problems) {
+        let last = self.renewals();
+        let mut before: Option<&super::AuthorityStep> = None;
+        for (n, step) in self.provider.authorities.iter().enumerate() {
+            let at = |key: &str| format!("provider.authorities[{n}].{key}");
+            if step.at_renewal == 0 || step.at_renewal > last {
+                found.add(at("at_renewal"), format!("must be one of the renewals observed, 1 to {last}"));
+            }
+            if before.is_some_and(|before| before.at_renewal > step.at_renewal) {
+                found.add(at("at_renewal"), "the steps must be given in the order of their renewals");
+            }
+            let expected = match before.map(|step| step.action) {
+                None | Some(AuthorityAction::Revoke) => AuthorityAction::Prepare,
+                Some(AuthorityAction::Prepare) => AuthorityAction::Activate,
+                Some(AuthorityAction::Activate) => AuthorityAction::Revoke,
+            };
+            if step.action != expected {
+                found
+                    .add(at("action"), format!("`{}` must come here", expected.name()))
+                    .hint("an authority is prepared, then activated; then the old one is revoked");
+            } else if self.role == Role::Conformance && before.is_some_and(|b| b.at_renewal == step.at_renewal) {
+                found
+                    .add(
+                        at("at_renewal"),
+                        "each step needs a renewal of its own, or peers that have not caught up refuse each other",
+                    )
+                    .hint("an abrupt change is a `role: control`");
+            }
+            before = Some(step);
+        }
+    }
+
+    fn check_fleet(&self, found: &mut Problems) {
+        if !(1..=MOST_PROXIES).contains(&self.fleet.proxies) {
+            found.add("fleet.proxies", format!("there can be 1 to {MOST_PROXIES} proxies"));
+        }
+        if self.fleet.contexts > MOST_CONTEXTS {
+            found.add("fleet.contexts", format!("there can be at most {MOST_CONTEXTS} further contexts per proxy"));
+        }
+    }
+
+    fn check_expectation(&self, found: &mut Problems) {
+        let expect = &self.expect;
+        match (self.role, expect.judgement) {
+            (Role::Conformance, ExpectedJudgement::Pass) => {}
+            (Role::Conformance, _) => found
+                .add("expect.judgement", "a conformance scenario is expected to pass")
+                .hint("a scenario whose fault must be caught is `role: control`"),
+            (Role::Control, ExpectedJudgement::Pass) => found
+                .add("expect", "a control must be caught: `judgement: fail` with its `layer`, or `inconclusive`")
+                .hint("a scenario that must pass is `role: conformance`"),
+            (Role::Control, ExpectedJudgement::Fail) if expect.layer.is_none() => {
+                let names: Vec<&str> = Layer::ALL.into_iter().map(Layer::name).collect();
+                found
+                    .add("expect", "a control must say which `layer` is to blame")
+                    .hint(format!("possible are {}", names.join(", ")));
+            }
+            (Role::Control, _) => {}
+        }
+        if expect.judgement != ExpectedJudgement::Fail {
+            for (key, given) in [("layer", expect.layer.is_some()), ("diagnosis", expect.diagnosis.is_some())] {
+                if given {
+                    found.add(format!("expect.{key}"), format!("there is no {key} unless the judgement is `fail`"));
+                }
+            }
+        }
+        if self.role == Role::Control && self.provider.faults.is_empty() && self.provider.authorities.is_empty() {
+            found.add("role", "a control seeds a fault, and there is none in `provider.faults`");
+        }
+    }
+}
+
+impl Fault {
+    /// Whether the fault can be about this secret.
+    fn can_spoil(self, secret: &SecretName) -> bool {
+        let about_streams = matches!(self, Fault::NoPush | Fault::CloseStream);
+        *secret == SecretName::default_svid() || (about_streams && *secret == SecretName::root_ca())
+    }
+
+    /// Whether the provider makes up for it without being told to.
+    fn passes_by_itself(self) -> bool {
+        self == Fault::CloseStream
+    }
+}
+
+impl AuthorityAction {
+    fn name(self) -> &'static str {
+        match self {
+            AuthorityAction::Prepare => "prepare",
+            AuthorityAction::Activate => "activate",
+            AuthorityAction::Revoke => "revoke",
+        }
+    }
+}
+
+/// Whether two faults want to spoil one renewal for one proxy and secret in different ways.
+fn collide(a: &FaultSpec, b: &FaultSpec) -> bool {
+    let before = |x: &FaultSpec, y: &FaultSpec| x.until_renewal.is_some_and(|until| until <= y.from_renewal);
+    let overlap = !before(a, b) && !before(b, a);
+    let differ = |x: bool, y: bool, same: bool| x && y && !same;
+    let apart = differ(a.proxy.is_some(), b.proxy.is_some(), a.proxy == b.proxy) || a.secret != b.secret;
+    overlap && !apart
+}
+
+fn whole_seconds(span: Span) -> bool {
+    span.duration().subsec_nanos() == 0
+}

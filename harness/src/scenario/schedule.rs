@@ -1,0 +1,108 @@
+//! When what happens: renewals at multiples of the interval, samples where a failure shows first, and the end.
+//!
+//! All times are cell time since the first generation was issued.
+
+use std::collections::BTreeMap;
+
+use crate::timeline::Criteria;
+
+use super::{Scenario, Span};
+
+/// Generations past the first expiry where a scenario does not say how long to observe.
+const PAST_EXPIRY: u32 = 2;
+
+/// One step of an observation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepPlan {
+    /// From 0 (the first generation).
+    pub index: u32,
+    /// Cell time since the first generation, seconds.
+    pub at_s: u64,
+    /// The renewal that is due now; `None`: only samples are taken.
+    pub renewal: Option<u32>,
+    /// In words.
+    pub what: String,
+}
+
+impl Scenario {
+    /// The steps of the observation, in their order. The first is renewal 0: the first issue.
+    ///
+    /// Renewal `k` comes at `k` intervals. Two samples are added where no renewal falls: half-way between the last
+    /// renewal before the first expiry and that expiry, where an overdue renewal shows before anything has expired;
+    /// and a second after the first expiry.
+    pub fn schedule(&self) -> Vec<StepPlan> {
+        let ttl = self.provider.ttl.as_secs();
+        let interval = self.interval_s();
+        let end = self.observed_s();
+        let mut steps: BTreeMap<u64, (Option<u32>, String)> = BTreeMap::new();
+        for renewal in 0..=self.renewals() {
+            let what = match renewal {
+                0 => "first issue".to_owned(),
+                n => format!("renewal {n} is due"),
+            };
+            steps.insert(u64::from(renewal) * interval, (Some(renewal), what));
+        }
+        let last_before_expiry = ttl.saturating_sub(1) / interval * interval;
+        let overdue = last_before_expiry + (ttl - last_before_expiry) / 2;
+        let samples = [(overdue, "before the first expiry"), (ttl + 1, "the first generation has expired")];
+        for (at, what) in samples.into_iter().filter(|(at, _)| *at <= end) {
+            steps.entry(at).or_insert_with(|| (None, what.to_owned()));
+        }
+        steps.entry(end).or_insert_with(|| (None, "end of the observation".to_owned()));
+        let numbered = (0..).zip(steps);
+        numbered.map(|(index, (at_s, (renewal, what)))| StepPlan { index, at_s, renewal, what }).collect()
+    }
+
+    /// Renewals that are due during the observation.
+    pub fn renewals(&self) -> u32 {
+        let interval = self.interval_s();
+        match self.observe.duration {
+            Some(duration) => u32::try_from(duration.as_secs() / interval).unwrap_or(u32::MAX),
+            None => self.due_by_first_expiry().saturating_add(self.past_expiry_wanted()),
+        }
+    }
+
+    /// Cell time that the observation covers.
+    pub fn observed(&self) -> Span {
+        Span::seconds(self.observed_s())
+    }
+
+    /// The bounds by which its timeline is judged.
+    pub fn criteria(&self) -> Criteria {
+        // A renewal that is due at the very second of the expiry does not count as one after it.
+        let past_expiry = self.renewals().saturating_sub(self.due_by_first_expiry());
+        let lag_bound = self.criteria.lag_bound.duration().as_millis();
+        Criteria {
+            ttl_s: self.provider.ttl.as_secs(),
+            renew_every_s: Some(self.interval_s()),
+            lag_bound_ms: u64::try_from(lag_bound).unwrap_or(u64::MAX),
+            margin_floor_s: self.criteria.margin_floor.of(self.provider.ttl),
+            newer_generations: 2,
+            generations_past_first_expiry: match self.observe.generations_past_first_expiry {
+                Some(wanted) => wanted,
+                None => past_expiry.min(PAST_EXPIRY),
+            },
+        }
+    }
+
+    /// Renewals due after the first expiry that the file asks for, where it gives no duration.
+    fn past_expiry_wanted(&self) -> u32 {
+        self.observe.generations_past_first_expiry.unwrap_or(PAST_EXPIRY)
+    }
+
+    fn due_by_first_expiry(&self) -> u32 {
+        u32::try_from(self.provider.ttl.as_secs() / self.interval_s()).unwrap_or(u32::MAX)
+    }
+
+    fn observed_s(&self) -> u64 {
+        match self.observe.duration {
+            Some(duration) => duration.as_secs(),
+            None => u64::from(self.renewals()).saturating_mul(self.interval_s()),
+        }
+    }
+
+    /// Never 0, so that an unchecked scenario cannot divide by it.
+    fn interval_s(&self) -> u64 {
+        self.provider.interval().as_secs().max(1)
+    }
+}
