@@ -1,1 +1,27 @@
-//! What is asked from outside.
+//! What is asked from outside: handshakes in both roles, the admin API, traffic, the peers of the provider's socket.
+//!
+//! Every probe records what it saw through the timeline's recorder, and returns it. A probe that gets no answer
+//! records why: a refused connection is evidence, and blindness must never look like health.
+
+mod admin;
+mod census;
+mod context;
+mod facts;
+mod http;
+mod inbound;
+mod outbound;
+mod receipt;
+mod sample;
+mod tls;
+mod traffic;
+
+use facts::cert_facts;
+
+pub use admin::{certs, config_dump, listeners, server_info, stats};
+pub use census::census;
+pub use context::{ProbeContext, Roots};
+pub use inbound::{TlsVersion, inbound};
+pub use outbound::{OutboundError, OutboundServer, outbound};
+pub use receipt::Baseline;
+pub use sample::{Depth, ExpectedLeaf, ProxySample, sample, settle};
+pub use traffic::{LongLived, fresh};

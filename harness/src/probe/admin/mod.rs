@@ -1,0 +1,120 @@
+//! Questions to a proxy's admin API, and their answers as facts.
+//!
+//! Parsers are pure, take what they know, and tolerate what comes and goes between Envoy versions; an answer that
+//! makes no sense is recorded as blindness of the layer that it would have shown.
+
+mod certs;
+mod config_dump;
+mod server;
+mod stats;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::context::ProbeContext;
+use crate::clock::Deadline;
+use crate::fleet::Proxy;
+use crate::timeline::{Certs, ConfigDump, Fact, Layer, Listeners, ServerInfo, Source, Stats};
+
+/// Why an answer is no fact.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AnswerError {
+    #[error("the answer is no JSON of the expected form: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("the answer is neither text nor JSON of the expected form")]
+    Text,
+    #[error("{what} is unreadable: {why}")]
+    Field { what: &'static str, why: String },
+}
+
+impl AnswerError {
+    fn field(what: &'static str, why: impl ToString) -> Self {
+        Self::Field { what, why: why.to_string() }
+    }
+}
+
+/// Asks `/certs`: the leaves of all live TLS contexts.
+pub async fn certs(proxy: &Proxy, ctx: &ProbeContext) -> Option<Certs> {
+    ask(proxy, "/certs", Some(Layer::Loaded), certs::parse, ctx).await
+}
+
+/// Asks `/config_dump` for the secrets, active and warming.
+pub async fn config_dump(proxy: &Proxy, ctx: &ProbeContext) -> Option<ConfigDump> {
+    let deadline = ctx.deadline();
+    let part = async |state: &str| {
+        let path = format!("/config_dump?resource=dynamic_{state}_secrets");
+        let answer = proxy.admin(&path, deadline).await.map_err(|e| e.to_string())?;
+        config_dump::parse(expect_ok(answer)?.as_ref(), state).map_err(|e| format!("{path}: {e}"))
+    };
+    let dump = match tokio::try_join!(part("active"), part("warming")) {
+        Ok((mut active, warming)) => {
+            active.secrets.extend(warming.secrets);
+            Ok(active)
+        }
+        Err(e) => Err(e),
+    };
+    record(proxy, "/config_dump", Some(Layer::Dumped), dump, ctx)
+}
+
+/// Asks `/stats` for the counters of secrets, their streams, and TLS.
+pub async fn stats(proxy: &Proxy, ctx: &ProbeContext) -> Option<Stats> {
+    ask(proxy, stats::PATH, None, stats::parse, ctx).await
+}
+
+/// Asks `/server_info`: version, state, uptime.
+pub async fn server_info(proxy: &Proxy, ctx: &ProbeContext) -> Option<ServerInfo> {
+    ask(proxy, "/server_info", None, server::parse_info, ctx).await
+}
+
+/// Asks `/listeners`: those that really listen.
+pub async fn listeners(proxy: &Proxy, ctx: &ProbeContext) -> Option<Listeners> {
+    ask(proxy, "/listeners?format=json", None, server::parse_listeners, ctx).await
+}
+
+/// TLS sessions that the proxy's clusters resumed so far; `None` where the counters don't show.
+pub(super) async fn sessions_reused(proxy: &Proxy, deadline: Deadline) -> Option<u64> {
+    let answer = proxy.admin(stats::SESSIONS_PATH, deadline).await.map_err(|e| e.to_string());
+    let stats = stats::parse(&answer.and_then(expect_ok).ok()?).ok()?;
+    let counters = stats.values.iter().filter(|(name, _)| stats::counts_client_sessions(name));
+    counters.map(|(_, value)| *value).reduce(u64::saturating_add)
+}
+
+async fn ask<T: Into<Fact> + Clone>(
+    proxy: &Proxy,
+    path: &str,
+    layer: Option<Layer>,
+    parse: fn(&[u8]) -> Result<T, AnswerError>,
+    ctx: &ProbeContext,
+) -> Option<T> {
+    let answer = proxy.admin(path, ctx.deadline()).await.map_err(|e| e.to_string());
+    let fact = answer.and_then(expect_ok).and_then(|body| parse(&body).map_err(|e| e.to_string()));
+    let what = path.split('?').next().unwrap_or(path);
+    record(proxy, what, layer, fact, ctx)
+}
+
+fn record<T: Into<Fact> + Clone>(
+    proxy: &Proxy,
+    what: &str,
+    layer: Option<Layer>,
+    fact: Result<T, String>,
+    ctx: &ProbeContext,
+) -> Option<T> {
+    match fact {
+        Ok(fact) => {
+            ctx.recorder.record(Source::Admin, Some(&proxy.id), None, fact.clone());
+            Some(fact)
+        }
+        Err(why) => {
+            ctx.blind(Source::Admin, proxy, layer, what, why);
+            None
+        }
+    }
+}
+
+fn expect_ok((status, body): (StatusCode, Bytes)) -> Result<Bytes, String> {
+    if status == StatusCode::OK {
+        return Ok(body);
+    }
+    let body: String = String::from_utf8_lossy(&body).chars().take(200).collect();
+    Err(format!("the proxy answered {status}: {}", body.trim()))
+}

@@ -1,0 +1,193 @@
+//! Who is connected to the provider's socket, as the kernel tells it: what `ss -x` shows.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+
+use camino::Utf8Path;
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_sock_diag::SockDiagMessage;
+use netlink_packet_sock_diag::constants::TCP_ESTABLISHED;
+use netlink_packet_sock_diag::unix::nlas::UnixDiagName;
+use netlink_packet_sock_diag::unix::{ShowFlags, StateFlags, UnixRequest, UnixResponse};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+
+use super::context::ProbeContext;
+use crate::fleet::Proxy;
+use crate::timeline::{Blind, Layer, Peers, Source};
+
+/// Why the peers could not be told.
+#[derive(Debug, thiserror::Error)]
+enum CensusError {
+    #[error("the kernel's socket diagnostics don't answer: {0}")]
+    Netlink(#[from] io::Error),
+    #[error("the kernel's socket diagnostics are unreadable: {0}")]
+    Decode(String),
+}
+
+/// Records which processes are connected to the provider's socket. Connections whose owner may not be seen are
+/// recorded as blindness.
+pub async fn census(targets: &[Proxy], ctx: &ProbeContext) -> Option<Peers> {
+    let socket = ctx.socket.clone()?;
+    let pids: Vec<i32> = targets.iter().map(|p| p.pid).collect();
+    let path = socket.clone();
+    let found = tokio::task::spawn_blocking(move || connected(&path).map(|inodes| owners(&inodes, &pids))).await;
+    let blind = |why: String| {
+        let what = format!("peers of {socket}");
+        ctx.recorder.record(Source::Census, None, None, Blind { layer: Some(Layer::Sent), what, why });
+    };
+    match found {
+        Ok(Ok(Owners { pids, unseen })) => {
+            let peers = Peers { socket: socket.to_string(), pids };
+            ctx.recorder.record(Source::Census, None, None, peers.clone());
+            if unseen > 0 {
+                blind(format!("the processes behind {unseen} connections may not be seen"));
+            }
+            Some(peers)
+        }
+        Ok(Err(e)) => {
+            blind(e.to_string());
+            None
+        }
+        Err(e) => {
+            blind(e.to_string());
+            None
+        }
+    }
+}
+
+/// The far ends of the established connections to this path: their inodes, one per connection.
+fn connected(path: &Utf8Path) -> Result<Vec<u64>, CensusError> {
+    // The kernel tells the path as it was bound, which may be the one behind a link.
+    let real = std::fs::canonicalize(path).ok();
+    let mut peers = Vec::new();
+    dump(|socket| {
+        let Some(UnixDiagName::Pathname(name)) = socket.name() else { return };
+        let named = name == path.as_os_str() || real.as_ref().is_some_and(|real| name == real.as_os_str());
+        if socket.header.state == TCP_ESTABLISHED
+            && named
+            && let Some(peer) = socket.peer().filter(|inode| *inode != 0)
+        {
+            peers.push(u64::from(peer));
+        }
+    })?;
+    Ok(peers)
+}
+
+fn dump(mut each: impl FnMut(&UnixResponse)) -> Result<(), CensusError> {
+    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let request = UnixRequest {
+        state_flags: StateFlags::ESTABLISHED,
+        inode: 0,
+        show_flags: ShowFlags::NAME | ShowFlags::PEER,
+        cookie: [0xff; 8],
+    };
+    let mut request = NetlinkMessage::new(header, SockDiagMessage::UnixRequest(request).into());
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        let mut rest = &datagram[..];
+        while !rest.is_empty() {
+            let message =
+                NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(|e| CensusError::Decode(e.to_string()))?;
+            // Messages are aligned to four bytes; the last one's padding may be left out.
+            let length = (message.header.length as usize).next_multiple_of(4).min(rest.len());
+            if length == 0 {
+                return Err(CensusError::Decode("a message of no length".into()));
+            }
+            rest = &rest[length..];
+            match message.payload {
+                NetlinkPayload::InnerMessage(SockDiagMessage::UnixResponse(response)) => each(&response),
+                NetlinkPayload::Done(_) => return Ok(()),
+                NetlinkPayload::Error(e) => return Err(CensusError::Netlink(e.to_io())),
+                _ => {}
+            }
+        }
+    }
+}
+
+struct Owners {
+    pids: Vec<i32>,
+    unseen: usize,
+}
+
+/// The processes that hold these sockets: the expected ones are looked at first, all others only if that leaves
+/// connections unexplained.
+fn owners(inodes: &[u64], expected: &[i32]) -> Owners {
+    let mut missing: HashSet<u64> = inodes.iter().copied().collect();
+    let mut found: HashMap<u64, i32> = HashMap::new();
+    let mut look_at = |pid: i32, missing: &mut HashSet<u64>| {
+        let Ok(fds) = procfs::process::Process::new(pid).and_then(|p| p.fd()) else { return };
+        for fd in fds.flatten() {
+            if let procfs::process::FDTarget::Socket(inode) = fd.target
+                && missing.remove(&inode)
+            {
+                found.insert(inode, pid);
+            }
+        }
+    };
+    for pid in expected {
+        look_at(*pid, &mut missing);
+    }
+    if !missing.is_empty()
+        && let Ok(all) = procfs::process::all_processes()
+    {
+        for process in all.flatten() {
+            look_at(process.pid(), &mut missing);
+        }
+    }
+    let mut pids: Vec<i32> = inodes.iter().filter_map(|inode| found.get(inode).copied()).collect();
+    pids.sort_unstable();
+    Owners { unseen: inodes.len() - pids.len(), pids }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    #[test]
+    fn every_connection_to_a_socket_is_found_with_its_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(dir.path()).unwrap().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut ends = Vec::new();
+        for _ in 0..2 {
+            ends.push(UnixStream::connect(&path).unwrap());
+            ends.push(listener.accept().unwrap().0);
+        }
+        let me = i32::try_from(std::process::id()).unwrap();
+
+        let inodes = connected(&path).unwrap();
+        assert_eq!(owners(&inodes, &[me]).pids, [me, me]);
+        // Found as well when nobody is expected.
+        let Owners { pids, unseen } = owners(&inodes, &[]);
+        assert_eq!((pids, unseen), (vec![me, me], 0));
+
+        ends.truncate(2);
+        assert_eq!(connected(&path).unwrap().len(), 1, "a connection that ended is no peer");
+    }
+
+    #[test]
+    fn a_socket_without_peers_has_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(dir.path()).unwrap().join("socket");
+        let _listener = UnixListener::bind(&path).unwrap();
+        assert!(connected(&path).unwrap().is_empty());
+    }
+
+    #[test]
+    fn connections_whose_process_is_not_to_be_seen_are_counted() {
+        let Owners { pids, unseen } = owners(&[u64::MAX], &[]);
+        assert_eq!((pids, unseen), (vec![], 1));
+    }
+}

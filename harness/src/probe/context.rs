@@ -1,0 +1,134 @@
+//! What all probes of a cell share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+
+use super::OutboundServer;
+use super::receipt::Baseline;
+use super::tls;
+use super::traffic::LongLived;
+use crate::clock::{Clock, Deadline};
+use crate::fleet::Proxy;
+use crate::timeline::{Blind, CertFacts, Handshake, Layer, ProxyId, Recorder, Source, TlsRole};
+
+/// The authorities by which handshakes are judged: the bundle issued last. Cheap to clone; all clones change together.
+#[derive(Clone, Default)]
+pub struct Roots(Arc<RwLock<Option<Arc<RootCertStore>>>>);
+
+impl Roots {
+    /// From now on these authorities judge. What is no certificate is left out: it could judge nothing.
+    pub fn replace<'a>(&self, authorities: impl IntoIterator<Item = CertificateDer<'a>>) {
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(authorities);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(store));
+    }
+
+    fn now(&self) -> Option<Arc<RootCertStore>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What all probes of a cell share: where they record, whom they trust, how long they wait.
+pub struct ProbeContext {
+    pub(super) recorder: Recorder,
+    pub(super) roots: Roots,
+    pub(super) outbound: OutboundServer,
+    pub(super) socket: Option<Utf8PathBuf>,
+    pub(super) patience: Duration,
+    pub(super) baselines: Mutex<HashMap<ProxyId, Baseline>>,
+    pub(super) long_lived: tokio::sync::Mutex<HashMap<ProxyId, Arc<LongLived>>>,
+}
+
+impl ProbeContext {
+    /// The outbound server must record with the same recorder and judge by the same roots.
+    pub fn new(recorder: Recorder, roots: Roots, outbound: OutboundServer) -> Self {
+        Self {
+            recorder,
+            roots,
+            outbound,
+            socket: None,
+            patience: Duration::from_secs(2),
+            baselines: Mutex::default(),
+            long_lived: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The provider's socket, whose peers are counted.
+    #[must_use]
+    pub fn with_socket(mut self, socket: Utf8PathBuf) -> Self {
+        self.socket = Some(socket);
+        self
+    }
+
+    /// How long one question may take. Default two seconds.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// The authorities by which handshakes are judged.
+    pub fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
+    /// The harness's own TLS server.
+    pub fn outbound_server(&self) -> &OutboundServer {
+        &self.outbound
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        self.recorder.clock()
+    }
+
+    pub(super) fn deadline(&self) -> Deadline {
+        Deadline::after(self.patience)
+    }
+
+    pub(super) fn blind(&self, source: Source, proxy: &Proxy, layer: Option<Layer>, what: &str, why: impl ToString) {
+        let blind = Blind { layer, what: what.to_owned(), why: why.to_string() };
+        self.recorder.record(source, Some(&proxy.id), None, blind);
+    }
+}
+
+/// A chain as it was shown, before it is judged.
+pub(super) struct Shown {
+    pub(super) tls: String,
+    pub(super) resumed: bool,
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    /// Why there is no chain.
+    pub(super) error: Option<String>,
+}
+
+impl Shown {
+    /// The fact: the chain's facts, and what the roots say of it now.
+    pub(super) fn judged(self, roots: &Roots, now: jiff::Timestamp, role: TlsRole) -> Handshake {
+        let Shown { tls, resumed, chain, mut error } = self;
+        let mut facts: Vec<CertFacts> = Vec::with_capacity(chain.len());
+        for der in &chain {
+            match super::cert_facts(der) {
+                Ok(cert) => facts.push(cert),
+                // Without its leaf a chain identifies nothing; without an intermediate it still does.
+                Err(e) if facts.is_empty() => {
+                    let why = format!("the leaf that was shown is unreadable: {e}");
+                    return Handshake { tls, resumed, chain: Vec::new(), verified: Some(false), error: Some(why) };
+                }
+                Err(_) => {}
+            }
+        }
+        let mut verified = None;
+        if !chain.is_empty()
+            && let Some(store) = roots.now()
+        {
+            let judgement = tls::judge(&chain, &store, now, role);
+            verified = Some(judgement.is_ok());
+            error = error.or(judgement.err());
+        }
+        Handshake { tls, resumed, chain: facts, verified, error }
+    }
+}

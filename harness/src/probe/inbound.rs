@@ -1,0 +1,118 @@
+//! Full handshakes with a proxy's inbound listener: what does it serve to somebody who comes now?
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::context::{ProbeContext, Shown};
+use super::tls::{self, Capture};
+use crate::clock::Deadline;
+use crate::fleet::Proxy;
+use crate::timeline::{Handshake, Source, TlsRole};
+
+/// The protocol versions that Istio's listeners speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// RFC 5246. The certificate travels in the clear, the refusal of a missing client certificate ends the handshake.
+    V1_2,
+    /// RFC 8446. The refusal comes after the handshake, with the first read.
+    V1_3,
+}
+
+impl TlsVersion {
+    /// Both.
+    pub const ALL: [TlsVersion; 2] = [TlsVersion::V1_2, TlsVersion::V1_3];
+
+    fn protocol(self) -> &'static SupportedProtocolVersion {
+        match self {
+            TlsVersion::V1_2 => &rustls::version::TLS12,
+            TlsVersion::V1_3 => &rustls::version::TLS13,
+        }
+    }
+}
+
+/// What a sidecar's peers offer (Istio's clients; the last for a listener that knows nothing of Istio).
+const ALPN: [&[u8]; 3] = [b"istio-http/1.1", b"istio", b"http/1.1"];
+
+/// Makes a fresh, full handshake with the inbound listener and records what was shown.
+///
+/// No client certificate is offered: the proxy refuses the connection for that, but only after it has shown its own.
+pub async fn inbound(proxy: &Proxy, version: TlsVersion, ctx: &ProbeContext) -> Handshake {
+    let name = format!("outbound_.8080_._.{}.rotacheck.svc.cluster.local", proxy.id);
+    let shown = look(proxy.inbound, &name, version, ctx.deadline()).await;
+    let handshake = shown.judged(&ctx.roots, ctx.clock().now(), TlsRole::Inbound);
+    ctx.recorder.record(Source::Inbound, Some(&proxy.id), None, handshake.clone());
+    handshake
+}
+
+async fn look(addr: SocketAddr, name: &str, version: TlsVersion, deadline: Deadline) -> Shown {
+    let capture = Arc::new(Capture::default());
+    let began = tokio::time::Instant::now();
+    let ended = tokio::time::timeout_at(deadline.instant(), handshake(addr, name, version, capture.clone())).await;
+
+    let mut resumed = false;
+    let error = match ended {
+        Ok(Ok(kind)) => {
+            resumed = kind == Some(HandshakeKind::Resumed);
+            None
+        }
+        Ok(Err(e)) => Some(describe(&e)),
+        Err(_) => Some(format!("no answer within {} ms", began.elapsed().as_millis())),
+    };
+    let chain = capture.chain().map(<[_]>::to_vec).unwrap_or_default();
+    let error = if chain.is_empty() && !resumed {
+        let unproven = capture.unproven().then(|| "the leaf that was shown did not sign the handshake".to_owned());
+        unproven.or(error).or_else(|| Some("no certificate was shown".to_owned()))
+    } else {
+        // The listener's refusal of a client without certificate is no news.
+        None
+    };
+    Shown { tls: tls::version_name(Some(version.protocol().version)).to_owned(), resumed, chain, error }
+}
+
+async fn handshake(
+    addr: SocketAddr,
+    name: &str,
+    version: TlsVersion,
+    capture: Arc<Capture>,
+) -> io::Result<Option<HandshakeKind>> {
+    let mut config = ClientConfig::builder_with_provider(tls::provider())
+        .with_protocol_versions(&[version.protocol()])
+        .map_err(io::Error::other)?
+        .dangerous()
+        .with_custom_certificate_verifier(capture)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = ALPN.iter().map(|p| p.to_vec()).collect();
+    // A proxy's name that makes no host name goes without SNI: the listener's default chain answers.
+    let name = ServerName::try_from(name.to_owned()).unwrap_or_else(|_| ServerName::IpAddress(addr.ip().into()));
+
+    let stream = TcpStream::connect(addr).await?;
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    Ok(stream.get_ref().1.handshake_kind())
+}
+
+/// What became of a handshake, in words that tell apart who failed.
+pub(super) fn describe(e: &io::Error) -> String {
+    if let Some(e) = e.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+        return match e {
+            rustls::Error::InvalidMessage(_) | rustls::Error::InappropriateMessage { .. } => {
+                format!("what answered does not speak TLS: {e}")
+            }
+            rustls::Error::AlertReceived(alert) => format!("the peer ended the handshake with the alert {alert:?}"),
+            other => other.to_string(),
+        };
+    }
+    match e.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::ConnectionReset => "connection reset".into(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => "connection closed in the handshake".into(),
+        _ => e.to_string(),
+    }
+}

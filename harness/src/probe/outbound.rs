@@ -1,0 +1,239 @@
+//! The harness's own TLS server: proxies dial it, so that the client certificate they show can be seen.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{Acceptor, NoServerSessionStorage};
+use rustls::{HandshakeKind, ServerConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::context::{ProbeContext, Roots, Shown};
+use super::tls::{self, Capture};
+use super::{http as plain, inbound};
+use crate::clock::Deadline;
+use crate::fleet::Proxy;
+use crate::timeline::{Fact, Handshake, Layer, ProxyId, Recorder, Source, TlsRole};
+
+/// Why the server could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboundError {
+    /// No port to be had.
+    #[error("the harness's TLS server can't listen on loopback: {0}")]
+    Listen(#[from] std::io::Error),
+    /// No certificate to be had.
+    #[error("the harness's TLS server has no certificate: {0}")]
+    Certificate(String),
+}
+
+/// A TLS server on loopback, one per cell. It accepts whatever client certificate is shown, and records it.
+///
+/// It keeps no sessions and issues no tickets, so each connection is a full handshake. Proxies say who they are by
+/// SNI. It stops when it is dropped.
+pub struct OutboundServer {
+    addr: SocketAddr,
+    authority_pem: String,
+    task: JoinHandle<()>,
+}
+
+impl OutboundServer {
+    /// Listens; handshakes go to `recorder`, judged by `roots`.
+    pub async fn start(recorder: Recorder, roots: Roots) -> Result<Self, OutboundError> {
+        let (authority_pem, credentials) =
+            Credentials::make().map_err(|e| OutboundError::Certificate(e.to_string()))?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let addr = listener.local_addr()?;
+        let serving = Arc::new(Serving { recorder, roots, credentials });
+        let task = tokio::spawn(async move {
+            // Connections end with the server.
+            let mut connections = JoinSet::new();
+            loop {
+                tokio::select! {
+                    accepted = listener.accept() => match accepted {
+                        Ok((stream, _)) => {
+                            let serving = serving.clone();
+                            connections.spawn(async move { serving.connection(stream).await });
+                        }
+                        // Out of descriptors, most likely: let others finish first.
+                        Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                    },
+                    Some(_) = connections.join_next() => {}
+                }
+            }
+        });
+        Ok(Self { addr, authority_pem, task })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The authority that a proxy must trust to dial it, PEM. It issues nothing else.
+    pub fn authority_pem(&self) -> &str {
+        &self.authority_pem
+    }
+}
+
+impl Drop for OutboundServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Makes the proxy dial the server, awaits the handshake that comes of it, and returns what was recorded.
+pub async fn outbound(proxy: &Proxy, ctx: &ProbeContext) -> Option<Handshake> {
+    let what = "outbound handshake";
+    let deadline = ctx.deadline();
+    let from = ctx.recorder.len();
+    let answer = plain::get(proxy.dial_out, &format!("{}.outbound", proxy.id), "/", deadline).await;
+    // A handshake is recorded before its request is answered; one that failed may be recorded a little after the
+    // proxy has given up.
+    let (wait, why) = match answer {
+        Ok((StatusCode::OK, _)) => (deadline, "the proxy answered without dialling".to_owned()),
+        Ok((status, body)) => {
+            let body: String = String::from_utf8_lossy(&body).chars().take(300).collect();
+            (deadline.min(Deadline::after(Duration::from_millis(100))), format!("the proxy answered {status}: {body}"))
+        }
+        Err(e) => (Deadline::after(Duration::ZERO), e.to_string()),
+    };
+    let mut seen = None;
+    ctx.recorder
+        .await_until(from, wait, |o| {
+            if let Fact::Handshake(handshake) = &o.fact
+                && o.source == Source::Outbound
+                && o.proxy.as_ref() == Some(&proxy.id)
+            {
+                seen = Some(handshake.clone());
+            }
+            seen.is_some()
+        })
+        .await;
+    if seen.is_none() {
+        ctx.blind(Source::Outbound, proxy, Some(Layer::Served), what, why);
+    }
+    seen
+}
+
+/// The server's certificate and key. Neither leaves the process.
+struct Credentials {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Credentials {
+    /// Its authority (PEM), and itself. Both outlive whatever cell time is moved to.
+    fn make() -> Result<(String, Self), rcgen::Error> {
+        use rcgen::{
+            BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+        };
+        let params = |name: &str| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2199, 1, 1);
+            params
+        };
+        let mut authority = params("rotacheck outbound authority");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let issuer_key = KeyPair::generate()?;
+        let authority_cert = authority.self_signed(&issuer_key)?;
+        let issuer = rcgen::Issuer::new(authority, issuer_key);
+
+        let mut server = params("rotacheck outbound server");
+        server.subject_alt_names = vec![rcgen::SanType::DnsName("outbound.rotacheck.invalid".try_into()?)];
+        server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let key = KeyPair::generate()?;
+        let cert = server.signed_by(&key, &issuer)?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        Ok((authority_cert.pem(), Self { chain: vec![cert.der().clone()], key }))
+    }
+
+    fn config(&self, capture: Arc<Capture>) -> Result<ServerConfig, rustls::Error> {
+        let mut config = ServerConfig::builder_with_provider(tls::provider())
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(capture)
+            .with_single_cert(self.chain.clone(), self.key.clone_key())?;
+        // A resumed session shows no certificate.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    }
+}
+
+/// The longest that a connection may take from the first byte to the last.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Serving {
+    recorder: Recorder,
+    roots: Roots,
+    credentials: Credentials,
+}
+
+impl Serving {
+    async fn connection(&self, stream: TcpStream) {
+        let deadline = Deadline::after(PATIENCE);
+        let capture = Arc::new(Capture::default());
+        let mut sni = None;
+        let hello = tokio::time::timeout_at(deadline.instant(), self.handshake(stream, &capture, &mut sni));
+        let (stream, version, resumed, error) = match hello.await {
+            Ok(Ok(stream)) => {
+                let session = stream.get_ref().1;
+                let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+                let version = tls::version_name(session.protocol_version());
+                (Some(stream), version, resumed, None)
+            }
+            Ok(Err(e)) => (None, "", false, Some(inbound::describe(&e))),
+            Err(_) => (None, "", false, Some(format!("no handshake within {} ms", PATIENCE.as_millis()))),
+        };
+        // Who closes without saying who it is was no proxy's dial.
+        let Some(sni) = sni else { return };
+        let chain = capture.chain().map(<[_]>::to_vec).unwrap_or_default();
+        let error = match error {
+            None if chain.is_empty() && !resumed => Some("the proxy showed no client certificate".to_owned()),
+            other => other,
+        };
+        let proxy = ProxyId::parse(&sni).ok();
+        let shown = Shown { tls: version.to_owned(), resumed, chain, error };
+        let handshake = shown.judged(&self.roots, self.recorder.clock().now(), TlsRole::Outbound);
+        self.recorder.record(Source::Outbound, proxy.as_ref(), None, handshake);
+        if let Some(stream) = stream {
+            // The evidence is taken; what becomes of the answer is the proxy's business.
+            let _ = tokio::time::timeout_at(deadline.instant(), answer(stream)).await;
+        }
+    }
+
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        capture: &Arc<Capture>,
+        sni: &mut Option<String>,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        *sni = Some(hello.client_hello().server_name().unwrap_or_default().to_owned());
+        let config = self.credentials.config(capture.clone()).map_err(std::io::Error::other)?;
+        hello.into_stream(Arc::new(config)).await
+    }
+}
+
+/// One request, one answer, and the connection ends: the next request must shake hands again.
+async fn answer(mut stream: TlsStream<TcpStream>) -> std::io::Result<()> {
+    let mut head = Vec::with_capacity(1024);
+    while !head.windows(4).any(|w| w == b"\r\n\r\n") {
+        if head.len() > 16 << 10 || stream.read_buf(&mut head).await? == 0 {
+            return Ok(());
+        }
+    }
+    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\nok\n").await?;
+    stream.shutdown().await
+}

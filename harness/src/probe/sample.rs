@@ -1,0 +1,180 @@
+//! Samples: everything that is asked of all proxies at one moment, and the wait for a leaf to be served.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::join_all;
+
+use super::context::ProbeContext;
+use super::inbound::{TlsVersion, inbound};
+use super::receipt::receipt;
+use super::{admin, census::census, outbound::outbound, traffic};
+use crate::clock::Deadline;
+use crate::fleet::Proxy;
+use crate::timeline::{
+    Certs, ConfigDump, DeadlineMissed, Fingerprint, Handshake, Listeners, ProxyId, Receipt, Request, Serial,
+    ServerInfo, Source, Stats,
+};
+
+/// How much a sample asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// What is loaded and served: `/certs`, and handshakes in both roles.
+    Leaf,
+    /// Also the dump, counters, clock receipts, traffic, and the peers of the provider's socket.
+    Complete,
+    /// Also what seldom changes: listeners.
+    Collect,
+}
+
+/// What a sample saw of one proxy. All of it was recorded; what is absent was recorded as blindness.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProxySample {
+    /// The proxy.
+    pub proxy: ProxyId,
+    /// One handshake per TLS version.
+    pub inbound: Vec<Handshake>,
+    /// The handshake that the proxy made with the harness's server.
+    pub outbound: Option<Handshake>,
+    /// `/certs`.
+    pub certs: Option<Certs>,
+    /// `/config_dump`.
+    pub config_dump: Option<ConfigDump>,
+    /// `/stats`.
+    pub stats: Option<Stats>,
+    /// `/server_info`.
+    pub server_info: Option<ServerInfo>,
+    /// The clock's receipt; none with the first sample of a process.
+    pub receipt: Option<Receipt>,
+    /// `/listeners`.
+    pub listeners: Option<Listeners>,
+    /// A request on fresh connections.
+    pub fresh: Option<Request>,
+    /// A request on the connection that was kept.
+    pub long_lived: Option<Request>,
+}
+
+/// The leaf that a proxy is to serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpectedLeaf {
+    /// Its fingerprint: handshakes show it.
+    pub fingerprint: Fingerprint,
+    /// Its serial: `/certs` shows it.
+    pub serial: Serial,
+}
+
+impl ProxySample {
+    /// Whether the leaf is in every context of this identity that `/certs` lists, and every handshake showed it.
+    pub fn serves(&self, leaf: &ExpectedLeaf, proxy: &Proxy) -> bool {
+        let shows = |h: &Handshake| !h.resumed && h.chain.first().is_some_and(|c| c.fingerprint == leaf.fingerprint);
+        let loaded = |certs: &Certs| {
+            let mut own =
+                certs.leaves.iter().filter(|l| l.uris.iter().any(|u| u == proxy.spiffe_id.as_str())).peekable();
+            own.peek().is_some() && own.all(|l| l.serial == leaf.serial)
+        };
+        !self.inbound.is_empty()
+            && self.inbound.iter().chain(self.outbound.as_ref()).all(shows)
+            && self.outbound.is_some()
+            && self.certs.as_ref().is_some_and(loaded)
+    }
+}
+
+/// Asks all proxies at once, and records what they say.
+pub async fn sample(targets: &[Proxy], ctx: &ProbeContext, what: Depth) -> Vec<ProxySample> {
+    let peers = async {
+        if what >= Depth::Complete {
+            census(targets, ctx).await;
+        }
+    };
+    let (samples, ()) = tokio::join!(join_all(targets.iter().map(|proxy| one(proxy, ctx, what))), peers);
+    samples
+}
+
+async fn one(proxy: &Proxy, ctx: &ProbeContext, what: Depth) -> ProxySample {
+    let complete = what >= Depth::Complete;
+    let inbound = join_all(TlsVersion::ALL.map(|version| inbound(proxy, version, ctx)));
+    let loaded = admin::certs(proxy, ctx);
+    let rest = async {
+        if !complete {
+            return None;
+        }
+        let told = async {
+            let info = admin::server_info(proxy, ctx).await;
+            let receipt = info.as_ref().and_then(|info| receipt(proxy, info, ctx.clock().at(), ctx));
+            (info, receipt)
+        };
+        let listeners = async { if what >= Depth::Collect { admin::listeners(proxy, ctx).await } else { None } };
+        Some(tokio::join!(
+            admin::config_dump(proxy, ctx),
+            admin::stats(proxy, ctx),
+            told,
+            listeners,
+            traffic::fresh(proxy, ctx),
+            traffic::long_lived(proxy, ctx),
+        ))
+    };
+    let (inbound, outbound, certs, rest) = tokio::join!(inbound, outbound(proxy, ctx), loaded, rest);
+    let mut sample = ProxySample {
+        proxy: proxy.id.clone(),
+        inbound,
+        outbound,
+        certs,
+        config_dump: None,
+        stats: None,
+        server_info: None,
+        receipt: None,
+        listeners: None,
+        fresh: None,
+        long_lived: None,
+    };
+    if let Some((config_dump, stats, (info, receipt), listeners, fresh, long_lived)) = rest {
+        sample.config_dump = config_dump;
+        sample.stats = stats;
+        sample.server_info = info;
+        sample.receipt = receipt;
+        sample.listeners = listeners;
+        sample.fresh = Some(fresh);
+        sample.long_lived = Some(long_lived);
+    }
+    sample
+}
+
+/// The first wait between two looks, and the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(2);
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
+
+/// Looks until every proxy serves the leaf that is expected of it; `false` when the deadline passed before, which is
+/// recorded. Proxies of which nothing is expected are not asked.
+///
+/// Envoy tells nobody when a context has taken a secret: this is the one place that has to look again and again.
+pub async fn settle(
+    targets: &[Proxy],
+    ctx: &ProbeContext,
+    expect: &BTreeMap<ProxyId, ExpectedLeaf>,
+    deadline: Deadline,
+) -> bool {
+    let began = tokio::time::Instant::now();
+    let mut waiting: Vec<&Proxy> = targets.iter().filter(|p| expect.contains_key(&p.id)).collect();
+    let mut wait = FIRST_WAIT;
+    loop {
+        let samples = join_all(waiting.iter().map(|proxy| one(proxy, ctx, Depth::Leaf))).await;
+        let served = samples.iter().zip(&waiting).map(|(s, p)| expect.get(&p.id).is_none_or(|leaf| s.serves(leaf, p)));
+        let served: Vec<bool> = served.collect();
+        let mut served = served.iter();
+        waiting.retain(|_| served.next() == Some(&false));
+        if waiting.is_empty() {
+            return true;
+        }
+        if deadline.passed() {
+            break;
+        }
+        tokio::time::sleep(wait.min(deadline.left())).await;
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+    let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    for proxy in waiting {
+        let what = format!("the leaf with serial {} served everywhere", expect[&proxy.id].serial);
+        ctx.recorder.record(Source::Harness, Some(&proxy.id), None, DeadlineMissed { what, waited_ms });
+    }
+    false
+}

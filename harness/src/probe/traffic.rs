@@ -1,0 +1,84 @@
+//! Requests from proxy to proxy: does a peer accept what is served?
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use tokio::sync::Mutex;
+
+use super::admin;
+use super::context::ProbeContext;
+use super::http::{self as plain, Connection};
+use crate::clock::Deadline;
+use crate::fleet::Proxy;
+use crate::timeline::{Request, Source};
+
+/// A request from `from` to the next proxy of the ring, on connections opened for it.
+///
+/// It counts as evidence only where no TLS session was resumed: that is told by the cluster's counter, where it shows.
+pub async fn fresh(from: &Proxy, ctx: &ProbeContext) -> Request {
+    let deadline = ctx.deadline();
+    let before = admin::sessions_reused(from, deadline).await;
+    let answer = plain::get(from.outbound, from.next.as_str(), "/", deadline).await;
+    let after = admin::sessions_reused(from, deadline).await;
+    let resumed = before.zip(after).map(|(before, after)| after != before);
+    record(from, true, answer.map(|(status, _)| status), resumed, ctx)
+}
+
+/// One connection to a proxy's outbound listener, kept for as long as it holds.
+///
+/// What it shows is how long old connections mask a failure: they never shake hands again.
+pub struct LongLived {
+    connection: Mutex<Result<Connection, String>>,
+}
+
+impl LongLived {
+    /// Opens it. A connection that could not be opened says so with each request.
+    pub async fn open(from: &Proxy, deadline: Deadline) -> Self {
+        let connection = Connection::open(from.outbound, deadline).await.map_err(|e| e.to_string());
+        Self { connection: Mutex::new(connection) }
+    }
+
+    /// One more request on it. It is not opened again: a connection that broke stays broken.
+    pub async fn request(&self, from: &Proxy, ctx: &ProbeContext) -> Request {
+        let mut connection = self.connection.lock().await;
+        let answer = match connection.as_mut() {
+            Ok(open) => open.get(from.next.as_str(), "/long-lived", ctx.deadline()).await.map_err(|e| e.to_string()),
+            Err(why) => Err(why.clone()),
+        };
+        if let Err(why) = &answer
+            && connection.is_ok()
+        {
+            *connection = Err(format!("the connection broke before: {why}"));
+        }
+        record(from, false, answer.map(|(status, _)| status), None, ctx)
+    }
+}
+
+/// The long-lived connection of this proxy, opened when it is first asked for.
+pub(super) async fn long_lived(from: &Proxy, ctx: &ProbeContext) -> Request {
+    let known = ctx.long_lived.lock().await.get(&from.id).cloned();
+    let connection = match known {
+        Some(connection) => connection,
+        None => {
+            let opened = Arc::new(LongLived::open(from, ctx.deadline()).await);
+            ctx.long_lived.lock().await.entry(from.id.clone()).or_insert(opened).clone()
+        }
+    };
+    connection.request(from, ctx).await
+}
+
+fn record<E: ToString>(
+    from: &Proxy,
+    fresh: bool,
+    answer: Result<StatusCode, E>,
+    resumed: Option<bool>,
+    ctx: &ProbeContext,
+) -> Request {
+    let (status, error) = match answer {
+        Ok(status) => (Some(status.as_u16()), None),
+        Err(e) => (None, Some(e.to_string())),
+    };
+    let request = Request { to: from.next.to_string(), fresh, status, resumed, error };
+    ctx.recorder.record(Source::Traffic, Some(&from.id), None, request.clone());
+    request
+}
