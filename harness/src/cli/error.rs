@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::artifact::ArtifactError;
+
 /// How the process ends; the numbers are documented in `docs/reference/exit-codes.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -50,6 +52,16 @@ impl CliError {
     /// An error that renders itself, with carets into the user's file.
     pub fn diagnostic(exit: Exit, diagnostic: impl miette::Diagnostic + Send + Sync + 'static) -> Self {
         Self { exit, report: diagnostic.into() }
+    }
+
+    /// An error of an executable's; `doing` completes "cannot ...".
+    pub(super) fn artifact(doing: impl std::fmt::Display, e: &ArtifactError) -> Self {
+        let exit = if e.is_configuration() { Exit::Invalid } else { Exit::CouldNotTell };
+        let message = format!("cannot {doing}: {e}");
+        match e.hint() {
+            Some(hint) => Self::with_hint(exit, message, hint),
+            None => Self::new(exit, message),
+        }
     }
 
     /// Shows it on stderr.

@@ -1,11 +1,147 @@
 //! `rotacheck fetch`.
 
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Mutex;
+
+use camino::Utf8PathBuf;
+use futures::StreamExt as _;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
 use super::{CliError, Exit};
+use crate::artifact::{EnvoyBinary, EnvoyRequest, Lock, Progress, Store, StoreOptions};
+
+/// Downloads that run at a time: pip is mostly waiting, unpacking takes a processor.
+const AT_A_TIME: usize = 2;
 
 /// Arguments of `rotacheck fetch`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// An Envoy: a version of the lock file, or path=/x/envoy [default: all of the lock file].
+    #[arg(long = "envoy", value_name = "VERSION")]
+    envoys: Vec<EnvoyRequest>,
+    /// Every version of the lock file.
+    #[arg(long, conflicts_with = "envoys")]
+    all: bool,
+    /// Download nothing: only verify what is cached.
+    #[arg(long)]
+    offline: bool,
+    /// The lock file to use.
+    #[arg(long, value_name = "FILE")]
+    lock: Option<Utf8PathBuf>,
+}
 
-pub(super) async fn run(_args: Args) -> Result<Exit, CliError> {
-    Err(CliError::new(Exit::Bug, "not written yet"))
+/// Fetches and verifies, and prints `version <tab> path` for each.
+pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
+    let lock = Lock::discover(args.lock.as_deref()).map_err(|e| CliError::artifact("use the lock file", &e))?;
+    let requests = match args.envoys.is_empty() || args.all {
+        true => lock.versions().map(EnvoyRequest::Version).collect(),
+        false => args.envoys,
+    };
+    let store = Store::open(StoreOptions { cache: None, lock, offline: args.offline })
+        .map_err(|e| CliError::artifact("use the cache", &e))?;
+
+    let talk = Talk::new();
+    let mut results = futures::stream::iter(&requests)
+        .map(async |request| {
+            let line = talk.line();
+            let result = store.envoy(request, &|progress| line.show(request, &progress)).await;
+            line.finish(request, result.as_ref().ok());
+            (request, result)
+        })
+        .buffered(AT_A_TIME);
+
+    let mut failures = Vec::new();
+    while let Some((request, result)) = results.next().await {
+        match result {
+            Ok(envoy) => print(&talk, &envoy)?,
+            Err(e) => failures.push(CliError::artifact(format!("provide Envoy {request}"), &e)),
+        }
+    }
+    drop(results);
+    let Some(last) = failures.pop() else { return Ok(Exit::AsExpected) };
+    for failure in failures {
+        failure.render();
+    }
+    Err(last)
+}
+
+fn print(talk: &Talk, envoy: &EnvoyBinary) -> Result<(), CliError> {
+    talk.bars
+        .suspend(|| writeln!(std::io::stdout(), "{}\t{}", envoy.version, envoy.path))
+        .map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot write to stdout: {e}")))
+}
+
+/// What is said on stderr meanwhile: bars on a terminal, a line per step elsewhere.
+pub(super) struct Talk {
+    bars: MultiProgress,
+    terminal: bool,
+}
+
+impl Talk {
+    pub(super) fn new() -> Self {
+        Self { bars: MultiProgress::new(), terminal: std::io::stderr().is_terminal() }
+    }
+
+    pub(super) fn line(&self) -> Line {
+        let bar = match self.terminal {
+            true => self.bars.add(ProgressBar::no_length().with_style(spinner())),
+            false => ProgressBar::hidden(),
+        };
+        Line { bar, terminal: self.terminal, said: Mutex::default() }
+    }
+}
+
+/// The progress of one request.
+pub(super) struct Line {
+    bar: ProgressBar,
+    terminal: bool,
+    said: Mutex<String>,
+}
+
+impl Line {
+    pub(super) fn show(&self, request: impl std::fmt::Display, progress: &Progress) {
+        let (doing, bytes) = match progress {
+            Progress::Waiting { .. } => ("waiting for another rotacheck that is fetching it", None),
+            Progress::Downloading { .. } => ("downloading", None),
+            Progress::Unpacking { done, total, .. } => ("unpacking", Some((*done, *total))),
+            Progress::Verifying { .. } => ("verifying", None),
+        };
+        let message = format!("Envoy {request}: {doing}");
+        if !self.terminal {
+            let mut said = self.said.lock().unwrap_or_else(|e| e.into_inner());
+            if *said != message {
+                eprintln!("{message}");
+                *said = message;
+            }
+            return;
+        }
+        self.bar.enable_steady_tick(std::time::Duration::from_millis(100));
+        self.bar.set_message(message);
+        if let Some((done, Some(total))) = bytes {
+            if self.bar.length() != Some(total) {
+                self.bar.set_length(total);
+                self.bar.set_style(bytes_bar());
+            }
+            self.bar.set_position(done);
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn finish(&self, request: &EnvoyRequest, envoy: Option<&EnvoyBinary>) {
+        self.clear();
+        if let (false, Some(envoy)) = (self.terminal, envoy) {
+            eprintln!("Envoy {request}: ready, {} with SHA-256 {}", envoy.version, envoy.digest);
+        }
+    }
+}
+
+fn spinner() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner} {msg} ({elapsed})").expect("a fixed template")
+}
+
+fn bytes_bar() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner} {msg} {bar:30} {bytes}/{total_bytes}").expect("a fixed template")
 }

@@ -1,0 +1,72 @@
+//! Which Envoy is wanted.
+
+use std::fmt;
+use std::str::FromStr;
+
+use camino::Utf8PathBuf;
+
+use crate::timeline::EnvoyVersion;
+
+/// Names the executable to use where no version is asked for.
+const ENVOY_PATH: &str = "ENVOY_PATH";
+
+/// Which Envoy is wanted: `1.38.3`, or `path=/x/envoy`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EnvoyRequest {
+    /// A version of the lock file.
+    Version(EnvoyVersion),
+    /// An executable of the user's own; its version is what it reports.
+    Path(Utf8PathBuf),
+}
+
+/// A text that names no Envoy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither a version such as 1.38.3 nor path=/x/envoy")]
+pub struct InvalidRequest(String);
+
+impl EnvoyRequest {
+    /// The executable that the environment variable `ENVOY_PATH` names, if it is set.
+    pub fn from_environment() -> Option<Self> {
+        let path = std::env::var(ENVOY_PATH).ok().filter(|path| !path.is_empty())?;
+        Some(Self::Path(path.into()))
+    }
+}
+
+impl FromStr for EnvoyRequest {
+    type Err = InvalidRequest;
+    fn from_str(text: &str) -> Result<Self, InvalidRequest> {
+        if let Some(path) = text.strip_prefix("path=") {
+            return if path.is_empty() { Err(InvalidRequest(text.into())) } else { Ok(Self::Path(path.into())) };
+        }
+        let version = text.strip_prefix('v').unwrap_or(text);
+        EnvoyVersion::parse(version).map(Self::Version).map_err(|_| InvalidRequest(text.chars().take(300).collect()))
+    }
+}
+
+impl fmt::Display for EnvoyRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => write!(f, "{version}"),
+            Self::Path(path) => write!(f, "path={path}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_a_version_or_a_path() {
+        let version = EnvoyRequest::Version(EnvoyVersion::parse("1.38.3").unwrap());
+        assert_eq!("1.38.3".parse(), Ok(version.clone()));
+        assert_eq!("v1.38.3".parse(), Ok(version.clone()));
+        assert_eq!(version.to_string(), "1.38.3");
+        let path: EnvoyRequest = "path=/x/envoy".parse().unwrap();
+        assert_eq!(path, EnvoyRequest::Path("/x/envoy".into()));
+        assert_eq!(path.to_string(), "path=/x/envoy");
+        for wrong in ["", "1.38", "path=", "/x/envoy", "latest", "1.38.3/../.."] {
+            assert!(wrong.parse::<EnvoyRequest>().is_err(), "{wrong}");
+        }
+    }
+}
