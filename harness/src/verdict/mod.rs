@@ -1,6 +1,115 @@
 //! What a timeline proves: checks over the ledger, the layer to blame, the mode that fits. Pure: no clock, no
 //! network, no process.
 
+mod blame;
+mod checks;
+mod contradictions;
+mod evidence;
+mod headline;
 mod model;
+mod peers;
+mod summary;
 
+use std::collections::BTreeMap;
+
+pub use checks::{CHECKS, Check};
 pub use model::*;
+
+use crate::timeline::{Ledger, ProxyId, Timeline};
+use blame::Stop;
+
+/// Judges a recording. The same recording gives the same verdict, wherever and whenever it is judged.
+pub fn judge(timeline: &Timeline) -> Verdict {
+    judge_ledger(&Ledger::of(timeline))
+}
+
+/// Judges a ledger.
+pub fn judge_ledger(ledger: &Ledger) -> Verdict {
+    let mut findings: Vec<Finding> = CHECKS.iter().flat_map(|c| (c.evaluate)(ledger)).collect();
+    let undecided = |check: &str, findings: &[Finding]| {
+        findings.iter().any(|f| f.check == check && f.result == CheckResult::Undecided)
+    };
+    // Without these, what looks like a failure may be a gap in what was seen or a clock that did not follow.
+    let untrustworthy = ["recording_complete", "clock_receipts"].iter().any(|c| undecided(c, &findings));
+    let violated = findings.iter().any(|f| f.result == CheckResult::Violated);
+    let judgement = match (untrustworthy, violated) {
+        (false, true) => Judgement::Fail,
+        (true, _) => Judgement::Inconclusive,
+        _ if findings.iter().any(|f| f.result == CheckResult::Undecided) => Judgement::Inconclusive,
+        _ => Judgement::Pass,
+    };
+    let missing = findings.iter().filter(|f| f.result == CheckResult::Undecided).map(|f| f.message.clone()).fold(
+        Vec::new(),
+        |mut all, m| {
+            if !all.contains(&m) {
+                all.push(m);
+            }
+            all
+        },
+    );
+
+    let stops = if violated { stops(ledger, &findings) } else { Vec::new() };
+    for stop in &stops {
+        findings.extend(stop.notes.iter().cloned());
+    }
+    let (layer, diagnosis, candidates) = match judgement {
+        Judgement::Fail => combine(&stops),
+        _ => (None, None, Vec::new()),
+    };
+    Verdict {
+        judgement,
+        layer,
+        headline: headline::headline(ledger, judgement, layer, &candidates, &stops, &findings, &missing),
+        contradictions: if violated { contradictions::all(ledger, &stops) } else { Vec::new() },
+        diagnosis,
+        candidates,
+        missing,
+        proxies: ledger.proxies.iter().map(|p| summary::proxy(ledger, p)).collect(),
+        lag_ms: summary::lags(ledger),
+        margin_ms: summary::margin(ledger),
+        findings,
+    }
+}
+
+/// Where the new certificate stopped, for each proxy that a violated check names.
+fn stops(ledger: &Ledger, findings: &[Finding]) -> Vec<Stop> {
+    let mut by_proxy: BTreeMap<&ProxyId, Vec<&Finding>> = BTreeMap::new();
+    for f in findings.iter().filter(|f| f.result == CheckResult::Violated) {
+        if let Some(id) = &f.proxy {
+            by_proxy.entry(id).or_default().push(f);
+        }
+    }
+    let mut stops: Vec<Stop> =
+        ledger.proxies.iter().filter_map(|p| blame::own_certificate(ledger, p, by_proxy.get(&p.id)?)).collect();
+    // A peer that refuses is explained by what is wrong with a certificate, if something is; else look at the bundles.
+    if stops.is_empty() {
+        stops.extend(peers::refusals(ledger, findings));
+    }
+    stops
+}
+
+/// One layer and one name if all stops agree; else every candidate, and no name.
+fn combine(stops: &[Stop]) -> (Option<crate::timeline::Layer>, Option<String>, Vec<Candidate>) {
+    let mut layer = stops.first().and_then(|s| s.layer);
+    if stops.iter().any(|s| s.layer != layer) {
+        layer = None;
+    }
+    let mut candidates: Vec<Candidate> = Vec::new();
+    for c in stops.iter().flat_map(|s| &s.candidates) {
+        match candidates.iter_mut().find(|have| have.mode == c.mode) {
+            Some(have) => have.evidence.extend(&c.evidence),
+            None => candidates.push(c.clone()),
+        }
+    }
+    for c in &mut candidates {
+        c.evidence.sort_unstable();
+        c.evidence.dedup();
+        c.evidence.truncate(40);
+    }
+    let unknown = stops.iter().any(|s| s.candidates.is_empty());
+    let diagnosis = match candidates.as_slice() {
+        [only] if !unknown => Some(only.mode.clone()),
+        _ => None,
+    };
+    (layer, diagnosis, candidates)
+}

@@ -7,7 +7,8 @@ mod rows;
 use std::collections::BTreeMap;
 
 pub use proxy::{
-    Answer, Dump, Exit, Load, ProxyLedger, Push, Served, StatSample, Stream, StreamEnd, Subscription, Traffic,
+    Answer, Dump, Exit, Load, ProxyLedger, Push, SECRET_TYPE_URL, Served, StatSample, Stream, StreamEnd, Subscription,
+    Traffic,
 };
 pub use rows::{Entry, Row};
 

@@ -8,7 +8,7 @@ use super::super::{
 use super::{Mark, Row};
 
 /// Resource type of a secret (xDS v3).
-pub(super) const SECRET_TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+pub const SECRET_TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 
 /// A request that names resources.
 #[derive(Debug, Clone)]

@@ -1,0 +1,156 @@
+//! What happens on the streams, and between the proxies.
+
+use super::{finding, or_holds};
+use crate::timeline::{Ledger, SecretName};
+use crate::verdict::evidence::{clock_time, first_served};
+use crate::verdict::{CheckResult, Finding};
+
+/// Envoy's longest back-off between two attempts to open a stream, with its jitter.
+const LONGEST_BACK_OFF_MS: u128 = 45_000;
+
+pub(super) fn arrived(ledger: &Ledger) -> Vec<Finding> {
+    const NAME: &str = "secrets_arrived";
+    if !ledger.streams_seen {
+        return vec![finding(NAME, CheckResult::Noted, "nobody saw the streams", Vec::new())];
+    }
+    let mut found = Vec::new();
+    for p in &ledger.proxies {
+        // Who serves a certificate has received one, whatever was seen of its streams.
+        let serves = first_served(p).is_some();
+        let mut names: Vec<&str> =
+            p.streams.iter().flat_map(|s| &s.subscriptions).flat_map(|s| &s.names).map(String::as_str).collect();
+        names.sort_unstable();
+        names.dedup();
+        for name in names.into_iter().filter_map(|n| SecretName::parse(n).ok()) {
+            let asked = p.streams.iter().find(|s| s.asked_for(name.as_str()));
+            if serves || p.pushes.iter().any(|push| push.delivered(&name).is_some()) {
+                continue;
+            }
+            let seq = asked.map(|s| s.opened.seq).into_iter().collect();
+            let message = format!("{} subscribed to {name}, which was never sent to it", p.id);
+            found.push(finding(NAME, CheckResult::Violated, message, seq).of(p).about(&name));
+        }
+    }
+    or_holds(found, NAME, "every secret that was subscribed to arrived")
+}
+
+pub(super) fn accepted(ledger: &Ledger) -> Vec<Finding> {
+    const NAME: &str = "accepted";
+    if !ledger.streams_seen {
+        return vec![finding(NAME, CheckResult::Noted, "nobody saw the streams", Vec::new())];
+    }
+    let mut found = Vec::new();
+    for p in &ledger.proxies {
+        let refused: Vec<_> = p.pushes.iter().filter_map(|push| Some((push, push.refusal()?))).collect();
+        if let Some((push, (mark, text))) = refused.first() {
+            let secret = push.subscribed.first().and_then(|n| SecretName::parse(n).ok()).unwrap_or(p.svid.clone());
+            let message = format!(
+                "{} refused {} of {} responses for {secret}, first at {}: {text}",
+                p.id,
+                refused.len(),
+                p.pushes_of(&secret).count(),
+                clock_time(mark.at.wall),
+            );
+            found.push(
+                finding(NAME, CheckResult::Violated, message, vec![push.mark.seq, mark.seq]).of(p).about(&secret),
+            );
+        }
+    }
+    let answers = ledger.proxies.iter().flat_map(|p| &p.pushes).filter(|push| push.accepted()).count();
+    or_holds(found, NAME, format!("{answers} responses were accepted, none refused"))
+}
+
+pub(super) fn peers_accept(ledger: &Ledger) -> Vec<Finding> {
+    const NAME: &str = "peers_accept";
+    let mut found = Vec::new();
+    for p in &ledger.proxies {
+        let fresh: Vec<_> = p.traffic.iter().filter(|t| t.fresh).collect();
+        let failed: Vec<_> = fresh.iter().filter(|t| !t.succeeded()).collect();
+        if let Some(first) = failed.first() {
+            let last = failed.last().unwrap_or(first);
+            let how = match (last.status, &last.error) {
+                (Some(status), _) => format!("status {status}"),
+                (None, Some(error)) => error.clone(),
+                (None, None) => "no answer".to_owned(),
+            };
+            let message = format!(
+                "{} of {} requests from {} to {} on fresh connections failed, first at {} ({how})",
+                failed.len(),
+                fresh.len(),
+                p.id,
+                first.to,
+                clock_time(first.mark.at.wall),
+            );
+            // Nothing in the request itself tells a broken network from a refused certificate.
+            let result = if first.status.is_some() { CheckResult::Violated } else { CheckResult::Undecided };
+            found.push(finding(NAME, result, message, vec![first.mark.seq, last.mark.seq]).of(p));
+            continue;
+        }
+        let Some((_, leaf)) = first_served(p) else { continue };
+        let proof = |t: &&&crate::timeline::ledger::Traffic| {
+            t.succeeded() && t.resumed == Some(false) && t.mark.at.wall > leaf.not_after
+        };
+        if !fresh.is_empty() && !fresh.iter().any(|t| proof(&t)) {
+            let message = format!(
+                "no request of {} on a fresh connection with a full handshake was seen after the first expiry",
+                p.id
+            );
+            found.push(finding(NAME, CheckResult::Undecided, message, Vec::new()).of(p));
+        }
+    }
+    let all = ledger.proxies.iter().flat_map(|p| &p.traffic).filter(|t| t.fresh).count();
+    if all == 0 && found.is_empty() {
+        return vec![finding(NAME, CheckResult::Undecided, "no request from proxy to proxy was made", Vec::new())];
+    }
+    or_holds(found, NAME, format!("{all} requests from proxy to proxy succeeded on fresh connections"))
+}
+
+pub(super) fn alive(ledger: &Ledger) -> Vec<Finding> {
+    const NAME: &str = "stream_alive";
+    if !ledger.streams_seen {
+        return vec![finding(NAME, CheckResult::Noted, "nobody saw the streams", Vec::new())];
+    }
+    let mut found = Vec::new();
+    for p in &ledger.proxies {
+        let of_svid: Vec<_> = p.streams.iter().filter(|s| s.asked_for(p.svid.as_str())).collect();
+        for closed in of_svid.iter().filter_map(|s| Some((s, s.end.as_ref()?))) {
+            let (stream, end) = closed;
+            if p.exits.iter().any(|e| e.mark.seq < end.mark.seq || e.expected) {
+                continue;
+            }
+            let again = of_svid.iter().find(|s| s.opened.seq > end.mark.seq);
+            let (result, message, evidence) = match again {
+                Some(next) => {
+                    let gap = next.opened.at.mono.saturating_sub(end.mark.at.mono).as_millis();
+                    let message = format!(
+                        "{}: its stream for {} was ended by the {} at {} ({}) and opened again {gap} ms later",
+                        p.id,
+                        p.svid,
+                        end.by,
+                        clock_time(end.mark.at.wall),
+                        end.status
+                    );
+                    (CheckResult::Noted, message, vec![end.mark.seq, next.opened.seq])
+                }
+                None if of_svid.iter().any(|s| s.end.is_none() && s.number != stream.number) => continue,
+                None => {
+                    let waited = ledger.end.map_or(0, |m| m.at.mono.saturating_sub(end.mark.at.mono).as_millis());
+                    let result =
+                        if waited > LONGEST_BACK_OFF_MS { CheckResult::Violated } else { CheckResult::Undecided };
+                    let message = format!(
+                        "{}: its stream for {} was ended by the {} at {} ({}) and not opened again for {:.1} s",
+                        p.id,
+                        p.svid,
+                        end.by,
+                        clock_time(end.mark.at.wall),
+                        end.status,
+                        waited as f64 / 1000.0
+                    );
+                    (result, message, vec![end.mark.seq])
+                }
+            };
+            found.push(finding(NAME, result, message, evidence).of(p).about(&p.svid));
+        }
+    }
+    or_holds(found, NAME, "every proxy's stream for its certificate stayed open")
+}

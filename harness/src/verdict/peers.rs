@@ -1,0 +1,78 @@
+//! Peers that refuse a certificate which is in order: the trust bundles explain it, or nothing that we know.
+
+use super::blame::{Stop, one};
+use super::evidence::clock_time;
+use super::{CheckResult, Confidence, Finding};
+use crate::timeline::ledger::{Mark, ProxyLedger, Push};
+use crate::timeline::{CertFacts, Layer, Ledger, ProxyId, SecretName, TlsRole};
+
+/// One stop for each pair of proxies between which requests failed.
+pub(super) fn refusals(ledger: &Ledger, findings: &[Finding]) -> Vec<Stop> {
+    let failing = findings.iter().filter(|f| f.check == "peers_accept" && f.result == CheckResult::Violated);
+    failing.filter_map(|f| refusal(ledger, ledger.proxy(f.proxy.as_ref()?)?, f)).collect()
+}
+
+fn refusal(ledger: &Ledger, client: &ProxyLedger, f: &Finding) -> Option<Stop> {
+    let failed = client.traffic.iter().find(|t| Some(&t.mark.seq) == f.evidence.first())?;
+    let server = ProxyId::parse(&failed.to).ok().and_then(|id| ledger.proxy(&id));
+    let at = failed.mark;
+    let explained = server.and_then(|server| {
+        // Each side verifies the other: the client with its bundle, then the server with its own.
+        untrusted(client, server, TlsRole::Inbound, at).or_else(|| untrusted(server, client, TlsRole::Outbound, at))
+    });
+    Some(explained.unwrap_or_else(|| Stop {
+        proxy: client.id.clone(),
+        secret: SecretName::root_ca(),
+        layer: None,
+        candidates: Vec::new(),
+        story: f.message.clone(),
+        served: None,
+        notes: Vec::new(),
+    }))
+}
+
+/// Whether the verifier's bundle lacks the authority of the leaf that the other side shows.
+fn untrusted(verifier: &ProxyLedger, shower: &ProxyLedger, role: TlsRole, at: Mark) -> Option<Stop> {
+    let (_, leaf) = shower.full_handshakes(role).filter(|(s, _)| s.mark.seq <= at.seq).next_back()?;
+    let authority = leaf.authority_key_id.as_ref()?;
+    let root = SecretName::root_ca();
+    let holds = |roots: &[CertFacts]| roots.iter().any(|r| r.subject_key_id.as_ref() == Some(authority));
+    let held: Vec<(&Push, bool)> = verifier
+        .pushes_of(&root)
+        .filter(|push| push.accepted() && push.mark.seq < at.seq)
+        .filter_map(|push| push.bundle(&root).map(|(roots, _)| (push, holds(roots))))
+        .collect();
+    let (current, has) = held.last()?;
+    if *has {
+        return None;
+    }
+    let evidence = vec![current.mark.seq, at.seq];
+    let serial = leaf.serial.short();
+    let (mode, story) = match held.iter().rev().find(|(_, has)| *has) {
+        Some(_) => (
+            "bundle-drops-old-ca",
+            format!(
+                "the bundle sent to {} at {} no longer holds the authority of serial {serial}, which {} still serves",
+                verifier.id,
+                clock_time(current.mark.at.wall),
+                shower.id
+            ),
+        ),
+        None => (
+            "leaf-before-bundle",
+            format!(
+                "{} serves serial {serial} of an authority that was not yet in the bundle sent to {}",
+                shower.id, verifier.id
+            ),
+        ),
+    };
+    Some(Stop {
+        proxy: verifier.id.clone(),
+        secret: root,
+        layer: Some(Layer::Sent),
+        candidates: one(mode, Confidence::Certain, evidence),
+        story,
+        served: Some(leaf.clone()),
+        notes: Vec::new(),
+    })
+}

@@ -1,0 +1,88 @@
+//! Where each proxy stands at the end, and the lags.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::evidence::{ROLES, due};
+use super::{LagSummary, ProxySummary, ServedLeaf};
+use crate::timeline::ledger::ProxyLedger;
+use crate::timeline::{Layer, Ledger, TlsRole};
+
+pub(super) fn proxy(ledger: &Ledger, p: &ProxyLedger) -> ProxySummary {
+    let served: BTreeSet<_> = p.full_handshakes(TlsRole::Inbound).map(|(_, leaf)| &leaf.fingerprint).collect();
+    let issued = due(ledger, p).iter().filter(|(_, g)| !g.issued.is_empty()).count();
+    let last_served: BTreeMap<_, _> = ROLES
+        .into_iter()
+        .filter_map(|role| {
+            let (s, leaf) = p.full_handshakes(role).next_back()?;
+            Some((role, ServedLeaf::new(leaf, s.mark.at.wall)))
+        })
+        .collect();
+    let contexts = p.loads.last().and_then(|load| {
+        let leaf = p.full_handshakes(TlsRole::Inbound).next_back()?.1;
+        Some((load.holding(leaf), load.contexts()))
+    });
+    ProxySummary {
+        id: p.id.clone(),
+        spiffe_id: p.spiffe_id.clone(),
+        generations_served: count(served.len()),
+        generations_issued: ledger.issuer_seen.then_some(count(issued)),
+        last_served,
+        contexts,
+        restarts: count(p.starts.len().saturating_sub(1)),
+    }
+}
+
+pub(super) fn lags(ledger: &Ledger) -> BTreeMap<Layer, LagSummary> {
+    let mut all = BTreeMap::new();
+    for layer in [Layer::Acked, Layer::Dumped, Layer::Loaded, Layer::Served] {
+        let mut lags = ledger.lags(layer);
+        lags.sort_by(f64::total_cmp);
+        if let Some(max) = lags.last() {
+            let round = |ms: f64| (ms * 1000.0).round() / 1000.0;
+            let summary =
+                LagSummary { count: count(lags.len()), median: round(lags[lags.len() / 2]), max: round(*max) };
+            all.insert(layer, summary);
+        }
+    }
+    all
+}
+
+/// Smallest margin over all proxies and roles, milliseconds of cell time.
+pub(super) fn margin(ledger: &Ledger) -> Option<i64> {
+    let margins = ledger.proxies.iter().flat_map(|p| ROLES.into_iter().flat_map(move |role| margins(p, role)));
+    margins.map(|m| m.left_ms).min()
+}
+
+/// One renewal as a peer saw it.
+pub(super) struct Margin {
+    /// Handshake that last showed the old leaf.
+    pub(super) old_seen: u64,
+    /// Handshake that first showed the new one.
+    pub(super) new_seen: u64,
+    /// What was left of the old leaf when it was last shown: at least so much too late is the new one.
+    pub(super) left_when_old_ms: i64,
+    /// What was left of it when the new one was first shown.
+    pub(super) left_ms: i64,
+}
+
+pub(super) fn margins(p: &ProxyLedger, role: TlsRole) -> Vec<Margin> {
+    let shown: Vec<_> = p.full_handshakes(role).collect();
+    let changes = shown.windows(2).filter(|w| w[0].1.fingerprint != w[1].1.fingerprint);
+    changes
+        .map(|w| {
+            let left = |at: jiff::Timestamp| {
+                i64::try_from(w[0].1.not_after.duration_since(at).as_millis()).unwrap_or(i64::MAX)
+            };
+            Margin {
+                old_seen: w[0].0.mark.seq,
+                new_seen: w[1].0.mark.seq,
+                left_when_old_ms: left(w[0].0.mark.at.wall),
+                left_ms: left(w[1].0.mark.at.wall),
+            }
+        })
+        .collect()
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
