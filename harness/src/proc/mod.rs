@@ -1,1 +1,20 @@
 //! Child processes, and the guard that leaves none behind.
+//!
+//! Everything that a cell starts is a descendant of its guard, a process of its own that outlives a harness killed in
+//! whatever way. The harness asks it over a socket pair ([`wire`]); the guard's side is [`warden`].
+
+mod cpu;
+mod error;
+mod guard;
+mod log;
+mod process;
+mod warden;
+mod wire;
+
+pub use cpu::{CpuTimes, cpu_times};
+pub use error::ProcError;
+pub use guard::{Guard, Spawn, Stopped};
+pub use log::log_tail;
+pub use process::{Exit, Process};
+pub use rustix::process::Signal;
+pub(crate) use warden::run_guard;
