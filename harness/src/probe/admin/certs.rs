@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::AnswerError;
+use super::{AnswerError, object};
 use crate::timeline::{Certs, LoadedCert, Serial};
 
 #[derive(Deserialize)]
@@ -40,7 +40,7 @@ struct SubjectAltName {
 }
 
 pub(super) fn parse(body: &[u8]) -> Result<Certs, AnswerError> {
-    let answer: Answer = serde_json::from_slice(body)?;
+    let answer: Answer = object(body)?;
     let mut certs = Certs { leaves: Vec::new(), authorities: Vec::new(), contexts: 0 };
     for context in answer.certificates {
         certs.contexts = certs.contexts.saturating_add(1);

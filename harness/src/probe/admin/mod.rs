@@ -10,6 +10,7 @@ mod stats;
 
 use bytes::Bytes;
 use http::StatusCode;
+use serde::de::DeserializeOwned;
 
 use super::context::ProbeContext;
 use crate::clock::Deadline;
@@ -21,6 +22,8 @@ use crate::timeline::{Certs, ConfigDump, Fact, Layer, Listeners, ServerInfo, Sou
 pub(super) enum AnswerError {
     #[error("the answer is no JSON of the expected form: {0}")]
     Json(#[from] serde_json::Error),
+    #[error("the answer is no JSON object")]
+    NoObject,
     #[error("the answer is neither text nor JSON of the expected form")]
     Text,
     #[error("{what} is unreadable: {why}")]
@@ -31,6 +34,14 @@ impl AnswerError {
     fn field(what: &'static str, why: impl ToString) -> Self {
         Self::Field { what, why: why.to_string() }
     }
+}
+
+/// Reads a JSON object. An array is refused: derived readers would take it for an object without fields.
+fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, AnswerError> {
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(AnswerError::NoObject);
+    }
+    Ok(serde_json::from_slice(body)?)
 }
 
 /// Asks `/certs`: the leaves of all live TLS contexts.

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::AnswerError;
+use super::{AnswerError, object};
 use crate::timeline::{Listeners, ServerInfo};
 
 #[derive(Deserialize)]
@@ -15,7 +15,7 @@ struct Info {
 
 /// Uptime is a proto duration, in practice of whole seconds; a clock that was set back makes it negative.
 pub(super) fn parse_info(body: &[u8]) -> Result<ServerInfo, AnswerError> {
-    let info: Info = serde_json::from_slice(body)?;
+    let info: Info = object(body)?;
     let seconds = info.uptime_current_epoch.strip_suffix('s').unwrap_or_default();
     let whole = seconds.split('.').next().unwrap_or_default();
     let uptime_s = whole.parse().map_err(|e| AnswerError::field("uptime_current_epoch", e))?;
@@ -37,7 +37,7 @@ struct ListenerStatus {
 }
 
 pub(super) fn parse_listeners(body: &[u8]) -> Result<Listeners, AnswerError> {
-    let answer: ListenersAnswer = serde_json::from_slice(body)?;
+    let answer: ListenersAnswer = object(body)?;
     let listeners = answer.listener_statuses.into_iter().map(|l| (l.name, address(&l.local_address))).collect();
     Ok(Listeners { listeners })
 }
