@@ -116,3 +116,112 @@ pub(super) fn describe(e: &io::Error) -> String {
         _ => e.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+    use crate::probe::fakes::{self, Authority};
+    use crate::timeline::Fact;
+
+    const PATIENT: Duration = Duration::from_secs(30);
+
+    async fn seen(addr: SocketAddr, trusted: &Authority, patience: Duration) -> [Handshake; 2] {
+        let ctx = fakes::context(patience).await;
+        ctx.roots().replace([trusted.der.clone()]);
+        let proxy = Proxy { inbound: addr, ..fakes::unreachable() };
+        let seen = [inbound(&proxy, TlsVersion::V1_2, &ctx).await, inbound(&proxy, TlsVersion::V1_3, &ctx).await];
+        assert_eq!(fakes::facts(&ctx), seen.clone().map(Fact::from), "what is returned is what is recorded");
+        seen
+    }
+
+    #[tokio::test]
+    async fn the_leaf_is_seen_although_a_client_certificate_is_required() {
+        let authority = Authority::new("one");
+        let svid = authority.svid(60);
+        let addr = fakes::tls_listener(svid.server_config(&authority)).await;
+        let [tls12, tls13] = seen(addr, &authority, PATIENT).await;
+        assert_eq!((tls12.tls.as_str(), tls13.tls.as_str()), ("TLSv1_2", "TLSv1_3"));
+        for shown in [tls12, tls13] {
+            assert_eq!(shown.chain, [svid.facts()]);
+            assert_eq!((shown.resumed, shown.verified, shown.error), (false, Some(true), None));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_expired_leaf_is_seen_and_judged() {
+        let authority = Authority::new("one");
+        let svid = authority.svid(-10);
+        let addr = fakes::tls_listener(svid.server_config(&authority)).await;
+        for shown in seen(addr, &authority, PATIENT).await {
+            assert_eq!((shown.chain.as_slice(), shown.verified), (&[svid.facts()][..], Some(false)));
+            assert_eq!(shown.error, Some(format!("it expired at {}", svid.facts().not_after)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_leaf_of_another_authority_is_seen_and_judged() {
+        let (one, other) = (Authority::new("one"), Authority::new("other"));
+        let svid = one.svid(60);
+        let addr = fakes::tls_listener(svid.server_config(&one)).await;
+        for shown in seen(addr, &other, PATIENT).await {
+            assert_eq!((shown.chain.as_slice(), shown.verified), (&[svid.facts()][..], Some(false)));
+            assert_eq!(shown.error.as_deref(), Some("no authority of the bundle signed it"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_offers_sessions_still_gets_full_handshakes() {
+        let authority = Authority::new("one");
+        let svid = authority.svid(60);
+        let addr = fakes::tls_listener(svid.server_config(&authority)).await;
+        for _ in 0..3 {
+            for shown in seen(addr, &authority, PATIENT).await {
+                assert!(!shown.resumed && shown.chain.len() == 1, "{shown:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_speaks_no_tls_is_told_so() {
+        let addr = fakes::listen(async |mut stream| {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            let _ = stream.shutdown().await;
+        })
+        .await;
+        for shown in seen(addr, &Authority::new("one"), PATIENT).await {
+            let error = shown.error.unwrap();
+            assert!(shown.chain.is_empty() && error.starts_with("what answered does not speak TLS"), "{error}");
+            assert_eq!(shown.verified, None, "nothing was judged");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_never_answers_is_given_up_at_the_deadline() {
+        let addr = fakes::listen(async |stream| {
+            let _held = stream;
+            std::future::pending::<()>().await;
+        })
+        .await;
+        for shown in seen(addr, &Authority::new("one"), Duration::from_millis(50)).await {
+            assert!(shown.error.unwrap().starts_with("no answer within"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_where_nobody_listens_and_a_connection_that_is_closed_are_told_apart() {
+        let [refused, _] = seen(fakes::unreachable().inbound, &Authority::new("one"), PATIENT).await;
+        assert_eq!((refused.chain.len(), refused.error.as_deref()), (0, Some("connection refused")));
+
+        let addr = fakes::listen(async |mut stream| {
+            // Read first: what is closed with bytes unread is reset.
+            let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4096]).await;
+        })
+        .await;
+        let [closed, _] = seen(addr, &Authority::new("one"), PATIENT).await;
+        assert_eq!(closed.error.as_deref(), Some("connection closed in the handshake"));
+    }
+}

@@ -7,6 +7,8 @@ mod admin;
 mod census;
 mod context;
 mod facts;
+#[cfg(test)]
+mod fakes;
 mod http;
 mod inbound;
 mod outbound;

@@ -237,3 +237,114 @@ async fn answer(mut stream: TlsStream<TcpStream>) -> std::io::Result<()> {
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\nok\n").await?;
     stream.shutdown().await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::fakes::{self, Authority, FakeProxy};
+
+    const PATIENT: Duration = Duration::from_secs(30);
+
+    fn handshakes(ctx: &ProbeContext) -> Vec<(Option<ProxyId>, Handshake)> {
+        let of = |o: &Arc<crate::timeline::Observation>| match &o.fact {
+            Fact::Handshake(h) => Some((o.proxy.clone(), h.clone())),
+            _ => None,
+        };
+        ctx.recorder.since(0).iter().filter_map(of).collect()
+    }
+
+    #[tokio::test]
+    async fn the_client_certificate_is_seen_whatever_it_is() {
+        let (authority, other) = (Authority::new("one"), Authority::new("other"));
+        let ctx = fakes::context(PATIENT).await;
+        ctx.roots().replace([authority.der.clone()]);
+        let cases = [
+            (authority.svid(60), None),
+            (authority.svid(-10), Some("it expired at")),
+            (other.svid(60), Some("no authority of the bundle signed it")),
+        ];
+        for (n, (svid, problem)) in cases.iter().enumerate() {
+            let answer = fakes::dial(ctx.outbound.addr(), "proxy-a", Arc::new(svid.client_config())).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+            let (proxy, shown) = handshakes(&ctx).remove(n);
+            assert_eq!(proxy, Some(ProxyId::parse("proxy-a").unwrap()));
+            assert_eq!((shown.chain.as_slice(), shown.resumed), (&[svid.facts()][..], false));
+            assert_eq!(shown.verified, Some(problem.is_none()));
+            assert!(problem.is_none_or(|p| shown.error.as_deref().is_some_and(|e| e.starts_with(p))), "{shown:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_would_resume_its_session_has_to_show_its_certificate_again() {
+        let authority = Authority::new("one");
+        let ctx = fakes::context(PATIENT).await;
+        // One configuration, so one store of sessions.
+        let config = Arc::new(authority.svid(60).client_config());
+        for _ in 0..3 {
+            fakes::dial(ctx.outbound.addr(), "a", config.clone()).await.unwrap();
+        }
+        let seen = handshakes(&ctx);
+        assert_eq!(seen.len(), 3);
+        assert!(seen.iter().all(|(_, h)| !h.resumed && h.chain.len() == 1), "{seen:?}");
+    }
+
+    #[tokio::test]
+    async fn a_client_without_certificate_is_recorded_as_such() {
+        let ctx = fakes::context(PATIENT).await;
+        let config = rustls::ClientConfig::builder_with_provider(tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Capture::default()))
+            .with_no_client_auth();
+        fakes::dial(ctx.outbound.addr(), "a", Arc::new(config)).await.unwrap();
+        let (_, shown) = handshakes(&ctx).remove(0);
+        assert_eq!(shown.error.as_deref(), Some("the proxy showed no client certificate"));
+        assert!(shown.chain.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_does_not_trust_the_server_is_recorded_and_others_trust_it() {
+        let ctx = fakes::context(PATIENT).await;
+        let trusting = |pem: &str| {
+            let mut roots = rustls::RootCertStore::empty();
+            let der = pem::parse(pem).unwrap().into_contents();
+            roots.add(CertificateDer::from(der)).unwrap();
+            let builder = rustls::ClientConfig::builder_with_provider(tls::provider());
+            let builder = builder.with_safe_default_protocol_versions().unwrap();
+            Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+        };
+        let name = "outbound.rotacheck.invalid";
+        fakes::dial(ctx.outbound.addr(), name, trusting(ctx.outbound.authority_pem())).await.unwrap();
+
+        let stranger = pem::encode(&pem::Pem::new("CERTIFICATE", Authority::new("x").der.to_vec()));
+        fakes::dial(ctx.outbound.addr(), name, trusting(&stranger)).await.unwrap_err();
+        let told = ctx.recorder.await_until(
+            0,
+            Deadline::after(PATIENT),
+            |o| matches!(&o.fact, Fact::Handshake(h) if h.error.as_deref().is_some_and(|e| e.contains("UnknownCA"))),
+        );
+        assert!(told.await, "{:?}", handshakes(&ctx));
+    }
+
+    #[tokio::test]
+    async fn a_proxy_is_made_to_dial_and_what_it_showed_is_returned() {
+        let authority = Arc::new(Authority::new("one"));
+        let ctx = fakes::context(PATIENT).await;
+        let svid = authority.svid(60);
+        let leaf = svid.facts();
+        let fake = FakeProxy::start(authority, svid, &ctx).await;
+        assert_eq!(outbound(&fake.proxy, &ctx).await.unwrap().chain, [leaf]);
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_does_not_dial_leaves_the_layer_unseen() {
+        let ctx = fakes::context(PATIENT).await;
+        let dial_out = fakes::listen(|stream| fakes::http(stream, async |_| (503, "no cluster".to_owned()))).await;
+        let proxy = Proxy { dial_out, ..fakes::unreachable() };
+        assert_eq!(outbound(&proxy, &ctx).await, None);
+        let Fact::Blind(blind) = fakes::facts(&ctx).remove(0) else { panic!("{:?}", fakes::facts(&ctx)) };
+        assert_eq!(blind.layer, Some(Layer::Served));
+        assert!(blind.why.ends_with("no cluster"), "{}", blind.why);
+    }
+}

@@ -57,3 +57,37 @@ pub(super) fn receipt(proxy: &Proxy, info: &ServerInfo, at: At, ctx: &ProbeConte
     ctx.recorder.record(Source::Clock, Some(&proxy.id), None, receipt.clone());
     Some(receipt)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(mono_s: f64, offset_s: i64) -> At {
+        At { mono: Duration::from_secs_f64(mono_s), wall: jiff::Timestamp::UNIX_EPOCH, offset_s }
+    }
+
+    #[test]
+    fn a_clock_that_followed_is_told_from_one_that_did_not() {
+        let baseline = Baseline::new(1, 4, at(10.5, 0));
+        let followed = baseline.receipt(4 + 1200 + 3, at(13.2, 1200));
+        assert_eq!((followed.expected_offset_s, followed.measured_offset_s, followed.followed), (1200, 1200, true));
+        let stayed = baseline.receipt(4 + 3, at(13.2, 1200));
+        assert_eq!((stayed.measured_offset_s, stayed.followed), (0, false));
+    }
+
+    #[test]
+    fn a_process_that_started_in_moved_time_is_measured_from_there() {
+        let baseline = Baseline::new(1, 0, at(20.0, 3600));
+        assert_eq!(
+            baseline.receipt(1201, at(21.0, 4800)),
+            Receipt { expected_offset_s: 4800, measured_offset_s: 4800, followed: true }
+        );
+    }
+
+    #[test]
+    fn absurd_uptimes_are_no_receipt() {
+        for uptime in [i64::MIN, i64::MAX] {
+            assert!(!Baseline::new(1, 0, at(0.0, 0)).receipt(uptime, at(1.0, 60)).followed);
+        }
+    }
+}

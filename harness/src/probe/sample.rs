@@ -178,3 +178,73 @@ pub async fn settle(
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::probe::fakes::{self, Authority, FakeProxy};
+    use crate::timeline::{CertFacts, Fact};
+
+    const PATIENT: Duration = Duration::from_secs(30);
+
+    fn expecting(leaf: &CertFacts) -> BTreeMap<ProxyId, ExpectedLeaf> {
+        let leaf = ExpectedLeaf { fingerprint: leaf.fingerprint.clone(), serial: leaf.serial.clone() };
+        BTreeMap::from([(ProxyId::parse("a").unwrap(), leaf)])
+    }
+
+    #[tokio::test]
+    async fn settling_ends_when_the_leaf_is_served_everywhere() {
+        let authority = Arc::new(Authority::new("one"));
+        let ctx = fakes::context(PATIENT).await;
+        let (old, new) = (authority.svid(60), authority.svid(120));
+        let (was, is) = (old.facts(), expecting(&new.facts()));
+        let fake = FakeProxy::start(authority, old, &ctx).await;
+        let targets = [fake.proxy.clone()];
+        let rotate = async {
+            // Not before the old one was seen.
+            let seen =
+                |o: &crate::timeline::Observation| matches!(&o.fact, Fact::Handshake(h) if h.chain == [was.clone()]);
+            assert!(ctx.recorder.await_until(0, Deadline::after(PATIENT), seen).await);
+            fake.rotate(new);
+        };
+        let (settled, ()) = tokio::join!(settle(&targets, &ctx, &is, Deadline::after(PATIENT)), rotate);
+        assert!(settled);
+        assert!(sample(&targets, &ctx, Depth::Leaf).await[0].serves(&is[&fake.proxy.id], &fake.proxy));
+    }
+
+    #[tokio::test]
+    async fn a_leaf_that_does_not_come_is_a_missed_deadline() {
+        let authority = Arc::new(Authority::new("one"));
+        let ctx = fakes::context(PATIENT).await;
+        let never = authority.svid(120).facts();
+        let fake = FakeProxy::start(authority.clone(), authority.svid(60), &ctx).await;
+        let deadline = Deadline::after(Duration::from_millis(30));
+        assert!(!settle(&[fake.proxy.clone()], &ctx, &expecting(&never), deadline).await);
+        let missed = fakes::facts(&ctx).into_iter().rev().find_map(|f| match f {
+            Fact::DeadlineMissed(missed) => Some(missed.what),
+            _ => None,
+        });
+        assert!(missed.unwrap().contains(never.serial.as_str()));
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_is_gone_leaves_evidence_of_that_and_nothing_else() {
+        let ctx = fakes::context(PATIENT).await;
+        let sample = sample(&[fakes::unreachable()], &ctx, Depth::Collect).await.remove(0);
+        assert!(sample.certs.is_none() && sample.outbound.is_none() && sample.server_info.is_none());
+        assert!(sample.inbound.iter().all(|h| h.error.as_deref() == Some("connection refused")));
+        assert!(sample.fresh.unwrap().error.is_some());
+        let blind: Vec<_> = fakes::facts(&ctx)
+            .into_iter()
+            .filter_map(|f| match f {
+                Fact::Blind(blind) => Some(blind.what),
+                _ => None,
+            })
+            .collect();
+        for what in ["/certs", "/config_dump", "/stats", "/server_info", "/listeners", "outbound handshake"] {
+            assert!(blind.iter().any(|b| b == what), "{what} is missing in {blind:?}");
+        }
+    }
+}

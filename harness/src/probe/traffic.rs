@@ -82,3 +82,69 @@ fn record<E: ToString>(
     ctx.recorder.record(Source::Traffic, Some(&from.id), None, request.clone());
     request
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::probe::fakes;
+
+    const PATIENT: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn a_resumed_session_is_told_by_the_counter_and_unknown_where_it_is_hidden() {
+        let ctx = fakes::context(PATIENT).await;
+        let outbound = fakes::listen(|stream| fakes::http(stream, async |_| (200, String::new()))).await;
+        let counting = |step: u64| async move {
+            let count = Arc::new(AtomicU64::new(7));
+            fakes::listen(move |stream| {
+                let count = count.clone();
+                fakes::http(stream, move |_| {
+                    let n = count.fetch_add(step, Ordering::Relaxed);
+                    async move { (200, format!("cluster.outbound.ssl.session_reused: {n}\n")) }
+                })
+            })
+            .await
+        };
+        let hidden = fakes::listen(|stream| fakes::http(stream, async |_| (200, String::new()))).await;
+        for (admin, resumed) in [(counting(0).await, Some(false)), (counting(1).await, Some(true)), (hidden, None)] {
+            let from = Proxy { admin, outbound, ..fakes::unreachable() };
+            let request = fresh(&from, &ctx).await;
+            assert_eq!((request.status, request.resumed, request.fresh), (Some(200), resumed, true));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_is_never_opened_again() {
+        let ctx = fakes::context(PATIENT).await;
+        let opened = Arc::new(AtomicU64::new(0));
+        let count = opened.clone();
+        let outbound = fakes::listen(move |stream| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let served = AtomicU64::new(0);
+            async move {
+                let serve = fakes::http(stream, |_| async {
+                    if served.fetch_add(1, Ordering::Relaxed) == 2 {
+                        std::future::pending::<()>().await;
+                    }
+                    (200, String::new())
+                });
+                serve.await;
+            }
+        })
+        .await;
+        let from = Proxy { outbound, ..fakes::unreachable() };
+        let kept = LongLived::open(&from, ctx.deadline()).await;
+        for _ in 0..2 {
+            let request = kept.request(&from, &ctx).await;
+            assert_eq!((request.status, request.fresh), (Some(200), false));
+        }
+        let impatient = fakes::context(Duration::from_millis(50)).await;
+        assert!(kept.request(&from, &impatient).await.error.unwrap().ends_with("did not answer in time"));
+        let after = kept.request(&from, &ctx).await;
+        assert!(after.error.unwrap().starts_with("the connection broke before"));
+        assert_eq!(opened.load(Ordering::Relaxed), 1);
+    }
+}
