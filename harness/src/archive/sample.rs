@@ -145,7 +145,7 @@ pub(crate) fn verdict(judgement: Judgement) -> Verdict {
 pub(crate) fn every_outcome() -> Vec<CellReport> {
     use Outcome::*;
     use Role::*;
-    vec![
+    let mut cells = vec![
         cell("rotation", "1.36.4", Conformance, Pass, true),
         cell("rotation", "1.37.0", Conformance, Pass, true),
         cell("rotation", "1.38.3", Conformance, Fail, false),
@@ -159,5 +159,8 @@ pub(crate) fn every_outcome() -> Vec<CellReport> {
         cell("stream-closed-once", "1.36.4", Conformance, UnexpectedPass, false),
         cell("stream-closed-once", "1.37.0", Conformance, Unsupported, false),
         cell("stream-closed-once", "1.38.3", Conformance, Pass, true),
-    ]
+    ];
+    let misblamed = cells[7].verdict.as_mut().unwrap();
+    (misblamed.layer, misblamed.diagnosis) = (Some(Layer::Sent), Some("issues-never-pushes".into()));
+    cells
 }

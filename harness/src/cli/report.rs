@@ -1,11 +1,39 @@
 //! `rotacheck report`.
 
+use camino::Utf8PathBuf;
+
 use super::{CliError, Exit};
+use crate::archive::{Archive, ArchiveError};
+use crate::report::{self, ReportSpec};
 
 /// Arguments of `rotacheck report`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// A run's directory, a directory of runs (its newest is taken), or `latest`.
+    #[arg(value_name = "RUN", default_value = "latest")]
+    run: Utf8PathBuf,
+    /// A report to write: json=FILE, html=FILE, junit=FILE, markdown=FILE (`-`: standard output), or terminal.
+    /// Repeatable.
+    #[arg(long = "report", value_name = "FORMAT=FILE", default_value = "terminal")]
+    reports: Vec<ReportSpec>,
+}
 
-pub(super) async fn run(_args: Args) -> Result<Exit, CliError> {
-    Err(CliError::new(Exit::Bug, "not written yet"))
+pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
+    let archive = Archive::open(&args.run).map_err(|e| {
+        let hint = "name a directory that `rotacheck run` made, such as rotacheck-runs/latest";
+        match e {
+            ArchiveError::NotARun { .. } | ArchiveError::Io { .. } => {
+                CliError::with_hint(Exit::Usage, format!("cannot {e}"), hint)
+            }
+            e => CliError::new(Exit::CouldNotTell, format!("cannot {e}")),
+        }
+    })?;
+    for problem in archive.problems() {
+        eprintln!("warning: cannot {problem}");
+    }
+    for mut reporter in ReportSpec::reporters(&args.reports) {
+        report::replay(&archive, reporter.as_mut())
+            .map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot {e}")))?;
+    }
+    Ok(Exit::AsExpected)
 }
