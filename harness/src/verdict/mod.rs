@@ -7,6 +7,7 @@ mod contradictions;
 mod evidence;
 mod headline;
 mod model;
+mod modes;
 mod peers;
 mod summary;
 
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 
 pub use checks::{CHECKS, Check};
 pub use model::*;
+pub use modes::{LooksLike, MODES, Mode, mode};
 
 use crate::timeline::{Ledger, ProxyId, Timeline};
 use blame::Stop;
