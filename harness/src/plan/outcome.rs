@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::scenario::Role;
-use crate::timeline::{CellId, ClockKind, Expectation, ScenarioName, Subject};
+use crate::timeline::{CellId, ClockKind, Expectation, ExpectedJudgement, ScenarioName, Subject};
 use crate::verdict::{Judgement, Verdict};
 
 /// What a run reports of a cell: a judgement, or why there is none.
@@ -75,5 +75,23 @@ impl CellReport {
     /// A control whose fault was found, and blamed as expected.
     pub fn caught(&self) -> bool {
         self.role == Role::Control && self.outcome == Outcome::Fail && self.as_expected
+    }
+}
+
+impl CellReport {
+    /// Takes the verdict in: outcome, and whether it is what the scenario expects (the judgement, and the layer and
+    /// the mode where it names them).
+    pub fn judged(&mut self, verdict: Verdict) {
+        let judgement = match self.expect.judgement {
+            ExpectedJudgement::Pass => Judgement::Pass,
+            ExpectedJudgement::Fail => Judgement::Fail,
+            ExpectedJudgement::Inconclusive => Judgement::Inconclusive,
+        };
+        self.as_expected = verdict.judgement == judgement
+            && (self.expect.layer.is_none() || verdict.layer == self.expect.layer)
+            && (self.expect.diagnosis.is_none() || verdict.diagnosis == self.expect.diagnosis);
+        self.outcome = verdict.judgement.into();
+        self.reason = None;
+        self.verdict = Some(verdict);
     }
 }

@@ -7,11 +7,13 @@ mod check;
 mod document;
 mod error;
 mod file;
+mod members;
 mod nearest;
 mod read;
 mod schedule;
 
 pub use error::{Problem, ScenarioError};
 pub use file::*;
+pub use members::TRUST_DOMAIN;
 pub(crate) use nearest::nearest;
 pub use schedule::StepPlan;
