@@ -1,14 +1,18 @@
 //! Who consumes certificates, and how one reaches it.
+//!
+//! `process` runs the proxies as local processes; `admin` asks one of them, however it is run.
 
 mod admin;
+mod process;
 
 use std::net::SocketAddr;
 
 use camino::Utf8PathBuf;
 
-use crate::timeline::{ProxyId, SpiffeId};
+use crate::timeline::{InvalidId, ProxyExpectation, ProxyId, SpiffeId};
 
 pub use admin::ReachError;
+pub use process::{Dialled, Fleet, FleetConfig, FleetError, Live, ProxyExit};
 
 /// A proxy of a cell, and where it can be reached (all on loopback).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,9 +27,11 @@ pub struct Proxy {
     pub admin: SocketAddr,
     /// Inbound listener: mTLS with its own certificate, a client certificate required.
     pub inbound: SocketAddr,
-    /// Outbound listener: plain HTTP, forwarded over mTLS to the next proxy of the ring.
+    /// Outbound listener: plain HTTP, forwarded over mTLS to the next proxy of the ring. A request for `/long-lived`
+    /// takes a pooled connection; any other makes its own, with a full handshake.
     pub outbound: SocketAddr,
-    /// Listener whose requests go, over TLS with the proxy's client certificate, to the harness's own server.
+    /// Listener whose requests go, over TLS with the proxy's client certificate, to the harness's own server: a
+    /// connection and a full handshake each, with the proxy's name as server name.
     pub dial_out: SocketAddr,
     /// The proxy that `outbound` leads to.
     pub next: ProxyId,
@@ -35,4 +41,38 @@ pub struct Proxy {
     pub bootstrap: Utf8PathBuf,
     /// Its log.
     pub log: Utf8PathBuf,
+}
+
+/// Who a proxy is: known before anything is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its name, also `node.id` of its requests.
+    pub id: ProxyId,
+    /// The identity that its certificates must carry.
+    pub spiffe_id: SpiffeId,
+}
+
+impl Member {
+    /// `count` proxies of one trust domain, each with an identity of its own: `proxy-1`, `proxy-2`, ...
+    pub fn ring(count: u32, trust_domain: &str) -> Result<Vec<Self>, InvalidId> {
+        (1..=count)
+            .map(|n| {
+                let id = ProxyId::parse(&format!("proxy-{n}"))?;
+                let spiffe_id = SpiffeId::parse(&format!("spiffe://{trust_domain}/ns/demo/sa/{id}"))?;
+                Ok(Self { id, spiffe_id })
+            })
+            .collect()
+    }
+}
+
+/// What a timeline's header says of these proxies, when each has this many further contexts.
+pub fn expectations(members: &[Member], further_contexts: u32) -> Vec<ProxyExpectation> {
+    members
+        .iter()
+        .map(|member| ProxyExpectation {
+            id: member.id.clone(),
+            spiffe_id: Some(member.spiffe_id.clone()),
+            contexts: Some(process::contexts(further_contexts)),
+        })
+        .collect()
 }

@@ -1,0 +1,131 @@
+//! What a fleet of local proxies is made of, and why it can't be had.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use camino::Utf8PathBuf;
+
+use crate::fleet::Member;
+use crate::proc::ProcError;
+use crate::timeline::ProxyId;
+use crate::xds::Delivery;
+
+/// A fleet of local proxies.
+#[derive(Debug, Clone)]
+pub struct FleetConfig {
+    /// The Envoy executable.
+    pub envoy: Utf8PathBuf,
+    /// The cell's directory; each proxy has `proxies/<id>` below it.
+    pub directory: Utf8PathBuf,
+    /// Where the secrets come from.
+    pub delivery: Delivery,
+    /// The proxies, in the order of the ring: each calls the next, the last one the first.
+    pub members: Vec<Member>,
+    /// TLS contexts with the proxy's certificate beside those that every proxy has.
+    pub further_contexts: u32,
+    /// The harness's server that shows which client certificate a proxy presents.
+    pub dialled: Dialled,
+}
+
+/// A TLS server of the harness's own, which the proxies dial.
+#[derive(Debug, Clone)]
+pub struct Dialled {
+    /// Where it listens.
+    pub server: SocketAddr,
+    /// The authority that vouches for it, PEM. It stands in the bootstrap: no provider has a say in it.
+    pub authority_pem: String,
+}
+
+/// A proxy that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyExit {
+    /// Which.
+    pub id: ProxyId,
+    /// The process that it was.
+    pub pid: i32,
+    /// Exit code.
+    pub code: Option<i32>,
+    /// Signal.
+    pub signal: Option<i32>,
+    /// Whether the harness asked for it.
+    pub expected: bool,
+    /// Its last log lines.
+    pub log_tail: Vec<String>,
+}
+
+impl fmt::Display for ProxyExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code, self.signal) {
+            (Some(code), _) => write!(f, "{} exited with code {code}", self.id)?,
+            (None, Some(signal)) => write!(f, "{} was ended by signal {signal}", self.id)?,
+            (None, None) => write!(f, "{} ended unseen", self.id)?,
+        }
+        match &self.log_tail[..] {
+            [] => write!(f, " and logged nothing"),
+            lines => lines.iter().try_fold(write!(f, "; its log ends:")?, |(), line| write!(f, "\n    {line}")),
+        }
+    }
+}
+
+/// Why a fleet can't be had, or went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// Nothing to start.
+    #[error("there is no proxy in it")]
+    Empty,
+    /// Two proxies of one name.
+    #[error("two proxies are named {0}")]
+    SameName(ProxyId),
+    /// There is no such proxy.
+    #[error("no proxy is named {0}")]
+    NoSuchProxy(ProxyId),
+    /// A Unix socket's path has at most 107 bytes.
+    #[error("{path}: a Unix socket's path has at most {MAX_SOCKET_PATH} bytes, this one has {}", path.as_str().len())]
+    SocketPath {
+        /// The path.
+        path: Utf8PathBuf,
+    },
+    /// No loopback port was free.
+    #[error("no loopback ports for {id}: {source}")]
+    Ports {
+        /// For whom.
+        id: ProxyId,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The run directory does not take it.
+    #[error("{path}: {source}")]
+    Write {
+        /// What.
+        path: Utf8PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The process could not be started.
+    #[error("{source}")]
+    Spawn {
+        /// Which proxy.
+        id: ProxyId,
+        /// Why.
+        source: ProcError,
+    },
+    /// It ended: a configuration refused, a port taken, a crash.
+    #[error("{0}")]
+    Exited(ProxyExit),
+    /// It did not become ready in time.
+    #[error("{id} was not ready in time: {state}")]
+    NotReady {
+        /// Which proxy.
+        id: ProxyId,
+        /// What it says of itself.
+        state: String,
+    },
+    /// It did not end in time.
+    #[error("{id} did not end in time")]
+    StillRunning {
+        /// Which proxy.
+        id: ProxyId,
+    },
+}
+
+pub(super) const MAX_SOCKET_PATH: usize = 107;

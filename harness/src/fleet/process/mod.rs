@@ -1,0 +1,185 @@
+//! Proxies as local processes: an Envoy each, configured as Istio configures a sidecar.
+
+mod bootstrap;
+mod collect;
+mod config;
+mod member;
+mod ports;
+mod ready;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use futures::future::{join_all, try_join_all};
+use tokio::sync::watch;
+
+pub use config::{Dialled, FleetConfig, FleetError, ProxyExit};
+pub use ready::Live;
+
+use super::Proxy;
+use crate::clock::Deadline;
+use crate::proc::Guard;
+use crate::timeline::{ProxyId, Recorder};
+use crate::xds::Delivery;
+use member::{Ended, Launch, Running};
+
+/// Entries in `/certs` that hold a proxy's certificate.
+pub(super) fn contexts(further: u32) -> u32 {
+    bootstrap::OWN_CONTEXTS.saturating_add(further)
+}
+
+/// The running proxies of a cell. The guard that started them ends them, if `stop` did not.
+pub struct Fleet {
+    proxies: Vec<Proxy>,
+    running: Vec<Running>,
+    _ports: Vec<ports::Reserved>,
+    ended: Arc<Ended>,
+    envoy: Utf8PathBuf,
+    recorder: Recorder,
+}
+
+impl Fleet {
+    /// Writes the bootstraps and starts all proxies, at the same time. They are not ready yet: see [`Fleet::ready`].
+    pub async fn start(config: FleetConfig, guard: &Guard, recorder: &Recorder) -> Result<Self, FleetError> {
+        let config = checked(config)?;
+        let Delivery::Socket(sds_socket) = &config.delivery;
+        let reserved = reserve(&config)?;
+        let inbound: Vec<SocketAddr> = reserved.iter().map(|ports| ports.addresses().inbound).collect();
+
+        let mut proxies = Vec::new();
+        for (n, (member, ports)) in config.members.iter().zip(&reserved).enumerate() {
+            let next = (n + 1) % config.members.len();
+            let directory = config.directory.join("proxies").join(member.id.as_str());
+            let at = ports.addresses();
+            let proxy = Proxy {
+                id: member.id.clone(),
+                spiffe_id: member.spiffe_id.clone(),
+                pid: 0,
+                admin: at.admin,
+                inbound: at.inbound,
+                outbound: at.outbound,
+                dial_out: at.dial_out,
+                next: config.members[next].id.clone(),
+                contexts: contexts(config.further_contexts),
+                bootstrap: directory.join("bootstrap.json"),
+                log: directory.join("envoy.log"),
+            };
+            write_bootstrap(
+                &proxy,
+                &directory,
+                &bootstrap::Sidecar {
+                    id: &member.id,
+                    spiffe_id: &member.spiffe_id,
+                    at,
+                    next: (inbound[next], &config.members[next].spiffe_id),
+                    sds_socket,
+                    dialled: (config.dialled.server, &config.dialled.authority_pem),
+                    further_contexts: config.further_contexts,
+                },
+            )?;
+            proxies.push(proxy);
+        }
+
+        let ended = Arc::new(watch::Sender::new(Vec::new()));
+        let launch = Launch { envoy: &config.envoy, guard, recorder, ended: &ended };
+        let running = try_join_all(proxies.iter_mut().map(|proxy| launch.start(proxy))).await?;
+        Ok(Self { proxies, running, _ports: reserved, ended, envoy: config.envoy, recorder: recorder.clone() })
+    }
+
+    /// The proxies, in the order of the ring.
+    pub fn proxies(&self) -> &[Proxy] {
+        &self.proxies
+    }
+
+    /// Until every proxy is LIVE (its first secrets came, its listeners are there); an error as soon as one of them
+    /// ends. Gives the time that each took from its start.
+    pub async fn ready(&self, deadline: Deadline) -> Result<Vec<Live>, FleetError> {
+        try_join_all(self.proxies.iter().zip(&self.running).map(async |(proxy, running)| {
+            tokio::select! {
+                biased;
+                exit = running.exited(&self.ended) => Err(FleetError::Exited(exit)),
+                live = ready::ready(proxy, running.since, deadline) => live,
+            }
+        }))
+        .await
+    }
+
+    /// The first proxy that ended although nobody asked it to; pending while there is none. Lives on its own, so that
+    /// it can be selected on while the fleet is in use.
+    pub fn exited(&self) -> impl Future<Output = ProxyExit> + Send + use<> {
+        let mut ended = self.ended.subscribe();
+        async move {
+            let unexpected = |exits: &Vec<ProxyExit>| exits.iter().any(|exit| !exit.expected);
+            let exit = match ended.wait_for(unexpected).await {
+                Ok(exits) => exits.iter().find(|exit| !exit.expected).cloned(),
+                Err(_) => None,
+            };
+            match exit {
+                Some(exit) => exit,
+                // The fleet is gone; nothing will come any more.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Ends one proxy, if it still runs, and starts it again: same bootstrap, same ports, same log.
+    pub async fn restart(&mut self, id: &ProxyId, guard: &Guard, deadline: Deadline) -> Result<(), FleetError> {
+        let n = self.proxies.iter().position(|p| p.id == *id).ok_or_else(|| FleetError::NoSuchProxy(id.clone()))?;
+        self.running[n].stop(&self.proxies[n], &self.ended, deadline).await?;
+        self.ended.send_modify(|exits| exits.retain(|exit| exit.id != *id));
+        let proxy = &mut self.proxies[n];
+        let launch = Launch { envoy: &self.envoy, guard, recorder: &self.recorder, ended: &self.ended };
+        self.running[n] = launch.start(proxy).await?;
+        Ok(())
+    }
+
+    /// Ends all proxies and waits until they are gone.
+    pub async fn stop(&self, deadline: Deadline) -> Result<(), FleetError> {
+        let stopped = self.proxies.iter().zip(&self.running);
+        let stopped = stopped.map(|(proxy, running)| running.stop(proxy, &self.ended, deadline));
+        join_all(stopped).await.into_iter().collect()
+    }
+
+    /// Keeps the raw answers of every proxy's admin API below `directory/proxies/<id>`; what gives no answer is
+    /// recorded as blind.
+    pub async fn collect(&self, directory: &Utf8Path, deadline: Deadline) -> Result<(), FleetError> {
+        collect::collect(&self.proxies, directory, &self.recorder, deadline).await
+    }
+}
+
+/// Paths made absolute, for each proxy has its own working directory; names unique.
+fn checked(mut config: FleetConfig) -> Result<FleetConfig, FleetError> {
+    if config.members.is_empty() {
+        return Err(FleetError::Empty);
+    }
+    let mut names: Vec<_> = config.members.iter().map(|member| &member.id).collect();
+    names.sort();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(FleetError::SameName(twice[0].clone()));
+    }
+    let Delivery::Socket(socket) = &mut config.delivery;
+    for path in [&mut config.envoy, &mut config.directory, &mut *socket] {
+        *path = camino::absolute_utf8(&*path).map_err(|source| FleetError::Write { path: path.clone(), source })?;
+    }
+    if socket.as_str().len() > config::MAX_SOCKET_PATH {
+        return Err(FleetError::SocketPath { path: socket.clone() });
+    }
+    Ok(config)
+}
+
+fn reserve(config: &FleetConfig) -> Result<Vec<ports::Reserved>, FleetError> {
+    let one = |id: &ProxyId| ports::Reserved::new().map_err(|source| FleetError::Ports { id: id.clone(), source });
+    config.members.iter().map(|member| one(&member.id)).collect()
+}
+
+fn write_bootstrap(proxy: &Proxy, directory: &Utf8Path, sidecar: &bootstrap::Sidecar<'_>) -> Result<(), FleetError> {
+    let failed = |path: &Utf8Path| {
+        let path = path.to_owned();
+        move |source| FleetError::Write { path, source }
+    };
+    std::fs::create_dir_all(directory).map_err(failed(directory))?;
+    let mut text = serde_json::to_string_pretty(&bootstrap::bootstrap(sidecar)).expect("a JSON value can be written");
+    text.push('\n');
+    std::fs::write(&proxy.bootstrap, text).map_err(failed(&proxy.bootstrap))
+}

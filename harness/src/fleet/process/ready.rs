@@ -1,0 +1,109 @@
+//! When a proxy is ready: LIVE, with all of its listeners where they should be.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::FleetError;
+use crate::clock::Deadline;
+use crate::fleet::{Proxy, ReachError};
+use crate::timeline::ProxyId;
+
+/// Between two questions: nothing tells when the admin API begins to listen, nor when the state changes. Envoy takes
+/// 50 ms and more to become LIVE, an answer takes a fraction of a millisecond.
+const PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// A proxy that became ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Live {
+    /// Which.
+    pub id: ProxyId,
+    /// How long it took from the start of its process.
+    pub after: Duration,
+}
+
+pub(super) async fn ready(proxy: &Proxy, since: Instant, deadline: Deadline) -> Result<Live, FleetError> {
+    let mut pause = PAUSE;
+    // The last state that it told itself says more than the time-out of the last question.
+    let mut state = "it did not answer".to_owned();
+    loop {
+        match missing(proxy, deadline).await {
+            Ok(None) => return Ok(Live { id: proxy.id.clone(), after: since.elapsed() }),
+            Ok(Some(what)) => state = what,
+            Err(ReachError::TimedOut { .. }) => {}
+            Err(e) => state = e.to_string(),
+        }
+        if tokio::time::timeout_at(deadline.instant(), tokio::time::sleep(pause)).await.is_err() {
+            // It had its time; what it waits for deserves a moment more.
+            let waits_for = warming(proxy, Deadline::after(Duration::from_secs(1))).await;
+            return Err(FleetError::NotReady { id: proxy.id.clone(), state: state + &waits_for });
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// What is still missing, in words.
+async fn missing(proxy: &Proxy, deadline: Deadline) -> Result<Option<String>, ReachError> {
+    let (status, body) = proxy.admin("/ready", deadline).await?;
+    if !status.is_success() {
+        let state = String::from_utf8_lossy(&body);
+        return Ok(Some(format!("its state is {}", state.trim().chars().take(80).collect::<String>())));
+    }
+    // LIVE alone is not enough: a listener can have been refused.
+    let (_, body) = proxy.admin("/listeners?format=json", deadline).await?;
+    let answer = serde_json::from_slice(&body).unwrap_or_default();
+    let wanted = [("inbound", proxy.inbound), ("outbound", proxy.outbound), ("dial_out", proxy.dial_out)];
+    let absent: Vec<_> = wanted
+        .iter()
+        .filter(|(name, at)| !listens(&answer, name, *at))
+        .map(|(name, at)| format!("{name} at {at}"))
+        .collect();
+    Ok((!absent.is_empty()).then(|| format!("it is LIVE without its listener {}", absent.join(" and "))))
+}
+
+fn listens(answer: &Value, name: &str, at: SocketAddr) -> bool {
+    let statuses = answer["listener_statuses"].as_array().map(Vec::as_slice).unwrap_or_default();
+    statuses.iter().any(|status| {
+        let socket = &status["local_address"]["socket_address"];
+        status["name"] == name
+            && socket["address"].as_str() == Some(&at.ip().to_string())
+            && socket["port_value"].as_u64() == Some(u64::from(at.port()))
+    })
+}
+
+/// The secrets that it waits for.
+async fn warming(proxy: &Proxy, deadline: Deadline) -> String {
+    let Ok((_, body)) = proxy.admin("/config_dump?resource=dynamic_warming_secrets", deadline).await else {
+        return String::new();
+    };
+    let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let names = answer["configs"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut names: Vec<_> = names.iter().filter_map(|config| config["name"].as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    match &names[..] {
+        [] => String::new(),
+        names => format!("; it waits for the secrets {}", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_there_only_under_its_name_at_its_address() {
+        let answer = serde_json::json!({ "listener_statuses": [{
+            "name": "inbound",
+            "local_address": { "socket_address": { "address": "127.0.0.1", "port_value": 15006 } },
+        }] });
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        assert!(listens(&answer, "inbound", at(15006)));
+        assert!(!listens(&answer, "inbound", at(15007)));
+        assert!(!listens(&answer, "outbound", at(15006)));
+        assert!(!listens(&Value::Null, "inbound", at(15006)));
+    }
+}
