@@ -1,6 +1,27 @@
-//! SDS and Workload API streams, and where they are served.
+//! SDS and Workload API streams: where they are served, what is said on them, and the one recorder of it.
+//!
+//! The server side keeps the protocol (nonces, ACKs, NACKs, subscriptions) and knows nothing of certificates; who
+//! serves through it hears [`Event`]s and answers with [`Command`]s. Both can be serialised, so that the sockets may
+//! live in another process than the issuer.
+
+mod journal;
+mod message;
+#[rustfmt::skip]
+#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, reason = "generated from workload.proto")]
+#[path = "proto/workload.rs"]
+mod proto;
+mod sds;
+mod secret;
+mod serve;
+mod socket;
+mod workload;
 
 use camino::Utf8PathBuf;
+
+pub use journal::{Journal, Subscribers};
+pub use message::{Command, Content, Event, Push, Rpc, SECRET_TYPE_URL, Secret};
+pub use serve::{Outlet, Sink};
+pub use socket::{Socket, SocketError};
 
 /// What a provider hands to a fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]

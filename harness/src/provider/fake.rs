@@ -1,0 +1,171 @@
+//! The fake: issuer and outlet in this process, driven by whoever holds it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, mpsc};
+
+use camino::Utf8PathBuf;
+use tokio::sync::{oneshot, watch};
+
+use super::ProviderError;
+use super::issuer::Issuer;
+use super::renewal::{Closed, Pushed, Renewal};
+use crate::clock::Deadline;
+use crate::pki::PkiError;
+use crate::scenario::ProviderSpec;
+use crate::timeline::{Fact, ProxyId, Recorder, SecretName, Source, SpiffeId};
+use crate::xds::{Delivery, Event, Journal, Outlet, Socket, Subscribers};
+
+/// What a fake is to be.
+#[derive(Debug, Clone)]
+pub struct FakeConfig {
+    /// Where it serves.
+    pub socket: Utf8PathBuf,
+    /// For whom.
+    pub trust_domain: String,
+    /// Profile, lifetimes, faults.
+    pub spec: ProviderSpec,
+    /// The proxies and their identities. Whoever else asks is `spiffe://<trust domain>/workload`.
+    pub identities: Vec<(ProxyId, SpiffeId)>,
+}
+
+/// A running fake.
+pub struct Fake {
+    outlet: Outlet,
+    journal: Arc<Journal>,
+    proxies: Vec<ProxyId>,
+    trusted: watch::Receiver<Vec<Vec<u8>>>,
+    /// The issuer mints on a thread of its own: an RSA key takes longer than a runtime may be held up.
+    issuer: IssuerThread,
+}
+
+/// Ends the thread when it is dropped: the outlet, which the thread holds, holds a sender too.
+struct IssuerThread(mpsc::Sender<Ask>);
+
+impl Drop for IssuerThread {
+    fn drop(&mut self) {
+        let _ = self.0.send(Ask::Stop);
+    }
+}
+
+enum Ask {
+    Hear(Event, Option<ProxyId>),
+    Renew(u32, oneshot::Sender<Result<Renewal, PkiError>>),
+    Stop,
+}
+
+impl Fake {
+    /// Issues generation 0 at the recorder's present cell time and serves it.
+    pub async fn start(config: FakeConfig, recorder: Recorder) -> Result<Self, ProviderError> {
+        let FakeConfig { socket, trust_domain, spec, identities } = config;
+        if SpiffeId::parse(&format!("spiffe://{trust_domain}/workload")).is_err() {
+            return Err(ProviderError::TrustDomain(trust_domain));
+        }
+        let socket = Socket::bind(&socket)?;
+        let nodes = identities.iter().map(|(proxy, _)| (proxy.to_string(), proxy.clone())).collect();
+        let subscribers = Subscribers { nodes, pids: HashMap::new() };
+        let journal = Arc::new(Journal::new(recorder, Source::Provider, subscribers));
+
+        let (issuer, asks) = mpsc::channel();
+        let heard = (journal.clone(), issuer.clone());
+        let outlet = Outlet::serve(
+            socket,
+            1,
+            Arc::new(move |event| {
+                let proxy = heard.0.note(&event);
+                // Fails only once the issuer has stopped; then nobody waits for its answer.
+                let _ = heard.1.send(Ask::Hear(event, proxy));
+            }),
+        )?;
+        let hub = outlet.hub();
+        let proxies = identities.iter().map(|(proxy, _)| proxy.clone()).collect();
+        let (started, starting) = oneshot::channel();
+        let its_journal = journal.clone();
+        std::thread::Builder::new()
+            .name("issuer".into())
+            .spawn(move || {
+                let deliver = Box::new(move |command| hub.deliver(command));
+                let identities = identities.into_iter().collect();
+                match Issuer::start(spec, trust_domain, identities, its_journal, deliver) {
+                    Ok((issuer, trusted)) => {
+                        if started.send(Ok(trusted)).is_ok() {
+                            work(issuer, &asks);
+                        }
+                    }
+                    Err(e) => drop(started.send(Err(e))),
+                }
+            })
+            .map_err(ProviderError::Thread)?;
+        let trusted = starting.await.map_err(|_| ProviderError::Stopped)??;
+        Ok(Self { outlet, journal, proxies, trusted, issuer: IssuerThread(issuer) })
+    }
+
+    /// Where proxies subscribe.
+    pub fn delivery(&self) -> Delivery {
+        Delivery::Socket(self.outlet.path().to_owned())
+    }
+
+    /// The authorities that are trusted now, DER, the oldest first.
+    pub fn bundle(&self) -> Vec<Vec<u8>> {
+        self.trusted.borrow().clone()
+    }
+
+    /// From now on, connections of this process are this proxy's, also where they carry no `node.id`.
+    pub fn attest(&self, pid: i32, proxy: ProxyId) {
+        self.journal.attest(pid, proxy);
+    }
+
+    /// Carries out renewal `number` (from 1; 0 was the start) at the present cell time: authorities first, then bundles,
+    /// then leaves. It returns when all is on its way; `answered` awaits the answers.
+    pub async fn renew(&self, number: u32) -> Result<Renewal, ProviderError> {
+        let (answer, answered) = oneshot::channel();
+        self.issuer.0.send(Ask::Renew(number, answer)).map_err(|_| ProviderError::Stopped)?;
+        Ok(answered.await.map_err(|_| ProviderError::Stopped)??)
+    }
+
+    /// Awaits that each push of the renewal is accepted, refused, or lost with its stream; returns the others.
+    pub async fn answered(&self, renewal: &Renewal, deadline: Deadline) -> Vec<Pushed> {
+        renewal.answered(self.journal.recorder(), deadline).await
+    }
+
+    /// Awaits that the streams which the renewal ended are open again and had their first push answered; returns
+    /// those that are not.
+    pub async fn reconnected(&self, renewal: &Renewal, deadline: Deadline) -> Vec<Closed> {
+        renewal.reconnected(self.journal.recorder(), deadline).await
+    }
+
+    /// Awaits that every proxy has answered a first `default` and a first `ROOTCA`; returns what is missing.
+    pub async fn settled(&self, deadline: Deadline) -> Vec<(ProxyId, SecretName)> {
+        let names = [SecretName::default_svid(), SecretName::root_ca()];
+        let mut missing: Vec<_> =
+            self.proxies.iter().flat_map(|proxy| names.iter().map(|name| (proxy.clone(), name.clone()))).collect();
+        if !missing.is_empty() {
+            let recorder = self.journal.recorder();
+            recorder
+                .await_until(0, deadline, |o| {
+                    if matches!(o.fact, Fact::Acked(_) | Fact::Nacked(_)) && o.source == Source::Provider {
+                        missing
+                            .retain(|(proxy, name)| o.proxy.as_ref() != Some(proxy) || o.secret.as_ref() != Some(name));
+                    }
+                    missing.is_empty()
+                })
+                .await;
+        }
+        missing
+    }
+
+    /// Ends all streams and removes the socket.
+    pub async fn stop(self) {
+        drop(self.issuer);
+        self.outlet.stop().await;
+    }
+}
+
+fn work(mut issuer: Issuer, asks: &mpsc::Receiver<Ask>) {
+    while let Ok(ask) = asks.recv() {
+        match ask {
+            Ask::Hear(event, proxy) => issuer.hear(event, proxy),
+            Ask::Renew(number, answer) => drop(answer.send(issuer.renew(number))),
+            Ask::Stop => return,
+        }
+    }
+}

@@ -1,0 +1,551 @@
+//! What is minted and when, which content is spoiled, and to which streams it goes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tonic::Code;
+
+use super::material::{Bundle, Certificate};
+use super::profile::{self, Counters};
+use super::renewal::{Closed, Pushed, Renewal};
+use crate::pki::{Authorities, LeafRequest, PkiError, San, Validity};
+use crate::scenario::{AuthorityAction, Fault, ProviderSpec};
+use crate::timeline::{
+    Authority, FaultNote, Fingerprint, Issued, Log, Payload, ProxyId, SecretName, SentSecret, Source, SpiffeId,
+};
+use crate::xds::{Command, Content, Event, Journal, Push, Rpc, Secret};
+
+/// How long ago a certificate that is made to have expired did so.
+const EXPIRED_SINCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Mints, remembers, decides. It has no clock of its own and no timer.
+pub(super) struct Issuer {
+    spec: ProviderSpec,
+    trust_domain: String,
+    identities: HashMap<ProxyId, SpiffeId>,
+    journal: Arc<Journal>,
+    deliver: Box<dyn Fn(Command) + Send>,
+    authorities: Authorities,
+    trusted: watch::Sender<Vec<Vec<u8>>>,
+    bundle: Arc<Bundle>,
+    bundle_before: Arc<Bundle>,
+    bundle_revision: u64,
+    /// Raised whenever something is to be pushed.
+    revision: u64,
+    renewal: u32,
+    counters: Counters,
+    held: BTreeMap<Holder, Held>,
+    streams: BTreeMap<u64, Stream>,
+}
+
+/// Whose a certificate is: a proxy's, or of whoever is not known. Per stream where the provider mints so.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Holder {
+    proxy: Option<ProxyId>,
+    stream: Option<u64>,
+}
+
+/// The certificates of a holder.
+#[derive(Debug, Clone, Default)]
+struct Held {
+    /// Minted last.
+    newest: Option<Arc<Certificate>>,
+    /// What a subscriber gets, whole or spoiled.
+    serving: Option<Arc<Certificate>>,
+    revision: u64,
+}
+
+struct Stream {
+    rpc: Rpc,
+    proxy: Option<ProxyId>,
+    /// None before the first request.
+    names: Option<Vec<Name>>,
+    spiffe_validator: bool,
+    pushes: u64,
+}
+
+/// A name subscribed to, and what it stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Name {
+    text: String,
+    is_bundle: bool,
+}
+
+/// What a renewal does to a certificate, or to the bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Push,
+    Withhold,
+    Close,
+}
+
+impl Issuer {
+    pub(super) fn start(
+        spec: ProviderSpec,
+        trust_domain: String,
+        identities: HashMap<ProxyId, SpiffeId>,
+        journal: Arc<Journal>,
+        deliver: Box<dyn Fn(Command) + Send>,
+    ) -> Result<(Self, watch::Receiver<Vec<Vec<u8>>>), PkiError> {
+        let authorities = Authorities::new(journal.recorder().clock().now())?;
+        let bundle = Bundle::new(&authorities);
+        let (trusted, watching) = watch::channel(roots(&authorities));
+        let mut issuer = Self {
+            spec,
+            trust_domain,
+            identities,
+            journal,
+            deliver,
+            authorities,
+            trusted,
+            bundle_before: bundle.clone(),
+            bundle,
+            bundle_revision: 1,
+            revision: 1,
+            renewal: 0,
+            counters: Counters::default(),
+            held: BTreeMap::new(),
+            streams: BTreeMap::new(),
+        };
+        issuer.record_authority(issuer.authorities.active().facts().clone(), "active");
+        if !profile::mints_per_stream(issuer.spec.profile) {
+            let mut proxies: Vec<_> = issuer.identities.keys().cloned().collect();
+            proxies.sort();
+            for proxy in proxies {
+                issuer.first_certificate(Holder { proxy: Some(proxy), stream: None }, &SecretName::default_svid())?;
+            }
+        }
+        Ok((issuer, watching))
+    }
+
+    /// Something happened on a stream.
+    pub(super) fn hear(&mut self, event: Event, proxy: Option<ProxyId>) {
+        match event {
+            Event::Opened { stream, rpc, .. } => {
+                let entry = Stream { rpc, proxy, names: None, spiffe_validator: false, pushes: 0 };
+                self.streams.insert(stream, entry);
+            }
+            Event::Subscribed { stream, names, spiffe_validator, .. } => {
+                if let Some(entry) = self.streams.get_mut(&stream) {
+                    entry.proxy = proxy;
+                }
+                if let Err(e) = self.subscribe(stream, &names, spiffe_validator) {
+                    self.close(stream, Code::Internal, &format!("cannot issue a certificate: {e}"));
+                }
+            }
+            Event::Closed { stream, .. } => {
+                self.streams.remove(&stream);
+                self.held.retain(|holder, _| holder.stream != Some(stream));
+            }
+            Event::Sent { .. } | Event::Acked { .. } | Event::Nacked { .. } | Event::Stale { .. } => {}
+        }
+    }
+
+    /// Carries out renewal `number`: first the authorities take their turns, then bundles are pushed, then leaves.
+    pub(super) fn renew(&mut self, number: u32) -> Result<Renewal, PkiError> {
+        self.renewal = number;
+        self.revision += 1;
+        let mut renewal = Renewal {
+            number,
+            from: self.journal.recorder().len(),
+            minted: Vec::new(),
+            pushes: Vec::new(),
+            closed: Vec::new(),
+        };
+        let bundle_changed = self.turn_authorities(number)?;
+        let mut deeds = BTreeMap::new();
+        for (holder, secret) in self.due_holders() {
+            deeds.insert(holder.clone(), self.renew_certificate(holder, &secret, &mut renewal)?);
+        }
+        let streams: Vec<u64> = self.streams.iter().filter(|(_, s)| s.names.is_some()).map(|(id, _)| *id).collect();
+        let (leaves, bundles): (Vec<u64>, Vec<u64>) = streams.into_iter().partition(|id| self.has_certificate(*id));
+        for stream in bundles.into_iter().chain(leaves) {
+            match self.deed(stream, bundle_changed, &deeds) {
+                Deed::Push => renewal.pushes.extend(self.push(stream)),
+                Deed::Withhold => {}
+                Deed::Close => renewal.closed.extend(self.close(stream, Code::Unavailable, "the provider goes away")),
+            }
+        }
+        // Nobody answers on the Workload API.
+        renewal.pushes.retain(|p| self.streams.get(&p.stream).is_some_and(|s| s.rpc == Rpc::SdsStream));
+        Ok(renewal)
+    }
+
+    fn turn_authorities(&mut self, number: u32) -> Result<bool, PkiError> {
+        let now = self.now();
+        let actions: Vec<_> =
+            self.spec.authorities.iter().filter(|step| step.at_renewal == number).map(|step| step.action).collect();
+        for action in &actions {
+            match action {
+                AuthorityAction::Prepare => {
+                    let cert = self.authorities.prepare(now)?.clone();
+                    self.record_authority(cert, "prepared");
+                }
+                AuthorityAction::Activate => {
+                    let (new, _) = self.authorities.activate()?;
+                    let cert = new.clone();
+                    self.record_authority(cert, "active");
+                }
+                AuthorityAction::Revoke => {
+                    for cert in self.authorities.revoke() {
+                        self.record_authority(cert, "retired");
+                    }
+                }
+            }
+        }
+        let fresh = roots(&self.authorities);
+        let changed = *self.trusted.borrow() != fresh;
+        if changed {
+            self.trusted.send_replace(fresh);
+            self.bundle_before = std::mem::replace(&mut self.bundle, Bundle::new(&self.authorities));
+            self.bundle_revision = self.revision;
+        }
+        Ok(changed)
+    }
+
+    /// Who is due a new certificate, and under which name it is known.
+    fn due_holders(&self) -> Vec<(Holder, SecretName)> {
+        if !profile::mints_per_stream(self.spec.profile) {
+            return self.held.keys().map(|holder| (holder.clone(), SecretName::default_svid())).collect();
+        }
+        let of_stream = |(id, stream): (&u64, &Stream)| {
+            let secret = stream.names.iter().flatten().find(|n| !n.is_bundle)?.secret_name();
+            Some((self.holder(*id), secret))
+        };
+        self.streams.iter().filter_map(of_stream).collect()
+    }
+
+    fn renew_certificate(
+        &mut self,
+        holder: Holder,
+        secret: &SecretName,
+        renewal: &mut Renewal,
+    ) -> Result<Deed, PkiError> {
+        let proxy = holder.proxy.clone();
+        let fault = self.fault(proxy.as_ref(), Some(secret.as_str()), false);
+        let before = self.held.get(&holder).cloned().unwrap_or_default();
+        let mints = match fault {
+            Some(Fault::NoRenewal | Fault::ResendCached) => false,
+            // The stream that it would be minted for is about to end.
+            Some(Fault::CloseStream) => holder.stream.is_none(),
+            _ => true,
+        };
+        let mut held = before.clone();
+        if mints {
+            let fresh = self.mint(&holder, secret, fault == Some(Fault::ExpiredCertificate))?;
+            renewal.minted.push((proxy.clone(), fingerprint(&fresh)));
+            held.newest = Some(fresh.clone());
+            held.serving = match fault {
+                Some(Fault::ResendStale) => before.serving,
+                _ => Some(self.spoil(fault, fresh)?),
+            };
+        }
+        let deed = match fault {
+            Some(Fault::NoRenewal | Fault::NoPush) => Deed::Withhold,
+            Some(Fault::CloseStream) => Deed::Close,
+            _ => Deed::Push,
+        };
+        if deed == Deed::Push || mints {
+            held.revision = self.revision;
+        }
+        self.held.insert(holder, held);
+        if let Some(fault) = fault {
+            self.record_fault(proxy.as_ref(), secret, fault);
+        }
+        Ok(deed)
+    }
+
+    /// The certificate as this fault lets it out.
+    fn spoil(&self, fault: Option<Fault>, whole: Arc<Certificate>) -> Result<Arc<Certificate>, PkiError> {
+        Ok(match fault {
+            Some(Fault::WrongKey) => {
+                let other = self.authorities.mint(&LeafRequest {
+                    names: Vec::new(),
+                    validity: Validity::starting(self.now(), self.spec.ttl.duration()),
+                    key_type: self.spec.key_type,
+                })?;
+                whole.with_key(other.key)
+            }
+            Some(Fault::BadPem) => whole.with_bad_pem(),
+            _ => whole,
+        })
+    }
+
+    fn deed(&self, stream: u64, bundle_changed: bool, deeds: &BTreeMap<Holder, Deed>) -> Deed {
+        let proxy = self.proxy(stream);
+        let names = self.streams.get(&stream).and_then(|s| s.names.as_deref()).unwrap_or_default();
+        let has_bundle = names.iter().any(|n| n.is_bundle);
+        let of_certificate = deeds.get(&self.holder(stream)).or_else(|| {
+            // A bundle's stream follows the certificate of its proxy, wherever that is sent.
+            deeds.iter().find(|(holder, _)| holder.proxy == proxy).map(|(_, deed)| deed)
+        });
+        let bundle_fault =
+            names.iter().find(|n| n.is_bundle).and_then(|n| self.fault(proxy.as_ref(), Some(&n.text), true));
+        if self.has_certificate(stream) {
+            let deed = of_certificate.copied().unwrap_or(Deed::Withhold);
+            return if deed == Deed::Withhold && has_bundle && bundle_changed { Deed::Push } else { deed };
+        }
+        match bundle_fault {
+            Some(Fault::NoPush | Fault::NoRenewal) => Deed::Withhold,
+            Some(Fault::CloseStream) => Deed::Close,
+            Some(_) => Deed::Push,
+            None => match of_certificate {
+                // A closing provider ends all streams of the proxy.
+                Some(Deed::Close) if self.closes_everything(proxy.as_ref()) => Deed::Close,
+                _ if bundle_changed => Deed::Push,
+                Some(Deed::Push) if profile::repeats_bundle(self.spec.profile) => Deed::Push,
+                _ => Deed::Withhold,
+            },
+        }
+    }
+
+    fn closes_everything(&self, proxy: Option<&ProxyId>) -> bool {
+        let all = |f: &&crate::scenario::FaultSpec| {
+            f.fault == Fault::CloseStream && f.secret.is_none() && f.spoils(self.renewal, proxy)
+        };
+        self.spec.faults.iter().any(|f| all(&f))
+    }
+
+    fn subscribe(&mut self, stream: u64, names: &[String], spiffe_validator: bool) -> Result<(), PkiError> {
+        let Some(rpc) = self.streams.get(&stream).map(|s| s.rpc) else { return Ok(()) };
+        let own = self.identity(stream);
+        let names = match rpc {
+            Rpc::WorkloadSvid => vec![Name::leaf(own.as_str()), Name::bundle(&self.bundle_id())],
+            Rpc::WorkloadBundles => vec![Name::bundle(&self.bundle_id())],
+            Rpc::SdsStream | Rpc::SdsFetch if names.iter().all(String::is_empty) => {
+                vec![Name::leaf(own.as_str()), Name::bundle(&self.bundle_id())]
+            }
+            Rpc::SdsStream | Rpc::SdsFetch => match self.resolve(names, &own) {
+                Ok(names) => names,
+                Err(unknown) => {
+                    let text = format!("there is no secret {unknown:?} for {own}");
+                    self.journal.recorder().record(
+                        Source::Provider,
+                        self.proxy(stream).as_ref(),
+                        None,
+                        Log { line: format!("stream {stream}: {text}") },
+                    );
+                    self.close(stream, Code::InvalidArgument, &text);
+                    return Ok(());
+                }
+            },
+        };
+        let leaf = names.iter().find(|n| !n.is_bundle).map(Name::secret_name);
+        if let Some(entry) = self.streams.get_mut(&stream) {
+            entry.names = Some(names);
+            // Later requests carry no node.
+            entry.spiffe_validator |= spiffe_validator;
+        }
+        if let Some(secret) = leaf {
+            let holder = self.holder(stream);
+            if !self.held.contains_key(&holder) {
+                let known_as = if holder.stream.is_some() { secret } else { SecretName::default_svid() };
+                self.first_certificate(holder, &known_as)?;
+            }
+        }
+        self.push(stream);
+        Ok(())
+    }
+
+    fn resolve(&self, names: &[String], own: &SpiffeId) -> Result<Vec<Name>, String> {
+        let mut known = Vec::new();
+        for text in names {
+            match text.as_str() {
+                "default" => known.push(Name::leaf(text)),
+                "ROOTCA" | profile::ALL_BUNDLES => known.push(Name::bundle(text)),
+                id if id == own.as_str() => known.push(Name::leaf(text)),
+                id if id == self.bundle_id() => known.push(Name::bundle(text)),
+                _ if profile::ignores_unknown_names(self.spec.profile) => {}
+                _ => return Err(text.clone()),
+            }
+        }
+        Ok(known)
+    }
+
+    /// A holder's first certificate: of the first issue, or of whoever came later.
+    fn first_certificate(&mut self, holder: Holder, secret: &SecretName) -> Result<(), PkiError> {
+        let fault =
+            if self.renewal == 0 { self.fault(holder.proxy.as_ref(), Some(secret.as_str()), false) } else { None };
+        let mut held = Held { revision: self.revision, ..Held::default() };
+        if fault != Some(Fault::NoRenewal) {
+            let fresh = self.mint(&holder, secret, fault == Some(Fault::ExpiredCertificate))?;
+            held.newest = Some(fresh.clone());
+            if fault != Some(Fault::NoPush) {
+                held.serving = Some(self.spoil(fault, fresh)?);
+            }
+        }
+        if let Some(fault) = fault {
+            self.record_fault(holder.proxy.as_ref(), secret, fault);
+        }
+        self.held.insert(holder, held);
+        Ok(())
+    }
+
+    fn mint(&self, holder: &Holder, secret: &SecretName, expired: bool) -> Result<Arc<Certificate>, PkiError> {
+        let (now, ttl) = (self.now(), self.spec.ttl.duration());
+        let validity = if expired {
+            Validity::ending(now.checked_sub(EXPIRED_SINCE).unwrap_or(now), ttl)
+        } else {
+            Validity::starting(now, ttl)
+        };
+        let spiffe_id = self.identity_of(holder.proxy.as_ref());
+        let request =
+            LeafRequest { names: vec![San::Spiffe(spiffe_id.clone())], validity, key_type: self.spec.key_type };
+        let leaf = self.authorities.mint(&request)?;
+        let fact = Issued { cert: leaf.facts.clone(), renewal: Some(self.renewal), stream: holder.stream };
+        self.journal.recorder().record(Source::Provider, holder.proxy.as_ref(), Some(secret), fact);
+        Ok(Certificate::new(spiffe_id, leaf))
+    }
+
+    /// Sends the stream what it subscribed to, as far as there is something to send.
+    fn push(&mut self, stream: u64) -> Option<Pushed> {
+        let proxy = self.proxy(stream);
+        let held = self.held.get(&self.holder(stream)).cloned().unwrap_or_default();
+        let entry = self.streams.get(&stream)?;
+        let mut revision = 0;
+        let (mut secrets, mut sent) = (Vec::new(), Vec::new());
+        let mut add = |name: &Name, content: Content, payload: &Payload| {
+            secrets.push(Secret { name: name.text.clone(), content });
+            sent.push(SentSecret { name: name.text.clone(), payload: payload.clone() });
+        };
+        for name in entry.names.iter().flatten() {
+            if name.is_bundle {
+                let Some(bundle) = self.bundle_as_spoiled(proxy.as_ref(), &name.text) else { continue };
+                let validator = profile::spiffe_validator(self.spec.profile, entry.spiffe_validator, &name.text);
+                add(name, bundle.content(&self.trust_domain, validator), &bundle.payload);
+                let repeated = self.fault(proxy.as_ref(), Some(&name.text), true).is_some();
+                revision = revision.max(if repeated { self.revision } else { self.bundle_revision });
+            } else if let Some(certificate) = &held.serving {
+                add(name, certificate.content(), &certificate.payload);
+                revision = revision.max(held.revision);
+            }
+        }
+        if secrets.is_empty() {
+            return None;
+        }
+        let names = secrets.iter().map(|s| s.name.clone()).collect();
+        let of_stream = entry.pushes + 1;
+        let nonce = self.counters.nonce(self.spec.profile);
+        let version_info = self.counters.version(self.spec.profile, self.now(), revision, of_stream);
+        if let Some(entry) = self.streams.get_mut(&stream) {
+            entry.pushes = of_stream;
+        }
+        self.journal.announce(stream, &nonce, &version_info, sent);
+        (self.deliver)(Command::Push { stream, push: Push { version_info, nonce: nonce.clone(), secrets } });
+        Some(Pushed { stream, nonce, proxy, secrets: names })
+    }
+
+    fn bundle_as_spoiled(&self, proxy: Option<&ProxyId>, name: &str) -> Option<Arc<Bundle>> {
+        match self.fault(proxy, Some(name), true) {
+            Some(Fault::BadPem) => Some(self.bundle.with_bad_pem()),
+            Some(Fault::ResendCached | Fault::ResendStale) => Some(self.bundle_before.clone()),
+            Some(Fault::NoPush | Fault::NoRenewal) if self.renewal == 0 => None,
+            _ => Some(self.bundle.clone()),
+        }
+    }
+
+    fn close(&mut self, stream: u64, code: Code, message: &str) -> Option<Closed> {
+        let entry = self.streams.get_mut(&stream)?;
+        let names = entry.names.take().unwrap_or_default();
+        let command = Command::Close { stream, code: code as i32, message: message.to_owned() };
+        let rpc = entry.rpc;
+        (self.deliver)(command);
+        let secrets = names.into_iter().map(|n| n.text).collect();
+        (rpc == Rpc::SdsStream).then(|| Closed { stream, proxy: self.proxy(stream), secrets })
+    }
+
+    /// The fault that spoils this secret in the present renewal. One that names no secret is about certificates.
+    fn fault(&self, proxy: Option<&ProxyId>, secret: Option<&str>, is_bundle: bool) -> Option<Fault> {
+        let hits = |spec: &&crate::scenario::FaultSpec| {
+            let about = match &spec.secret {
+                None => !is_bundle,
+                Some(name) if is_bundle => Some(name.as_str()) == secret,
+                // A certificate is known as `default` to its proxy, whatever name a stream gives it.
+                Some(name) => Some(name.as_str()) == secret || name == &SecretName::default_svid(),
+            };
+            about && spec.spoils(self.renewal, proxy)
+        };
+        self.spec.faults.iter().find(hits).map(|spec| spec.fault)
+    }
+
+    fn has_certificate(&self, stream: u64) -> bool {
+        self.streams.get(&stream).is_some_and(|s| s.names.iter().flatten().any(|n| !n.is_bundle))
+    }
+
+    fn holder(&self, stream: u64) -> Holder {
+        let own = profile::mints_per_stream(self.spec.profile).then_some(stream);
+        Holder { proxy: self.proxy(stream), stream: own }
+    }
+
+    fn proxy(&self, stream: u64) -> Option<ProxyId> {
+        self.streams.get(&stream).and_then(|s| s.proxy.clone())
+    }
+
+    fn identity(&self, stream: u64) -> SpiffeId {
+        self.identity_of(self.proxy(stream).as_ref())
+    }
+
+    fn identity_of(&self, proxy: Option<&ProxyId>) -> SpiffeId {
+        proxy.and_then(|p| self.identities.get(p)).cloned().unwrap_or_else(|| {
+            SpiffeId::parse(&format!("spiffe://{}/workload", self.trust_domain))
+                .expect("the trust domain was checked when the provider was made")
+        })
+    }
+
+    fn bundle_id(&self) -> String {
+        format!("spiffe://{}", self.trust_domain)
+    }
+
+    fn now(&self) -> jiff::Timestamp {
+        self.journal.recorder().clock().now()
+    }
+
+    fn record_authority(&self, cert: crate::timeline::CertFacts, state: &str) {
+        let fact = Authority { cert, state: state.to_owned() };
+        self.journal.recorder().record(Source::Provider, None, Some(&SecretName::root_ca()), fact);
+    }
+
+    fn record_fault(&self, proxy: Option<&ProxyId>, secret: &SecretName, fault: Fault) {
+        let (name, deed) = match fault {
+            Fault::NoRenewal => ("no-renewal", "minted nothing, pushed nothing"),
+            Fault::NoPush => ("no-push", "minted a certificate and kept it"),
+            Fault::ResendCached => ("resend-cached", "minted nothing, sent the same certificate under a new version"),
+            Fault::ResendStale => ("resend-stale", "minted a certificate, sent the one before under a new version"),
+            Fault::ExpiredCertificate => ("expired-certificate", "minted a certificate that has already expired"),
+            Fault::WrongKey => ("wrong-key", "sent the new chain with another key"),
+            Fault::BadPem => ("bad-pem", "sent a chain that is no PEM"),
+            Fault::CloseStream => ("close-stream", "ended the streams instead of pushing"),
+        };
+        let fact = FaultNote { fault: name.to_owned(), action: format!("renewal {}: {deed}", self.renewal) };
+        self.journal.recorder().record(Source::Provider, proxy, Some(secret), fact);
+    }
+}
+
+impl Name {
+    fn leaf(text: &str) -> Self {
+        Self { text: text.to_owned(), is_bundle: false }
+    }
+
+    fn bundle(text: &str) -> Self {
+        Self { text: text.to_owned(), is_bundle: true }
+    }
+
+    fn secret_name(&self) -> SecretName {
+        SecretName::parse(&self.text).unwrap_or_else(|_| SecretName::default_svid())
+    }
+}
+
+fn roots(authorities: &Authorities) -> Vec<Vec<u8>> {
+    authorities.bundle().map(|a| a.der().to_vec()).collect()
+}
+
+fn fingerprint(certificate: &Certificate) -> Fingerprint {
+    match &certificate.payload {
+        Payload::Certificate { chain, digest, .. } => {
+            chain.first().map_or_else(|| digest.clone(), |c| c.fingerprint.clone())
+        }
+        Payload::Bundle { digest, .. } => digest.clone(),
+        Payload::Other { what } => Fingerprint::of_der(what.as_bytes()),
+    }
+}

@@ -1,0 +1,84 @@
+//! What can be sent: chains with keys, and bundles, with the facts of the very bytes that are sent.
+
+use std::sync::Arc;
+
+use crate::pki::{self, Authorities, Leaf, PrivateKey, chain_facts, leaf_key_matches};
+use crate::timeline::{Fingerprint, Payload, SpiffeId};
+use crate::xds::Content;
+
+/// A chain and a key as they are sent, whole or spoiled.
+#[derive(Debug)]
+pub(super) struct Certificate {
+    spiffe_id: SpiffeId,
+    chain: String,
+    key: PrivateKey,
+    pub(super) payload: Payload,
+}
+
+impl Certificate {
+    pub(super) fn new(spiffe_id: SpiffeId, leaf: Leaf) -> Arc<Self> {
+        Self::of(spiffe_id, leaf.chain_pem(), leaf.key)
+    }
+
+    /// The same chain with a key that is not its own.
+    pub(super) fn with_key(&self, key: PrivateKey) -> Arc<Self> {
+        Self::of(self.spiffe_id.clone(), self.chain.clone(), key)
+    }
+
+    /// A chain that no PEM reader accepts.
+    pub(super) fn with_bad_pem(&self) -> Arc<Self> {
+        Self::of(self.spiffe_id.clone(), bad_pem(&self.chain), self.key.clone())
+    }
+
+    fn of(spiffe_id: SpiffeId, chain: String, key: PrivateKey) -> Arc<Self> {
+        let digest = Fingerprint::of_der(chain.as_bytes());
+        let (chain_facts, problem) = match chain_facts(chain.as_bytes()) {
+            Ok(facts) => (facts, None),
+            Err(e) => (Vec::new(), Some(e.to_string())),
+        };
+        let key_matches = leaf_key_matches(chain.as_bytes(), &key).ok();
+        let payload = Payload::Certificate { chain: chain_facts, digest, key_matches, problem };
+        Arc::new(Self { spiffe_id, chain, key, payload })
+    }
+
+    pub(super) fn content(&self) -> Content {
+        Content::Certificate { spiffe_id: self.spiffe_id.to_string(), chain: self.chain.clone(), key: self.key.clone() }
+    }
+}
+
+/// A trust bundle as it is sent.
+#[derive(Debug)]
+pub(super) struct Bundle {
+    roots: String,
+    pub(super) payload: Payload,
+}
+
+impl Bundle {
+    pub(super) fn new(authorities: &Authorities) -> Arc<Self> {
+        Self::of(authorities.bundle().map(pki::Authority::pem).collect())
+    }
+
+    pub(super) fn with_bad_pem(&self) -> Arc<Self> {
+        Self::of(bad_pem(&self.roots))
+    }
+
+    fn of(roots: String) -> Arc<Self> {
+        let (facts, problem) = match chain_facts(roots.as_bytes()) {
+            Ok(facts) => (facts, None),
+            Err(e) => (Vec::new(), Some(e.to_string())),
+        };
+        let mut prints: Vec<_> = facts.iter().map(|f| f.fingerprint.as_str()).collect();
+        prints.sort_unstable();
+        let digest = Fingerprint::of_der(prints.concat().as_bytes());
+        Arc::new(Self { roots, payload: Payload::Bundle { roots: facts, digest, problem } })
+    }
+
+    pub(super) fn content(&self, trust_domain: &str, spiffe_validator: bool) -> Content {
+        Content::Bundle { trust_domain: trust_domain.to_owned(), roots: self.roots.clone(), spiffe_validator }
+    }
+}
+
+/// Still looks like PEM, but its base64 is none.
+fn bad_pem(pem: &str) -> String {
+    pem.replacen("-----BEGIN CERTIFICATE-----\n", "-----BEGIN CERTIFICATE-----\n!!spoiled!!", 1)
+}

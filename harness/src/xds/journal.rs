@@ -1,0 +1,144 @@
+//! The one recorder of what is sent on streams and how it is answered.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::message::{Event, Rpc};
+use super::workload::type_url;
+use crate::timeline::{
+    Acked, Fact, Log, Nacked, ProxyId, Recorder, SecretName, Sent, SentSecret, Source, StreamClosed, StreamOpened,
+    Subscribed,
+};
+
+/// Who may subscribe, and how they are told apart.
+#[derive(Debug, Clone, Default)]
+pub struct Subscribers {
+    /// By `node.id` of the first request.
+    pub nodes: HashMap<String, ProxyId>,
+    /// By the process that opened the connection.
+    pub pids: HashMap<i32, ProxyId>,
+}
+
+/// Turns events of streams into observations.
+pub struct Journal {
+    recorder: Recorder,
+    source: Source,
+    state: Mutex<State>,
+}
+
+struct State {
+    subscribers: Subscribers,
+    streams: HashMap<u64, Entry>,
+}
+
+struct Entry {
+    rpc: Rpc,
+    proxy: Option<ProxyId>,
+    secret: Option<SecretName>,
+    /// What was announced and not yet reported as sent, by nonce.
+    announced: HashMap<String, (String, Vec<SentSecret>)>,
+}
+
+impl Journal {
+    /// Records as `source`.
+    pub fn new(recorder: Recorder, source: Source, subscribers: Subscribers) -> Self {
+        Self { recorder, source, state: Mutex::new(State { subscribers, streams: HashMap::new() }) }
+    }
+
+    /// Where it records.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// Connections of this process are this proxy's.
+    pub fn attest(&self, pid: i32, proxy: ProxyId) {
+        self.lock().subscribers.pids.insert(pid, proxy);
+    }
+
+    /// What the push with this nonce will hold; recorded once the push is reported as sent.
+    pub fn announce(&self, stream: u64, nonce: &str, version_info: &str, secrets: Vec<SentSecret>) {
+        if let Some(entry) = self.lock().streams.get_mut(&stream) {
+            entry.announced.insert(nonce.to_owned(), (version_info.to_owned(), secrets));
+        }
+    }
+
+    /// Records an event. Returns whose stream it is, as far as it is known.
+    pub fn note(&self, event: &Event) -> Option<ProxyId> {
+        let mut state = self.lock();
+        let stream = event.stream();
+        match event {
+            Event::Opened { stream, rpc, peer_pid } => {
+                let proxy = peer_pid.and_then(|pid| state.subscribers.pids.get(&pid).cloned());
+                let entry = Entry { rpc: *rpc, proxy, secret: None, announced: HashMap::new() };
+                state.streams.insert(*stream, entry);
+                let fact = StreamOpened { stream: *stream, rpc: rpc.name().to_owned(), peer_pid: *peer_pid };
+                self.record(&state, *stream, fact);
+            }
+            Event::Subscribed { stream, type_url, names, version_info, node, .. } => {
+                let known = state.subscribers.nodes.get(node).cloned();
+                if let Some(entry) = state.streams.get_mut(stream) {
+                    if known.is_some() {
+                        entry.proxy = known;
+                    }
+                    entry.secret = match &names[..] {
+                        [name] => SecretName::parse(name).ok(),
+                        _ => None,
+                    };
+                }
+                let fact = Subscribed {
+                    stream: *stream,
+                    type_url: type_url.clone(),
+                    names: names.clone(),
+                    version_info: version_info.clone(),
+                    node: node.clone(),
+                };
+                self.record(&state, *stream, fact);
+            }
+            Event::Sent { stream, nonce } => {
+                let entry = state.streams.get_mut(stream)?;
+                let (version_info, secrets) = entry.announced.remove(nonce).unwrap_or_default();
+                let fact = Sent {
+                    stream: *stream,
+                    type_url: type_url(entry.rpc).to_owned(),
+                    version_info,
+                    nonce: nonce.clone(),
+                    secrets,
+                };
+                self.record(&state, *stream, fact);
+            }
+            Event::Acked { stream, nonce, version_info } => {
+                let fact = Acked { stream: *stream, nonce: nonce.clone(), version_info: version_info.clone() };
+                self.record(&state, *stream, fact);
+            }
+            Event::Nacked { stream, nonce, version_info, error } => {
+                let fact = Nacked {
+                    stream: *stream,
+                    nonce: nonce.clone(),
+                    version_info: version_info.clone(),
+                    error: error.clone(),
+                };
+                self.record(&state, *stream, fact);
+            }
+            Event::Stale { stream, nonce } => {
+                let line = format!("stream {stream}: ignored an answer to nonce {nonce:?}, which was never sent on it");
+                self.record(&state, *stream, Log { line });
+            }
+            Event::Closed { stream, by, status } => {
+                let fact = StreamClosed { stream: *stream, by: by.clone(), status: status.clone() };
+                self.record(&state, *stream, fact);
+                return state.streams.remove(stream).and_then(|entry| entry.proxy);
+            }
+        }
+        state.streams.get(&stream).and_then(|entry| entry.proxy.clone())
+    }
+
+    fn record(&self, state: &State, stream: u64, fact: impl Into<Fact>) {
+        let entry = state.streams.get(&stream);
+        let (proxy, secret) = (entry.and_then(|e| e.proxy.as_ref()), entry.and_then(|e| e.secret.as_ref()));
+        self.recorder.record(self.source, proxy, secret, fact);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,172 @@
+//! One socket that serves SDS and the Workload API.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use camino::Utf8Path;
+use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::server::UdsConnectInfo;
+use tonic::{Code, Status};
+
+use super::message::{Command, Event, Push, Rpc};
+use super::proto::spiffe_workload_api_server::SpiffeWorkloadApiServer;
+use super::sds::Sds;
+use super::socket::{Socket, SocketError};
+use super::workload::WorkloadApi;
+
+/// Hears what happens, in order per stream, before the peer can react to it. It must not block.
+pub type Sink = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// How long connections may take to end once all their streams have.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A socket that is being served.
+pub struct Outlet {
+    hub: Arc<Hub>,
+    socket: Socket,
+    shutdown: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+impl Outlet {
+    /// Serves the socket; streams are numbered from `first_stream` on.
+    pub fn serve(mut socket: Socket, first_stream: u64, sink: Sink) -> Result<Self, SocketError> {
+        let listener =
+            socket.take_listener().map_err(|source| SocketError::Io { path: socket.path().to_owned(), source })?;
+        let hub = Arc::new(Hub { next: AtomicU64::new(first_stream), streams: Mutex::default(), sink });
+        let (shutdown, stopped) = oneshot::channel::<()>();
+        // hyper allows 200 streams to a connection; an Envoy has one per secret.
+        let server = tonic::transport::Server::builder()
+            .max_concurrent_streams(Some(100_000))
+            .add_service(SecretDiscoveryServiceServer::new(Sds { hub: hub.clone() }))
+            .add_service(SpiffeWorkloadApiServer::new(WorkloadApi { hub: hub.clone() }));
+        let task = tokio::spawn(async move {
+            let stop = async {
+                let _ = stopped.await;
+            };
+            if let Err(e) = server.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop).await {
+                tracing::error!("the provider's socket is no longer served: {e}");
+            }
+        });
+        Ok(Self { hub, socket, shutdown: Some(shutdown), task })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Utf8Path {
+        self.socket.path()
+    }
+
+    /// What carries out commands.
+    pub(crate) fn hub(&self) -> Arc<Hub> {
+        self.hub.clone()
+    }
+
+    /// Ends all streams and connections, and removes the socket.
+    pub async fn stop(mut self) {
+        self.hub.close_all();
+        if let Some(shutdown) = self.shutdown.take() {
+            let _ = shutdown.send(());
+        }
+        let _ = tokio::time::timeout(LAST_WORDS, &mut self.task).await;
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.hub.close_all();
+        self.task.abort();
+    }
+}
+
+/// The open streams.
+pub(crate) struct Hub {
+    next: AtomicU64,
+    streams: Mutex<HashMap<u64, mpsc::UnboundedSender<Order>>>,
+    sink: Sink,
+}
+
+/// A command, as its stream hears it.
+pub(super) enum Order {
+    Push(Push),
+    Close(Status),
+}
+
+impl Hub {
+    /// Carries out a command. A stream that has ended meanwhile has said so.
+    pub(crate) fn deliver(&self, command: Command) {
+        let (stream, order) = match command {
+            Command::Push { stream, push } => (stream, Order::Push(push)),
+            Command::Close { stream, code, message } => {
+                (stream, Order::Close(Status::new(Code::from_i32(code), message)))
+            }
+        };
+        if let Some(orders) = self.lock().get(&stream) {
+            let _ = orders.send(order);
+        }
+    }
+
+    pub(super) fn open<T>(self: &Arc<Self>, rpc: Rpc, request: &tonic::Request<T>) -> (Open, Orders) {
+        let peer_pid = request.extensions().get::<UdsConnectInfo>().and_then(|i| i.peer_cred).and_then(|c| c.pid());
+        let stream = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, orders) = mpsc::unbounded_channel();
+        self.lock().insert(stream, sender);
+        let open = Open { stream, hub: self.clone(), closed: false };
+        open.emit(Event::Opened { stream, rpc, peer_pid });
+        (open, orders)
+    }
+
+    fn close_all(&self) {
+        for orders in self.lock().values() {
+            let _ = orders.send(Order::Close(Status::unavailable("the provider stops")));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, mpsc::UnboundedSender<Order>>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) type Orders = mpsc::UnboundedReceiver<Order>;
+
+/// An open stream. However it ends, its end is reported once.
+pub(super) struct Open {
+    pub(super) stream: u64,
+    hub: Arc<Hub>,
+    closed: bool,
+}
+
+impl Open {
+    pub(super) fn emit(&self, event: Event) {
+        (self.hub.sink)(event);
+    }
+
+    pub(super) fn close(mut self, by: &str, status: impl Into<String>) {
+        self.report_closed(by, status.into());
+    }
+
+    fn report_closed(&mut self, by: &str, status: String) {
+        if !std::mem::replace(&mut self.closed, true) {
+            self.hub.lock().remove(&self.stream);
+            self.emit(Event::Closed { stream: self.stream, by: by.to_owned(), status });
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.report_closed("connection", "the call was dropped".to_owned());
+    }
+}
+
+/// `UNAVAILABLE: words`.
+pub(super) fn status_text(status: &Status) -> String {
+    match status.message() {
+        "" => format!("{:?}", status.code()),
+        message => format!("{:?}: {message}", status.code()),
+    }
+}
