@@ -199,10 +199,7 @@ async fn what_cannot_be_started_is_said_clearly() {
         change(&mut spec, &scratch.path);
         guard.spawn(spec).await.unwrap_err().to_string().replace(scratch.path.as_str(), "DIR")
     };
-    assert_eq!(
-        complaint(|spec, dir| spec.program = dir.join("envoy")).await,
-        "start proxy a: there is no DIR/envoy"
-    );
+    assert_eq!(complaint(|spec, dir| spec.program = dir.join("envoy")).await, "start proxy a: there is no DIR/envoy");
     assert_eq!(
         complaint(|spec, dir| spec.program = dir.join("foreign")).await,
         "start proxy a: DIR/foreign is there, but not its loader or interpreter (built for another system?)"

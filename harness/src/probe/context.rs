@@ -9,6 +9,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
 use super::OutboundServer;
+use super::admin::Counters;
 use super::receipt::Baseline;
 use super::tls;
 use super::traffic::LongLived;
@@ -40,6 +41,7 @@ pub struct ProbeContext {
     pub(super) outbound: OutboundServer,
     pub(super) socket: Option<Utf8PathBuf>,
     pub(super) patience: Duration,
+    counters: Mutex<HashMap<ProxyId, Counters>>,
     pub(super) baselines: Mutex<HashMap<ProxyId, Baseline>>,
     pub(super) long_lived: tokio::sync::Mutex<HashMap<ProxyId, Arc<LongLived>>>,
 }
@@ -53,6 +55,7 @@ impl ProbeContext {
             outbound,
             socket: None,
             patience: Duration::from_secs(2),
+            counters: Mutex::default(),
             baselines: Mutex::default(),
             long_lived: tokio::sync::Mutex::default(),
         }
@@ -88,6 +91,11 @@ impl ProbeContext {
 
     pub(super) fn deadline(&self) -> Deadline {
         Deadline::after(self.patience)
+    }
+
+    pub(super) fn counters<T>(&self, proxy: &Proxy, work: impl FnOnce(&mut Counters) -> T) -> T {
+        let mut all = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        work(all.entry(proxy.id.clone()).or_default())
     }
 
     pub(super) fn blind(&self, source: Source, proxy: &Proxy, layer: Option<Layer>, what: &str, why: impl ToString) {

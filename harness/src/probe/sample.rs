@@ -23,7 +23,7 @@ pub enum Depth {
     Leaf,
     /// Also the dump, counters, clock receipts, traffic, and the peers of the provider's socket.
     Complete,
-    /// Also what seldom changes: listeners.
+    /// Also what seldom changes: listeners, secrets that have not arrived, counters that never moved.
     Collect,
 }
 
@@ -91,7 +91,7 @@ pub async fn sample(targets: &[Proxy], ctx: &ProbeContext, what: Depth) -> Vec<P
 }
 
 async fn one(proxy: &Proxy, ctx: &ProbeContext, what: Depth) -> ProxySample {
-    let complete = what >= Depth::Complete;
+    let (complete, collect) = (what >= Depth::Complete, what >= Depth::Collect);
     let inbound = join_all(TlsVersion::ALL.map(|version| inbound(proxy, version, ctx)));
     let loaded = admin::certs(proxy, ctx);
     let rest = async {
@@ -103,13 +103,12 @@ async fn one(proxy: &Proxy, ctx: &ProbeContext, what: Depth) -> ProxySample {
             let receipt = info.as_ref().and_then(|info| receipt(proxy, info, ctx.clock().at(), ctx));
             (info, receipt)
         };
-        let listeners = async { if what >= Depth::Collect { admin::listeners(proxy, ctx).await } else { None } };
+        let listeners = async { if collect { admin::listeners(proxy, ctx).await } else { None } };
         Some(tokio::join!(
-            admin::config_dump(proxy, ctx),
-            admin::stats(proxy, ctx),
+            admin::config_dump(proxy, collect, ctx),
             told,
             listeners,
-            traffic::fresh(proxy, ctx),
+            traffic::fresh(proxy, collect, ctx),
             traffic::long_lived(proxy, ctx),
         ))
     };
@@ -127,7 +126,7 @@ async fn one(proxy: &Proxy, ctx: &ProbeContext, what: Depth) -> ProxySample {
         fresh: None,
         long_lived: None,
     };
-    if let Some((config_dump, stats, (info, receipt), listeners, fresh, long_lived)) = rest {
+    if let Some((config_dump, (info, receipt), listeners, (fresh, stats), long_lived)) = rest {
         sample.config_dump = config_dump;
         sample.stats = stats;
         sample.server_info = info;

@@ -10,18 +10,17 @@ use super::context::ProbeContext;
 use super::http::{self as plain, Connection};
 use crate::clock::Deadline;
 use crate::fleet::Proxy;
-use crate::timeline::{Request, Source};
+use crate::timeline::{Request, Source, Stats};
 
-/// A request from `from` to the next proxy of the ring, on connections opened for it.
+/// A request from `from` to the next proxy of the ring, on connections opened for it; then a look at the counters.
 ///
-/// It counts as evidence only where no TLS session was resumed: that is told by the cluster's counter, where it shows.
-pub async fn fresh(from: &Proxy, ctx: &ProbeContext) -> Request {
-    let deadline = ctx.deadline();
-    let before = admin::sessions_reused(from, deadline).await;
-    let answer = plain::get(from.outbound, from.next.as_str(), "/", deadline).await;
-    let after = admin::sessions_reused(from, deadline).await;
-    let resumed = before.zip(after).map(|(before, after)| after != before);
-    record(from, true, answer.map(|(status, _)| status), resumed, ctx)
+/// It counts as evidence only where no TLS session was resumed, which the counters tell, where they show.
+/// `whole`: see [`admin::stats`].
+pub async fn fresh(from: &Proxy, whole: bool, ctx: &ProbeContext) -> (Request, Option<Stats>) {
+    let answer = plain::get(from.outbound, from.next.as_str(), "/", ctx.deadline()).await;
+    let stats = admin::stats(from, whole, ctx).await;
+    let resumed = stats.as_ref().and_then(|stats| ctx.counters(from, |counters| counters.resumed(stats)));
+    (record(from, true, answer.map(|(status, _)| status), resumed, ctx), stats)
 }
 
 /// One connection to a proxy's outbound listener, kept for as long as it holds.
@@ -95,10 +94,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_resumed_session_is_told_by_the_counter_and_unknown_where_it_is_hidden() {
-        let ctx = fakes::context(PATIENT).await;
         let outbound = fakes::listen(|stream| fakes::http(stream, async |_| (200, String::new()))).await;
         let counting = |step: u64| async move {
-            let count = Arc::new(AtomicU64::new(7));
+            let count = Arc::new(AtomicU64::new(0));
             fakes::listen(move |stream| {
                 let count = count.clone();
                 fakes::http(stream, move |_| {
@@ -111,7 +109,9 @@ mod tests {
         let hidden = fakes::listen(|stream| fakes::http(stream, async |_| (200, String::new()))).await;
         for (admin, resumed) in [(counting(0).await, Some(false)), (counting(1).await, Some(true)), (hidden, None)] {
             let from = Proxy { admin, outbound, ..fakes::unreachable() };
-            let request = fresh(&from, &ctx).await;
+            let ctx = fakes::context(PATIENT).await;
+            fresh(&from, false, &ctx).await;
+            let (request, _) = fresh(&from, false, &ctx).await;
             assert_eq!((request.status, request.resumed, request.fresh), (Some(200), resumed, true));
         }
     }

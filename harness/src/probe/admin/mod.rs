@@ -8,12 +8,13 @@ mod config_dump;
 mod server;
 mod stats;
 
+pub(super) use stats::Counters;
+
 use bytes::Bytes;
 use http::StatusCode;
 use serde::de::DeserializeOwned;
 
 use super::context::ProbeContext;
-use crate::clock::Deadline;
 use crate::fleet::Proxy;
 use crate::timeline::{Certs, ConfigDump, Fact, Layer, Listeners, ServerInfo, Source, Stats};
 
@@ -49,27 +50,35 @@ pub async fn certs(proxy: &Proxy, ctx: &ProbeContext) -> Option<Certs> {
     ask(proxy, "/certs", Some(Layer::Loaded), certs::parse, ctx).await
 }
 
-/// Asks `/config_dump` for the secrets, active and warming.
-pub async fn config_dump(proxy: &Proxy, ctx: &ProbeContext) -> Option<ConfigDump> {
+/// Asks `/config_dump` for the active secrets; `warming`: also for those that have not arrived.
+pub async fn config_dump(proxy: &Proxy, warming: bool, ctx: &ProbeContext) -> Option<ConfigDump> {
     let deadline = ctx.deadline();
     let part = async |state: &str| {
         let path = format!("/config_dump?resource=dynamic_{state}_secrets");
         let answer = proxy.admin(&path, deadline).await.map_err(|e| e.to_string())?;
         config_dump::parse(expect_ok(answer)?.as_ref(), state).map_err(|e| format!("{path}: {e}"))
     };
-    let dump = match tokio::try_join!(part("active"), part("warming")) {
-        Ok((mut active, warming)) => {
-            active.secrets.extend(warming.secrets);
-            Ok(active)
+    let dump = async {
+        let mut dump = part("active").await?;
+        if warming {
+            dump.secrets.extend(part("warming").await?.secrets);
         }
-        Err(e) => Err(e),
+        Ok(dump)
     };
-    record(proxy, "/config_dump", Some(Layer::Dumped), dump, ctx)
+    record(proxy, "/config_dump", Some(Layer::Dumped), dump.await, ctx)
 }
 
-/// Asks `/stats` for the counters of secrets, their streams, and TLS.
-pub async fn stats(proxy: &Proxy, ctx: &ProbeContext) -> Option<Stats> {
-    ask(proxy, stats::PATH, None, stats::parse, ctx).await
+/// Asks `/stats` for the counters of secrets, their streams, and TLS. `whole`: also for those that are known to have
+/// been at zero.
+pub async fn stats(proxy: &Proxy, whole: bool, ctx: &ProbeContext) -> Option<Stats> {
+    let path = ctx.counters(proxy, |counters| counters.path(proxy.pid, whole));
+    let answer = proxy.admin(&path, ctx.deadline()).await.map_err(|e| e.to_string());
+    let stats = answer.and_then(expect_ok).and_then(|body| stats::parse(&body).map_err(|e| e.to_string()));
+    let stats = stats.map(|mut stats| {
+        ctx.counters(proxy, |counters| counters.take(proxy.pid, &path, &mut stats));
+        stats
+    });
+    record(proxy, "/stats", None, stats, ctx)
 }
 
 /// Asks `/server_info`: version, state, uptime.
@@ -80,14 +89,6 @@ pub async fn server_info(proxy: &Proxy, ctx: &ProbeContext) -> Option<ServerInfo
 /// Asks `/listeners`: those that really listen.
 pub async fn listeners(proxy: &Proxy, ctx: &ProbeContext) -> Option<Listeners> {
     ask(proxy, "/listeners?format=json", None, server::parse_listeners, ctx).await
-}
-
-/// TLS sessions that the proxy's clusters resumed so far; `None` where the counters don't show.
-pub(super) async fn sessions_reused(proxy: &Proxy, deadline: Deadline) -> Option<u64> {
-    let answer = proxy.admin(stats::SESSIONS_PATH, deadline).await.map_err(|e| e.to_string());
-    let stats = stats::parse(&answer.and_then(expect_ok).ok()?).ok()?;
-    let counters = stats.values.iter().filter(|(name, _)| stats::counts_client_sessions(name));
-    counters.map(|(_, value)| *value).reduce(u64::saturating_add)
 }
 
 async fn ask<T: Into<Fact> + Clone>(
