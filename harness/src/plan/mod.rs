@@ -1,5 +1,22 @@
 //! Which scenario is run on which subject, and what a run reports of it.
+//!
+//! A [`Library`] holds the scenarios, a [`Selection`] says which of them and on what, a [`Plan`] is the cells.
 
+mod capability;
+mod cell;
+mod error;
+mod library;
+mod matrix;
 mod outcome;
+mod overrides;
+mod select;
 
+pub use capability::unsupported;
+pub use cell::Cell;
+pub use error::PlanError;
+pub use library::Library;
+pub use matrix::{EnvoyRequest, Matrix};
 pub use outcome::*;
+pub use overrides::Overrides;
+use select::matrix_order;
+pub use select::{Plan, Selection};

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::{Document, Scenario};
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 
 /// Why a scenario file, or the matrix beside it, cannot be used. Renders with a caret into the file.
@@ -84,6 +85,14 @@ impl ScenarioError {
         }
         first.others = errors;
         Some(first)
+    }
+
+    /// A problem of a scenario that was read from this text, found by somebody who knows more than its own checks.
+    pub(crate) fn in_scenario(text: &str, file: &str, problem: Problem) -> Self {
+        Document::<Scenario>::parse(text, file).and_then(|document| document.checked(vec![problem])).map_or_else(
+            |error| error,
+            |_| Self::new(file, text, None, "the scenario changed while it was read".to_owned()),
+        )
     }
 
     /// The file's name, as the user gave it.

@@ -12,6 +12,7 @@ mod nearest;
 mod read;
 mod schedule;
 
+pub(crate) use document::Document;
 pub use error::{Problem, ScenarioError};
 pub use file::*;
 pub use members::TRUST_DOMAIN;

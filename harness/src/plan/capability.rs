@@ -1,0 +1,34 @@
+//! What can be run at all: combinations that could only flake are `unsupported`, with the reason, never failed.
+
+use crate::scenario::{ClockKind, ProviderKind, Scenario, Span};
+
+/// Shortest lifetime of a leaf that can be told from noise.
+struct TtlFloor {
+    provider: ProviderKind,
+    clock: ClockKind,
+    floor: Span,
+    why: &'static str,
+}
+
+const TTL_FLOORS: &[TtlFloor] = &[
+    TtlFloor {
+        provider: ProviderKind::Fake,
+        clock: ClockKind::Virtual,
+        floor: Span::seconds(20),
+        why: "samples take real time too, and a busy machine can need seconds for one",
+    },
+    TtlFloor {
+        provider: ProviderKind::Fake,
+        clock: ClockKind::Real,
+        floor: Span::seconds(6),
+        why: "certificates count whole seconds, and Envoy's back-off alone can take one",
+    },
+];
+
+/// Why this scenario makes no sense on this harness; `None` if it does.
+pub fn unsupported(scenario: &Scenario) -> Option<String> {
+    let (ttl, clock, provider) = (scenario.provider.ttl, scenario.clock, scenario.provider.kind);
+    let row = TTL_FLOORS.iter().find(|row| row.provider == provider && row.clock == clock && ttl < row.floor);
+    let too_short = row.map(|row| format!("a ttl of {ttl} is below the floor of {}: {}", row.floor, row.why));
+    too_short.or_else(|| scenario.too_long_in_real_time())
+}

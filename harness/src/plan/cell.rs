@@ -1,0 +1,87 @@
+//! One scenario on one subject.
+
+use camino::Utf8PathBuf;
+
+use super::{EnvoyRequest, Overrides};
+use crate::scenario::Scenario;
+use crate::timeline::{CellId, EnvoyVersion};
+
+/// One scenario on one subject.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cell {
+    /// The scenario, with what the command line changes in it.
+    pub scenario: Scenario,
+    /// The Envoy to run it on.
+    pub envoy: EnvoyRequest,
+    /// Why it makes no sense to run it: its outcome is `unsupported`.
+    pub unsupported: Option<String>,
+    /// Told apart from the other Envoys of the plan that are given by a path: 1, 2, ...; 0 for a version.
+    pub(super) nth_path: usize,
+    pub(super) origin: Origin,
+}
+
+/// What the command that repeats the cell needs to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// The scenario's name, or the path of its file.
+    pub(super) argument: String,
+    pub(super) directory: Option<Utf8PathBuf>,
+    pub(super) overrides: Overrides,
+}
+
+impl Cell {
+    /// Its name, from the version that was measured: `incident@envoy-1.38.3`; `incident@envoy-1.38.3+path` where the
+    /// executable was given by its path (`+path2` for the second one).
+    pub fn id(&self, measured: &EnvoyVersion) -> CellId {
+        // A version may be long if somebody built it to be; the name is also that of a directory.
+        let version: String = measured.as_str().chars().take(100).collect();
+        let suffix = match self.nth_path {
+            0 => String::new(),
+            1 => "+path".to_owned(),
+            n => format!("+path{n}"),
+        };
+        let id = format!("{}@envoy-{version}{suffix}", self.scenario.name);
+        CellId::parse(&id).expect("a scenario's name and a version hold nothing that a cell's name may not")
+    }
+
+    /// Its name before anything was measured, for lists.
+    pub fn label(&self) -> String {
+        match &self.envoy {
+            EnvoyRequest::Version(version) => self.id(version).to_string(),
+            EnvoyRequest::Path(_) => format!("{}@{}", self.scenario.name, self.envoy),
+        }
+    }
+
+    /// The command that repeats just this cell, in words of a shell.
+    pub fn command(&self) -> String {
+        let mut words = vec!["rotacheck run".to_owned(), quoted(&self.origin.argument)];
+        if let Some(directory) = &self.origin.directory {
+            words.push(format!("--scenarios {}", quoted(directory.as_str())));
+        }
+        words.push(format!("--envoy {}", quoted(&self.envoy.to_string())));
+        words.extend(self.origin.overrides.options());
+        words.join(" ")
+    }
+}
+
+/// A word as a POSIX shell takes it literally.
+pub(super) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._/=:@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        assert_eq!(quoted("path=/opt/envoy-1.38"), "path=/opt/envoy-1.38");
+        assert_eq!(quoted("my file.yaml"), "'my file.yaml'");
+        assert_eq!(quoted("it's $HOME"), r"'it'\''s $HOME'");
+        assert_eq!(quoted(""), "''");
+    }
+}

@@ -1,0 +1,53 @@
+//! Why there is no plan.
+
+use camino::Utf8PathBuf;
+
+use crate::scenario::{Problem, ScenarioError};
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A scenario or the matrix is invalid.
+    #[error(transparent)]
+    Invalid(Box<ScenarioError>),
+    /// A file or directory cannot be read.
+    #[error("{path} cannot be read")]
+    Unreadable {
+        /// Which.
+        path: Utf8PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A scenario and the command line contradict each other.
+    #[error("{scenario} cannot be run with {options}: {}", problems.first().map_or("", |problem| problem.message.as_str()))]
+    Overridden {
+        /// The scenario's name.
+        scenario: String,
+        /// The options that change it.
+        options: String,
+        /// What is wrong then.
+        problems: Vec<Problem>,
+    },
+    /// A pattern matches no scenario.
+    #[error("no scenario is called {pattern:?}")]
+    NothingMatches {
+        /// As given.
+        pattern: String,
+        /// What was probably meant.
+        near: Option<String>,
+        /// What there is.
+        names: Vec<String>,
+    },
+    /// There is no scenario at all.
+    #[error("there is no scenario in {place}")]
+    Empty {
+        /// Where it was looked for.
+        place: String,
+    },
+}
+
+impl From<ScenarioError> for PlanError {
+    fn from(error: ScenarioError) -> Self {
+        PlanError::Invalid(Box::new(error))
+    }
+}

@@ -1,0 +1,117 @@
+//! What the command line changes in a scenario.
+
+use crate::scenario::{ClockKind, Scenario, Share, Span};
+
+use super::cell::quoted;
+
+/// What the command line changes in every selected scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Overrides {
+    /// Whose time the proxies live in.
+    pub clock: Option<ClockKind>,
+    /// Lifetime of a leaf.
+    pub ttl: Option<Span>,
+    /// Interval of the renewals.
+    pub renew_every: Option<Span>,
+    /// Proxies.
+    pub proxies: Option<u32>,
+    /// Further contexts per proxy.
+    pub contexts: Option<u32>,
+}
+
+impl Overrides {
+    /// The scenario with the changes in it.
+    ///
+    /// With another `ttl` the renewal interval keeps its share of it (unless given too), rounded to whole seconds; a
+    /// margin floor that is a time keeps its share as well; and a duration keeps its number of renewals, so that the
+    /// faults, which count renewals, still fall where they should.
+    pub fn apply(&self, scenario: &mut Scenario) {
+        let renewals = scenario.renewals();
+        let (old_ttl, old_interval) = (scenario.provider.ttl.as_secs().max(1), scenario.provider.interval().as_secs());
+        let scale = |seconds: u64, ttl: Span| {
+            let scaled =
+                (u128::from(seconds) * u128::from(ttl.as_secs()) + u128::from(old_ttl) / 2) / u128::from(old_ttl);
+            Span::seconds(u64::try_from(scaled).unwrap_or(u64::MAX))
+        };
+        if let Some(ttl) = self.ttl {
+            let interval = scale(old_interval, ttl).max(Span::seconds(1));
+            scenario.provider.ttl = ttl;
+            scenario.provider.renew_every = Some(interval);
+            if let Share::Time(floor) = scenario.criteria.margin_floor {
+                scenario.criteria.margin_floor = Share::Time(scale(floor.as_secs(), ttl));
+            }
+        }
+        if let Some(renew_every) = self.renew_every {
+            scenario.provider.renew_every = Some(renew_every);
+        }
+        if scenario.observe.duration.is_some() && (self.ttl.is_some() || self.renew_every.is_some()) {
+            let interval = scenario.provider.interval().as_secs();
+            scenario.observe.duration = Some(Span::seconds(interval.saturating_mul(u64::from(renewals))));
+        }
+        if let Some(clock) = self.clock {
+            scenario.clock = clock;
+        }
+        if let Some(proxies) = self.proxies {
+            scenario.fleet.proxies = proxies;
+        }
+        if let Some(contexts) = self.contexts {
+            scenario.fleet.contexts = contexts;
+        }
+    }
+
+    /// As options of the command line, in words of a shell.
+    pub fn options(&self) -> Vec<String> {
+        let clock = self.clock.map(|clock| match clock {
+            ClockKind::Real => "real".to_owned(),
+            ClockKind::Virtual => "virtual".to_owned(),
+        });
+        let given = [
+            ("--clock", clock),
+            ("--ttl", self.ttl.map(|span| span.to_string())),
+            ("--renew-every", self.renew_every.map(|span| span.to_string())),
+            ("--proxies", self.proxies.map(|n| n.to_string())),
+            ("--contexts", self.contexts.map(|n| n.to_string())),
+        ];
+        given.into_iter().filter_map(|(option, value)| Some(format!("{option} {}", quoted(&value?)))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Library;
+    use super::*;
+
+    fn scenario(name: &str, overrides: Overrides) -> Scenario {
+        let mut scenario = Library::embedded().scenario(name).unwrap().unwrap();
+        overrides.apply(&mut scenario);
+        assert_eq!(scenario.problems(), []);
+        scenario
+    }
+
+    #[test]
+    fn a_shorter_ttl_takes_the_interval_and_the_duration_with_it() {
+        let ttl = |seconds| Overrides { ttl: Some(Span::seconds(seconds)), ..Overrides::default() };
+        let changed = scenario("incident", ttl(90));
+        assert_eq!(changed.provider.interval(), Span::seconds(30));
+        assert_eq!(changed.renewals(), 33);
+        assert_eq!(changed.observed(), Span::seconds(990));
+        let changed = scenario("rotation", ttl(10));
+        assert_eq!((changed.provider.interval(), changed.observed()), (Span::seconds(5), Span::seconds(20)));
+    }
+
+    #[test]
+    fn an_interval_that_is_given_is_not_scaled() {
+        let overrides = Overrides {
+            ttl: Some(Span::seconds(100)),
+            renew_every: Some(Span::seconds(20)),
+            clock: Some(ClockKind::Real),
+            proxies: Some(3),
+            contexts: Some(1),
+        };
+        let changed = scenario("rotation", overrides);
+        assert_eq!(changed.provider.interval(), Span::seconds(20));
+        assert_eq!((changed.clock, changed.fleet.proxies, changed.fleet.contexts), (ClockKind::Real, 3, 1));
+        let options = overrides.options().join(" ");
+        assert_eq!(options, "--clock real --ttl 1m40s --renew-every 20s --proxies 3 --contexts 1");
+    }
+}
