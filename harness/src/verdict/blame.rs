@@ -3,21 +3,18 @@
 use super::evidence::{Defect, clock_time, defect, delivered_by_provider, due, pushes_between, span};
 use super::{Candidate, CheckResult, Confidence, Finding};
 use crate::timeline::ledger::{Entry, Generation, Mark, ProxyLedger, Push, Row};
-use crate::timeline::{CertFacts, Layer, Ledger, Payload, SecretName, TlsRole};
+use crate::timeline::{Layer, Ledger, Payload, SecretName, TlsRole};
 
 /// Where a new certificate or bundle stopped on its way to one proxy.
 #[derive(Debug, Clone)]
 pub(super) struct Stop {
     pub(super) proxy: crate::timeline::ProxyId,
-    pub(super) secret: SecretName,
     /// Absent where the evidence leaves it open.
     pub(super) layer: Option<Layer>,
     /// Every mode that fits; none for a pattern that is not known.
     pub(super) candidates: Vec<Candidate>,
     /// What happened, in a sentence that follows the layer's name.
     pub(super) story: String,
-    /// The leaf that the proxy went on serving.
-    pub(super) served: Option<CertFacts>,
     /// Further findings that the blame rests on.
     pub(super) notes: Vec<Finding>,
 }
@@ -88,6 +85,9 @@ impl<'a> Case<'a> {
     }
 
     fn follow(self) -> Stop {
+        if let Some(stop) = self.strange() {
+            return stop;
+        }
         if let Some(stop) = self.defective() {
             return stop;
         }
@@ -110,19 +110,33 @@ impl<'a> Case<'a> {
     }
 
     fn stop(&self, layer: impl Into<Option<Layer>>, candidates: Vec<Candidate>, story: String) -> Stop {
-        Stop {
-            proxy: self.p.id.clone(),
-            secret: self.p.svid.clone(),
-            layer: layer.into(),
-            candidates,
-            story,
-            served: self.served.map(|row| row.cert.clone()),
-            notes: Vec::new(),
-        }
+        Stop { proxy: self.p.id.clone(), layer: layer.into(), candidates, story, notes: Vec::new() }
     }
 
     fn seqs(&self) -> Vec<u64> {
         self.pushes.iter().map(|push| push.mark.seq).take(20).chain([self.wrong.seq]).collect()
+    }
+
+    /// What it served was neither minted nor sent by this provider.
+    fn strange(&self) -> Option<Stop> {
+        let row = self.served?;
+        if row.sends > 0 || !self.ledger.streams_seen || row.issued.first().is_some() {
+            return None;
+        }
+        let serial = row.cert.serial.short();
+        if !self.p.streams.iter().any(|s| s.asked_for(self.p.svid.as_str())) {
+            let story =
+                format!("proxy serves serial {serial}, which this provider did not mint, and has no stream to it");
+            return Some(self.stop(
+                Layer::Issued,
+                one("agent-owns-socket", Confidence::Likely, vec![self.wrong.seq]),
+                story,
+            ));
+        }
+        let story = format!("a full handshake shows serial {serial}, which was never sent to the proxy");
+        let mut stop = self.stop(Layer::Served, Vec::new(), story);
+        stop.notes.push(self.row_note(row));
+        Some(stop)
     }
 
     /// What it served was unfit from the beginning.
@@ -186,7 +200,8 @@ impl<'a> Case<'a> {
             Some(Payload::Certificate { digest, .. }) => Some(digest.clone()),
             _ => None,
         };
-        let again = self.pushes.iter().find(|x| x.mark.seq > mark.seq && x.accepted() && digest(x) == digest(push));
+        let again =
+            self.p.pushes_of(&self.p.svid).find(|x| x.mark.seq > mark.seq && x.accepted() && digest(x) == digest(push));
         if let (Some(again), true) = (again, digest(push).is_some()) {
             candidates =
                 one("nack-then-same-bytes", Confidence::Certain, [evidence.clone(), vec![again.mark.seq]].concat());
@@ -548,11 +563,9 @@ impl<'a> Case<'a> {
 fn never_arrived(p: &ProxyLedger, f: &Finding) -> Stop {
     Stop {
         proxy: p.id.clone(),
-        secret: f.secret.clone().unwrap_or_else(|| p.svid.clone()),
         layer: Some(Layer::Sent),
         candidates: one("never-arrives", Confidence::Likely, f.evidence.clone()),
         story: format!("{} was subscribed to and never sent", f.secret.as_ref().unwrap_or(&p.svid)),
-        served: None,
         notes: Vec::new(),
     }
 }

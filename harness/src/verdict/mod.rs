@@ -115,3 +115,6 @@ fn combine(stops: &[Stop]) -> (Option<crate::timeline::Layer>, Option<String>, V
     };
     (layer, diagnosis, candidates)
 }
+
+#[cfg(test)]
+mod tests;

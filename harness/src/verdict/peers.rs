@@ -22,11 +22,9 @@ fn refusal(ledger: &Ledger, client: &ProxyLedger, f: &Finding) -> Option<Stop> {
     });
     Some(explained.unwrap_or_else(|| Stop {
         proxy: client.id.clone(),
-        secret: SecretName::root_ca(),
         layer: None,
         candidates: Vec::new(),
         story: f.message.clone(),
-        served: None,
         notes: Vec::new(),
     }))
 }
@@ -68,11 +66,9 @@ fn untrusted(verifier: &ProxyLedger, shower: &ProxyLedger, role: TlsRole, at: Ma
     };
     Some(Stop {
         proxy: verifier.id.clone(),
-        secret: root,
         layer: Some(Layer::Sent),
         candidates: one(mode, Confidence::Certain, evidence),
         story,
-        served: Some(leaf.clone()),
         notes: Vec::new(),
     })
 }

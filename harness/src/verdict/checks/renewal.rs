@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{finding, or_holds};
-use crate::timeline::ledger::{Answer, ProxyLedger};
-use crate::timeline::{Ledger, TlsRole};
+use crate::timeline::ledger::{Answer, ProxyLedger, Served};
+use crate::timeline::{CertFacts, Ledger, TlsRole};
 use crate::verdict::evidence::{ROLES, clock_time, due, first_served, longest_stall, role_name, span};
 use crate::verdict::summary::{margin as smallest_margin, margins};
 use crate::verdict::{CheckResult, Finding};
@@ -65,6 +65,17 @@ pub(super) fn newest_or_previous(ledger: &Ledger) -> Vec<Finding> {
             let stream = g.issued.first().and_then(|i| i.stream);
             successions.entry(stream).or_default().push((g.first.seq, row.generation.as_str()));
         }
+        if let Some((s, leaf)) = stranger(ledger, p) {
+            let message = format!(
+                "{}: at {} a full handshake showed serial {} (SHA-256 {}...), which its provider neither minted for it nor sent to it",
+                p.id,
+                clock_time(s.mark.at.wall),
+                leaf.serial.short(),
+                &leaf.fingerprint.as_str()[..16],
+            );
+            found.push(finding(NAME, CheckResult::Violated, message, vec![s.mark.seq]).of(p).about(&p.svid));
+            continue;
+        }
         for role in ROLES {
             let behind = p.full_handshakes(role).find_map(|(s, leaf)| {
                 let newer = successions.values().map(|line| {
@@ -90,6 +101,15 @@ pub(super) fn newest_or_previous(ledger: &Ledger) -> Vec<Finding> {
         }
     }
     or_holds(found, NAME, "what was served was never older than the generation before the newest")
+}
+
+/// A leaf that came from nowhere, where all that its provider sends was seen.
+fn stranger<'a>(ledger: &Ledger, p: &'a ProxyLedger) -> Option<(&'a Served, &'a CertFacts)> {
+    if !ledger.streams_seen {
+        return None;
+    }
+    let known: BTreeSet<_> = due(ledger, p).into_iter().map(|(row, _)| &row.generation).collect();
+    ROLES.into_iter().flat_map(|role| p.full_handshakes(role)).find(|(_, leaf)| !known.contains(&leaf.fingerprint))
 }
 
 pub(super) fn margin(ledger: &Ledger) -> Vec<Finding> {
@@ -190,7 +210,7 @@ fn late(ledger: &Ledger, p: &ProxyLedger, bound_ms: u128, name: &str) -> Option<
         .collect();
     for (i, (push, acked, leaf)) in accepted.iter().enumerate() {
         let until = accepted.get(i + 1).map_or(u64::MAX, |(next, ..)| next.mark.seq);
-        let lasting = |s: &crate::timeline::ledger::Served| {
+        let lasting = |s: &Served| {
             s.mark.seq > acked.seq
                 && s.mark.seq < until
                 && s.mark.at.mono.saturating_sub(acked.at.mono).as_millis() > bound_ms
