@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rotacheck::clock::{Clock, Deadline};
-use rotacheck::fleet::{Dialled, Fleet, FleetConfig, FleetError, Member, expectations};
+use rotacheck::fleet::{Dialled, Fleet, FleetConfig, FleetError, expectations};
 use rotacheck::proc::Guard;
+use rotacheck::scenario::FleetSpec;
 use rotacheck::timeline::*;
 use rotacheck::xds::Delivery;
-
-const TRUST_DOMAIN: &str = "cluster.local";
 
 fn envoy() -> Utf8PathBuf {
     let path = std::env::var("ENVOY_PATH").expect("ENVOY_PATH must name an Envoy executable");
@@ -39,11 +38,12 @@ impl Cell {
     async fn new(proxies: u32) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = Utf8Path::from_path(directory.path()).unwrap();
+        let spec = FleetSpec { proxies, ..FleetSpec::default() };
         let config = FleetConfig {
             envoy: envoy(),
             directory: path.to_owned(),
             delivery: Delivery::Socket(path.join("provider.sock")),
-            members: Member::ring(proxies, TRUST_DOMAIN).unwrap(),
+            members: spec.members(),
             further_contexts: 3,
             dialled: Dialled { server: SocketAddr::from(([127, 0, 0, 1], 1)), authority_pem: authority() },
         };
@@ -144,7 +144,7 @@ async fn what_cannot_be_started_is_refused_before_anything_runs() {
     assert!(matches!(cell.start().await, Err(FleetError::SocketPath { .. })));
 
     let mut cell = Cell::new(2).await;
-    cell.config.members[1].id = cell.config.members[0].id.clone();
+    cell.config.members[1].0 = cell.config.members[0].0.clone();
     assert!(matches!(cell.start().await, Err(FleetError::SameName(_))));
 
     let mut cell = Cell::new(2).await;

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use camino::Utf8PathBuf;
 
-use crate::timeline::{InvalidId, ProxyExpectation, ProxyId, SpiffeId};
+use crate::timeline::{ProxyExpectation, ProxyId, SpiffeId};
 
 pub use admin::ReachError;
 pub use process::{Dialled, Fleet, FleetConfig, FleetError, Live, ProxyExit};
@@ -43,35 +43,13 @@ pub struct Proxy {
     pub log: Utf8PathBuf,
 }
 
-/// Who a proxy is: known before anything is started.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Its name, also `node.id` of its requests.
-    pub id: ProxyId,
-    /// The identity that its certificates must carry.
-    pub spiffe_id: SpiffeId,
-}
-
-impl Member {
-    /// `count` proxies of one trust domain, each with an identity of its own: `proxy-1`, `proxy-2`, ...
-    pub fn ring(count: u32, trust_domain: &str) -> Result<Vec<Self>, InvalidId> {
-        (1..=count)
-            .map(|n| {
-                let id = ProxyId::parse(&format!("proxy-{n}"))?;
-                let spiffe_id = SpiffeId::parse(&format!("spiffe://{trust_domain}/ns/demo/sa/{id}"))?;
-                Ok(Self { id, spiffe_id })
-            })
-            .collect()
-    }
-}
-
-/// What a timeline's header says of these proxies, when each has this many further contexts.
-pub fn expectations(members: &[Member], further_contexts: u32) -> Vec<ProxyExpectation> {
+/// What a timeline's header says of these proxies, when each has this many contexts beside those of a sidecar.
+pub fn expectations(members: &[(ProxyId, SpiffeId)], further_contexts: u32) -> Vec<ProxyExpectation> {
     members
         .iter()
-        .map(|member| ProxyExpectation {
-            id: member.id.clone(),
-            spiffe_id: Some(member.spiffe_id.clone()),
+        .map(|(id, spiffe_id)| ProxyExpectation {
+            id: id.clone(),
+            spiffe_id: Some(spiffe_id.clone()),
             contexts: Some(process::contexts(further_contexts)),
         })
         .collect()

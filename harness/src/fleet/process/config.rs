@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 
 use camino::Utf8PathBuf;
 
-use crate::fleet::Member;
 use crate::proc::ProcError;
-use crate::timeline::ProxyId;
+use crate::timeline::{ProxyId, SpiffeId};
 use crate::xds::Delivery;
 
 /// A fleet of local proxies.
@@ -19,8 +18,8 @@ pub struct FleetConfig {
     pub directory: Utf8PathBuf,
     /// Where the secrets come from.
     pub delivery: Delivery,
-    /// The proxies, in the order of the ring: each calls the next, the last one the first.
-    pub members: Vec<Member>,
+    /// The proxies and their identities, in the order of the ring: each calls the next, the last one the first.
+    pub members: Vec<(ProxyId, SpiffeId)>,
     /// TLS contexts with the proxy's certificate beside those that every proxy has.
     pub further_contexts: u32,
     /// The harness's server that shows which client certificate a proxy presents.

@@ -22,6 +22,7 @@ use crate::clock::Deadline;
 use crate::proc::Guard;
 use crate::timeline::{ProxyId, Recorder};
 use crate::xds::Delivery;
+use bootstrap::Sidecar;
 use member::{Ended, Launch, Running};
 
 /// Entries in `/certs` that hold a proxy's certificate.
@@ -48,37 +49,35 @@ impl Fleet {
         let inbound: Vec<SocketAddr> = reserved.iter().map(|ports| ports.addresses().inbound).collect();
 
         let mut proxies = Vec::new();
-        for (n, (member, ports)) in config.members.iter().zip(&reserved).enumerate() {
+        for (n, ((id, spiffe_id), ports)) in config.members.iter().zip(&reserved).enumerate() {
             let next = (n + 1) % config.members.len();
-            let directory = config.directory.join("proxies").join(member.id.as_str());
+            let (next_id, next_spiffe_id) = &config.members[next];
+            let directory = config.directory.join("proxies").join(id.as_str());
             let at = ports.addresses();
-            let proxy = Proxy {
-                id: member.id.clone(),
-                spiffe_id: member.spiffe_id.clone(),
+            let sidecar = Sidecar {
+                id,
+                spiffe_id,
+                at,
+                next: (inbound[next], next_spiffe_id),
+                sds_socket,
+                dialled: (config.dialled.server, &config.dialled.authority_pem),
+                further_contexts: config.further_contexts,
+            };
+            let bootstrap = write_bootstrap(&directory, &sidecar)?;
+            proxies.push(Proxy {
+                id: id.clone(),
+                spiffe_id: spiffe_id.clone(),
+                // Known when it is started.
                 pid: 0,
                 admin: at.admin,
                 inbound: at.inbound,
                 outbound: at.outbound,
                 dial_out: at.dial_out,
-                next: config.members[next].id.clone(),
+                next: next_id.clone(),
                 contexts: contexts(config.further_contexts),
-                bootstrap: directory.join("bootstrap.json"),
+                bootstrap,
                 log: directory.join("envoy.log"),
-            };
-            write_bootstrap(
-                &proxy,
-                &directory,
-                &bootstrap::Sidecar {
-                    id: &member.id,
-                    spiffe_id: &member.spiffe_id,
-                    at,
-                    next: (inbound[next], &config.members[next].spiffe_id),
-                    sds_socket,
-                    dialled: (config.dialled.server, &config.dialled.authority_pem),
-                    further_contexts: config.further_contexts,
-                },
-            )?;
-            proxies.push(proxy);
+            });
         }
 
         let ended = Arc::new(watch::Sender::new(Vec::new()));
@@ -153,7 +152,7 @@ fn checked(mut config: FleetConfig) -> Result<FleetConfig, FleetError> {
     if config.members.is_empty() {
         return Err(FleetError::Empty);
     }
-    let mut names: Vec<_> = config.members.iter().map(|member| &member.id).collect();
+    let mut names: Vec<_> = config.members.iter().map(|(id, _)| id).collect();
     names.sort();
     if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(FleetError::SameName(twice[0].clone()));
@@ -170,16 +169,15 @@ fn checked(mut config: FleetConfig) -> Result<FleetConfig, FleetError> {
 
 fn reserve(config: &FleetConfig) -> Result<Vec<ports::Reserved>, FleetError> {
     let one = |id: &ProxyId| ports::Reserved::new().map_err(|source| FleetError::Ports { id: id.clone(), source });
-    config.members.iter().map(|member| one(&member.id)).collect()
+    config.members.iter().map(|(id, _)| one(id)).collect()
 }
 
-fn write_bootstrap(proxy: &Proxy, directory: &Utf8Path, sidecar: &bootstrap::Sidecar<'_>) -> Result<(), FleetError> {
-    let failed = |path: &Utf8Path| {
-        let path = path.to_owned();
-        move |source| FleetError::Write { path, source }
-    };
-    std::fs::create_dir_all(directory).map_err(failed(directory))?;
+fn write_bootstrap(directory: &Utf8Path, sidecar: &Sidecar<'_>) -> Result<Utf8PathBuf, FleetError> {
+    let failed = |path: &Utf8Path, source| FleetError::Write { path: path.to_owned(), source };
+    std::fs::create_dir_all(directory).map_err(|e| failed(directory, e))?;
     let mut text = serde_json::to_string_pretty(&bootstrap::bootstrap(sidecar)).expect("a JSON value can be written");
     text.push('\n');
-    std::fs::write(&proxy.bootstrap, text).map_err(failed(&proxy.bootstrap))
+    let path = directory.join("bootstrap.json");
+    std::fs::write(&path, text).map_err(|e| failed(&path, e))?;
+    Ok(path)
 }
