@@ -1,19 +1,23 @@
-//! A fleet of real Envoys. Needs `ENVOY_PATH`.
+//! A fleet of real Envoys: the one that `ENVOY_PATH` names, or one from the lock file.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use rotacheck::artifact::{EnvoyRequest, Lock, Store, StoreOptions};
 use rotacheck::clock::{Clock, Deadline};
-use rotacheck::fleet::{Dialled, Fleet, FleetConfig, FleetError, expectations};
+use rotacheck::fleet::{Dialled, Fleet, FleetConfig, FleetError, Proxy, expectations};
+use rotacheck::probe::{self, LongLived, OutboundServer, ProbeContext, Roots, TlsVersion};
 use rotacheck::proc::Guard;
-use rotacheck::scenario::FleetSpec;
+use rotacheck::provider::{Fake, FakeConfig};
+use rotacheck::scenario::{FleetSpec, TRUST_DOMAIN};
 use rotacheck::timeline::*;
 use rotacheck::xds::Delivery;
 
-fn envoy() -> Utf8PathBuf {
-    let path = std::env::var("ENVOY_PATH").expect("ENVOY_PATH must name an Envoy executable");
-    Utf8PathBuf::from(path)
+async fn envoy() -> Utf8PathBuf {
+    let request = EnvoyRequest::from_environment().unwrap_or_else(|| "1.38.3".parse().unwrap());
+    let store = Store::open(StoreOptions { cache: None, lock: Lock::embedded(), offline: false }).unwrap();
+    store.envoy(&request, &|_| {}).await.unwrap().path
 }
 
 /// Generous: nothing here is timed.
@@ -40,7 +44,7 @@ impl Cell {
         let path = Utf8Path::from_path(directory.path()).unwrap();
         let spec = FleetSpec { proxies, ..FleetSpec::default() };
         let config = FleetConfig {
-            envoy: envoy(),
+            envoy: envoy().await,
             directory: path.to_owned(),
             delivery: Delivery::Socket(path.join("provider.sock")),
             members: spec.members(),
@@ -87,6 +91,144 @@ fn header(config: &FleetConfig) -> Header {
         },
         expect: Expectation { judgement: ExpectedJudgement::Pass, layer: None, diagnosis: None },
     }
+}
+
+/// A provider, the harness's TLS server and a fleet that is ready.
+struct Mesh {
+    fake: Fake,
+    probes: ProbeContext,
+    fleet: Fleet,
+}
+
+impl Mesh {
+    async fn up(cell: &mut Cell, profile: &str) -> Self {
+        let spec = serde_json::from_value(serde_json::json!({ "kind": "fake", "profile": profile })).unwrap();
+        let Delivery::Socket(socket) = cell.config.delivery.clone();
+        let config =
+            FakeConfig { socket, trust_domain: TRUST_DOMAIN.to_owned(), spec, identities: cell.config.members.clone() };
+        let fake = Fake::start(config, cell.recorder.clone()).await.unwrap();
+        let roots = Roots::default();
+        let bundle = fake.bundle();
+        roots.replace(bundle.iter().map(|der| der.as_slice().into()));
+        let server = OutboundServer::start(cell.recorder.clone(), roots.clone()).await.unwrap();
+        cell.config.dialled = Dialled { server: server.addr(), authority_pem: server.authority_pem().to_owned() };
+        let fleet = cell.start().await.unwrap();
+        fleet.ready(soon()).await.unwrap();
+        let probes = ProbeContext::new(cell.recorder.clone(), roots, server).with_patience(Duration::from_secs(30));
+        Self { fake, probes, fleet }
+    }
+
+    /// Requests from each proxy to the next and to the harness, new and kept connections, all to be answered.
+    async fn everybody_is_served(&self) {
+        for proxy in self.fleet.proxies() {
+            for _ in 0..2 {
+                let (fresh, _) = probe::fresh(proxy, false, &self.probes).await;
+                assert_eq!((fresh.status, fresh.resumed), (Some(200), Some(false)), "{fresh:?}");
+                let kept = LongLived::open(proxy, soon()).await;
+                let kept = kept.request(proxy, &self.probes).await;
+                assert_eq!(kept.status, Some(200), "{kept:?}");
+            }
+            let shown = probe::outbound(proxy, &self.probes).await.unwrap();
+            assert_eq!(shown.verified, Some(true), "{shown:?}");
+            assert_eq!(shown.chain[0].uris, [proxy.spiffe_id.to_string()]);
+            let shown = probe::inbound(proxy, TlsVersion::V1_2, &self.probes).await;
+            assert_eq!(shown.chain[0].uris, [proxy.spiffe_id.to_string()]);
+        }
+    }
+}
+
+async fn contexts_with_a_certificate(proxy: &Proxy) -> usize {
+    let (_, body) = proxy.admin("/certs", soon()).await.unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let own =
+        |entry: &&serde_json::Value| entry["cert_chain"][0]["subject_alt_names"][0]["uri"] == proxy.spiffe_id.as_str();
+    answer["certificates"].as_array().unwrap().iter().filter(own).count()
+}
+
+async fn counter(proxy: &Proxy, name: &str) -> u64 {
+    let path = format!("/stats?filter=^{}$", name.replace('.', "%5C."));
+    let (_, body) = proxy.admin(&path, soon()).await.unwrap();
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    text.trim().strip_prefix(&format!("{name}: ")).unwrap_or_else(|| panic!("{name}: {text:?}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn proxies_serve_each_other_by_the_certificates_of_the_provider() {
+    for profile in ["generic", "tbot", "spire", "istio"] {
+        let mut cell = Cell::new(2).await;
+        let mesh = Mesh::up(&mut cell, profile).await;
+        for proxy in mesh.fleet.proxies() {
+            assert_eq!(contexts_with_a_certificate(proxy).await, proxy.contexts as usize, "{profile}");
+        }
+        mesh.everybody_is_served().await;
+        for proxy in mesh.fleet.proxies() {
+            // Requests make no contexts; each fresh one makes its connection, those for /long-lived share one.
+            assert_eq!(contexts_with_a_certificate(proxy).await, proxy.contexts as usize, "{profile}");
+            assert_eq!(counter(proxy, "cluster.outbound.upstream_cx_total").await, 2);
+            assert_eq!(counter(proxy, "cluster.outbound-long-lived.upstream_cx_total").await, 1);
+            assert_eq!(counter(proxy, "cluster.outbound.ssl.session_reused").await, 0);
+            assert_eq!(counter(proxy, "cluster.dial-out.ssl.handshake").await, 1);
+        }
+        // One stream per secret: every ConfigSource is the same one.
+        let facts = cell.recorder.since(0);
+        let streams = facts.iter().filter(|o| matches!(o.fact, Fact::StreamOpened(_))).count();
+        assert_eq!(streams, 2 * mesh.fleet.proxies().len(), "{profile}");
+
+        let renewal = mesh.fake.renew(1).await.unwrap();
+        assert!(mesh.fake.answered(&renewal, soon()).await.is_empty());
+        mesh.everybody_is_served().await;
+        for proxy in mesh.fleet.proxies() {
+            assert_eq!(contexts_with_a_certificate(proxy).await, proxy.contexts as usize, "{profile}");
+        }
+        mesh.fleet.stop(soon()).await.unwrap();
+        assert!(cell.exits().iter().all(|exit| exit.expected));
+        cell.guard.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_every_proxy_says_is_kept_without_private_keys() {
+    let mut cell = Cell::new(2).await;
+    let mesh = Mesh::up(&mut cell, "generic").await;
+    let renewal = mesh.fake.renew(1).await.unwrap();
+    assert!(mesh.fake.answered(&renewal, soon()).await.is_empty());
+    mesh.fleet.collect(&cell.config.directory, soon()).await.unwrap();
+    mesh.fleet.stop(soon()).await.unwrap();
+    for proxy in mesh.fleet.proxies() {
+        let directory = cell.config.directory.join("proxies").join(proxy.id.as_str());
+        let mut names: Vec<_> =
+            directory.read_dir_utf8().unwrap().map(|entry| entry.unwrap().file_name().to_owned()).collect();
+        names.sort();
+        let files = "bootstrap.json certs.json clusters.json config_dump.json envoy.log listeners.json \
+                     server_info.json stats.txt";
+        assert_eq!(names.join(" "), files);
+        for name in names {
+            let bytes = std::fs::read(directory.join(&name)).unwrap();
+            let text = String::from_utf8(bytes).unwrap();
+            assert!(!text.contains("PRIVATE KEY") && !text.contains("LS0tLS1CRUdJTiBQUklWQVRF"), "{name}");
+        }
+    }
+    // Nothing answers any more: that is said, and what was kept stays.
+    let before = cell.recorder.len();
+    mesh.fleet.collect(&cell.config.directory, soon()).await.unwrap();
+    let blind = cell.recorder.since(before).iter().filter(|o| matches!(o.fact, Fact::Blind(_))).count();
+    assert_eq!(blind, 12);
+}
+
+#[tokio::test]
+async fn a_restarted_proxy_is_found_where_it_was() {
+    let mut cell = Cell::new(2).await;
+    let mut mesh = Mesh::up(&mut cell, "generic").await;
+    let before = mesh.fleet.proxies()[0].clone();
+    mesh.fleet.restart(&before.id, &cell.guard, soon()).await.unwrap();
+    mesh.fleet.ready(soon()).await.unwrap();
+    let after = mesh.fleet.proxies()[0].clone();
+    assert_ne!(before.pid, after.pid);
+    assert_eq!(before, Proxy { pid: before.pid, ..after });
+    mesh.everybody_is_served().await;
+    let exits = cell.exits();
+    assert!(exits.len() == 1 && exits[0].expected, "{exits:?}");
+    mesh.fleet.stop(soon()).await.unwrap();
 }
 
 #[tokio::test]
