@@ -51,6 +51,12 @@ impl Clock {
         self.offset.as_ref().ok_or(ClockError::Real)?.advance(by)
     }
 
+    /// Checks that a running process lives in cell time as far as its memory map shows; see [`OffsetFile::taken_by`].
+    /// In real time there is nothing to take.
+    pub fn taken_by(&self, pid: i32) -> Result<(), ClockError> {
+        self.offset.as_ref().map_or(Ok(()), |offset| offset.taken_by(pid))
+    }
+
     /// The environment that makes a child process live in cell time (empty for a real clock).
     pub fn environment(&self) -> Vec<(String, String)> {
         self.offset.as_ref().map(|o| o.environment()).unwrap_or_default()

@@ -14,7 +14,8 @@ pub struct CpuTimes {
     pub children: Duration,
 }
 
-/// What this process has used so far.
+/// What this process has used since its birth. Take differences: under `cargo run`, cargo becomes the harness, and what
+/// it and the compilers used is in the count.
 pub fn cpu_times() -> CpuTimes {
     let own = clock_gettime(ClockId::ProcessCPUTime);
     let own = Duration::try_from(own).unwrap_or_default();

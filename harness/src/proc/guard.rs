@@ -221,8 +221,10 @@ struct State {
     running: HashMap<i32, watch::Sender<Option<Exit>>>,
 }
 
+type Spawned = Result<(i32, watch::Receiver<Option<Exit>>), (Step, io::Error)>;
+
 enum Pending {
-    Spawn(oneshot::Sender<Result<(i32, watch::Receiver<Option<Exit>>), (Step, io::Error)>>),
+    Spawn(oneshot::Sender<Spawned>),
     Signal(oneshot::Sender<io::Result<()>>),
     Stop(oneshot::Sender<(Stopped, Vec<String>)>),
 }

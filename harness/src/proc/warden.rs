@@ -213,7 +213,8 @@ fn spawn(spec: &wire::Command) -> Result<i32, (Step, io::Error)> {
         .stderr(log.try_clone().map_err(log_failed)?)
         .stdout(log);
     if let Some(cwd) = &spec.cwd {
-        fs::read_dir(cwd).map_err(|e| (Step::Cwd, e))?;
+        // Otherwise it could not be told from a fault of the program. The dot asks for the right to enter it.
+        fs::metadata(cwd.join(".")).map_err(|e| (Step::Cwd, e))?;
         command.current_dir(cwd);
     }
     let guard = rustix::process::getpid();
