@@ -2,6 +2,7 @@
 //!
 //! Processes are watched through a FIFO that they and all their descendants hold open for writing: its end of file is
 //! the kernel's word that all of them are gone.
+#![allow(clippy::unwrap_used, reason = "a test that meets something unexpected shall panic")]
 
 use std::fs::File;
 use std::future::Future;
