@@ -15,6 +15,7 @@ mod provider;
 mod report;
 mod run;
 mod schema;
+mod selection;
 
 use std::process::ExitCode;
 

@@ -1,11 +1,175 @@
 //! `rotacheck run`.
 
+use std::collections::BTreeMap;
+
+use camino::Utf8PathBuf;
+
+use super::fetch::Talk;
+use super::selection::SelectionArgs;
 use super::{CliError, Exit};
+use crate::archive::DEFAULT_BASE;
+use crate::artifact::{self, EnvoyBinary, Lock, Store, StoreOptions};
+use crate::plan::{Cell, CellReport, EnvoyRequest, Outcome, Plan};
+use crate::report::{ReportSpec, Reporter};
+use crate::run::{CellJob, RunOptions, Stop, Told};
+use crate::scenario::Span;
+use crate::timeline::{EnvoySubject, ProviderSubject, Subject};
 
 /// Arguments of `rotacheck run`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    selection: SelectionArgs,
+    /// Further reports: json=FILE, html=FILE, junit=FILE, markdown=FILE (FILE may be -), terminal.
+    #[arg(long = "report", value_name = "FORMAT=FILE")]
+    reports: Vec<ReportSpec>,
+    /// Cells at a time [default: by processors and memory].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    jobs: Option<u32>,
+    /// Longest time for a cell, beyond the real time that its scenario takes by itself.
+    #[arg(long, value_name = "SPAN", default_value = "2m")]
+    timeout: Span,
+    /// Hold every cell at its end, with its processes, until Ctrl-C; prints where each proxy can be reached.
+    #[arg(long)]
+    keep: bool,
+    /// Where runs are kept.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_BASE)]
+    runs: Utf8PathBuf,
+    /// Download nothing.
+    #[arg(long)]
+    offline: bool,
+    /// The lock file to use.
+    #[arg(long, value_name = "FILE")]
+    lock: Option<Utf8PathBuf>,
+}
 
-pub(super) async fn run(_args: Args) -> Result<Exit, CliError> {
-    Err(CliError::new(Exit::Bug, "not written yet"))
+const EXAMPLES: &str = "\
+Examples:
+  rotacheck run                                        every scenario on every Envoy of the matrix
+  rotacheck run incident                               one scenario, every Envoy
+  rotacheck run rotation --envoy 1.38.3 --clock real --ttl 10s
+  rotacheck run --envoy path=/usr/local/bin/envoy      your own build
+  rotacheck run --report json=out.json --report html=matrix.html
+
+Exit codes: 0 all as expected, 1 a conformance failure or a control that was missed, 2 usage,
+3 an invalid scenario or configuration, 4 nothing selected, 5 it could not be told, 130 interrupted.";
+
+/// Memory that a proxy takes, with its share of the harness, in bytes.
+const PER_PROXY: u64 = 100 << 20;
+
+pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
+    let plan = args.selection.plan()?;
+    let stop = Stop::default();
+    stop.on_signals().map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot listen to signals: {e}")))?;
+    let binaries = tokio::select! {
+        binaries = provide(&plan, &args) => binaries?,
+        () = stop.requested() => return Ok(Exit::Interrupted),
+    };
+    let exe = std::env::current_exe().ok().and_then(|p| Utf8PathBuf::from_path_buf(p).ok()).ok_or_else(|| {
+        CliError::new(Exit::CouldNotTell, "cannot find the path of this program, which the guard is started from")
+    })?;
+    let jobs = plan.cells.iter().map(|cell| job(cell, &binaries)).collect::<Result<Vec<_>, _>>()?;
+    let options = RunOptions {
+        base: args.runs.clone(),
+        jobs: if args.keep { 1 } else { args.jobs.unwrap_or_else(|| default_jobs(&jobs)) },
+        timeout: args.timeout.duration(),
+        keep: args.keep,
+        exe,
+        command_line: std::env::args().collect(),
+        digests: binaries.values().map(|b| (format!("envoy {}", b.version), b.digest.to_string())).collect(),
+    };
+    let mut reporters = ReportSpec::reporters(&args.reports);
+    let mut trouble = Vec::new();
+    let reports = crate::run::run(jobs, options, stop.clone(), |told| tell(&mut reporters, &told, &mut trouble))
+        .await
+        .map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot keep the run: {e}")))?;
+    // The run was worth more than a report of it that could not be written; it is said at the end, and counts.
+    let failed_reports = !trouble.is_empty();
+    for e in trouble {
+        CliError::new(Exit::CouldNotTell, e).render();
+    }
+    Ok(exit(&reports, stop.asked(), failed_reports))
+}
+
+fn tell(reporters: &mut [Box<dyn Reporter>], told: &Told<'_>, trouble: &mut Vec<String>) {
+    for reporter in reporters {
+        let result = match told {
+            Told::Event(event) => reporter.event(event),
+            Told::Tick => reporter.tick(),
+        };
+        if let Err(e) = result {
+            let text = format!("cannot {e}");
+            if !trouble.contains(&text) {
+                trouble.push(text);
+            }
+        }
+    }
+}
+
+/// Every Envoy of the plan, verified.
+async fn provide(plan: &Plan, args: &Args) -> Result<BTreeMap<EnvoyRequest, EnvoyBinary>, CliError> {
+    let lock = Lock::discover(args.lock.as_deref()).map_err(|e| CliError::artifact("use the lock file", &e))?;
+    let store = Store::open(StoreOptions { cache: None, lock, offline: args.offline })
+        .map_err(|e| CliError::artifact("use the cache", &e))?;
+    let talk = Talk::new();
+    let mut binaries = BTreeMap::new();
+    for wanted in plan.envoys() {
+        let request = match &wanted {
+            EnvoyRequest::Version(version) => artifact::EnvoyRequest::Version(version.clone()),
+            EnvoyRequest::Path(path) => artifact::EnvoyRequest::Path(path.clone()),
+        };
+        let line = talk.line();
+        let binary = store.envoy(&request, &|progress| line.show(&request, &progress)).await;
+        line.clear();
+        let binary = binary.map_err(|e| CliError::artifact(format!("provide Envoy {request}"), &e))?;
+        binaries.insert(wanted, binary);
+    }
+    Ok(binaries)
+}
+
+fn job(cell: &Cell, binaries: &BTreeMap<EnvoyRequest, EnvoyBinary>) -> Result<CellJob, CliError> {
+    let binary = &binaries[&cell.envoy];
+    let spec = &cell.scenario.provider;
+    let subject = Subject {
+        envoy: EnvoySubject { version: binary.version.clone(), source: binary.source.clone() },
+        istio: None,
+        provider: ProviderSubject {
+            kind: spec.kind.name().to_owned(),
+            profile: Some(spec.profile.name().to_owned()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+    };
+    Ok(CellJob {
+        id: cell.id(&binary.version),
+        yaml: cell.yaml().map_err(|e| CliError::new(Exit::Bug, format!("cannot write down the scenario: {e}")))?,
+        scenario: cell.scenario.clone(),
+        subject,
+        envoy: binary.path.clone(),
+        command: cell.command(),
+        unsupported: cell.unsupported.clone(),
+    })
+}
+
+/// A job for each processor, as far as the memory goes.
+fn default_jobs(jobs: &[CellJob]) -> u32 {
+    let processors = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+    let proxies = jobs.iter().map(|j| u64::from(j.scenario.fleet.proxies)).max().unwrap_or(1).max(1);
+    let memory = rustix::system::sysinfo();
+    let free = memory.totalram.saturating_mul(u64::from(memory.mem_unit)) / 2;
+    let by_memory = u32::try_from(free / (proxies * PER_PROXY)).unwrap_or(u32::MAX);
+    processors.min(by_memory).max(1)
+}
+
+fn exit(reports: &[CellReport], interrupted: bool, failed_reports: bool) -> Exit {
+    let unexpected = |outcomes: &[Outcome]| reports.iter().any(|r| !r.as_expected && outcomes.contains(&r.outcome));
+    if interrupted {
+        Exit::Interrupted
+    } else if unexpected(&[Outcome::Fail, Outcome::Pass, Outcome::UnexpectedPass]) {
+        Exit::Failed
+    } else if failed_reports || unexpected(&[Outcome::Inconclusive, Outcome::Error, Outcome::NotRun]) {
+        Exit::CouldNotTell
+    } else {
+        Exit::AsExpected
+    }
 }

@@ -52,6 +52,11 @@ impl Cell {
         }
     }
 
+    /// The scenario as it is run, changes of the command line included, for the run directory.
+    pub fn yaml(&self) -> Result<String, serde_saphyr::ser_error::Error> {
+        serde_saphyr::to_string(&self.scenario)
+    }
+
     /// The command that repeats just this cell, in words of a shell.
     pub fn command(&self) -> String {
         let mut words = vec!["rotacheck run".to_owned(), quoted(&self.origin.argument)];

@@ -427,6 +427,27 @@ impl JsonSchema for Share {
     }
 }
 
+impl ProviderKind {
+    /// The name in files and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProviderKind::Fake => "fake",
+        }
+    }
+}
+
+impl Profile {
+    /// The name in files and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::Generic => "generic",
+            Profile::Tbot => "tbot",
+            Profile::Spire => "spire",
+            Profile::Istio => "istio",
+        }
+    }
+}
+
 impl ProviderSpec {
     /// Interval of the renewals. The default is half the TTL, in whole seconds as all certificate times are.
     pub fn interval(&self) -> Span {

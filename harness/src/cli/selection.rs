@@ -1,0 +1,109 @@
+//! The part of a command line that selects cells; `run` and `plan` share it.
+
+use camino::Utf8PathBuf;
+
+use super::{CliError, Exit};
+use crate::plan::{EnvoyRequest, Library, Overrides, Plan, PlanError, Selection};
+use crate::scenario::{ClockKind, Span};
+
+/// What is to be run, and on what.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct SelectionArgs {
+    /// Scenarios: names, globs such as `nack-*`, or paths of scenario files [default: all]
+    #[arg(value_name = "SCENARIO")]
+    scenarios: Vec<String>,
+    #[command(flatten)]
+    library: LibraryArgs,
+    /// An Envoy: a version, or `path=FILE` for an executable; repeatable [default: those of matrix.yaml]
+    #[arg(long = "envoy", value_name = "VERSION|path=FILE")]
+    envoys: Vec<EnvoyRequest>,
+    /// An Envoy executable to use where `--envoy` is not given
+    #[arg(long, env = "ENVOY_PATH", hide = true, value_name = "FILE")]
+    envoy_path: Option<Utf8PathBuf>,
+    /// Whose time the proxies live in
+    #[arg(long, value_enum, help_heading = CHANGES)]
+    clock: Option<ClockArg>,
+    /// Lifetime of a certificate; renewals, a margin floor in seconds and the duration keep their share of it
+    #[arg(long, value_name = "TIME", help_heading = CHANGES)]
+    ttl: Option<Span>,
+    /// Interval of the renewals
+    #[arg(long, value_name = "TIME", help_heading = CHANGES)]
+    renew_every: Option<Span>,
+    /// Proxies per cell
+    #[arg(long, value_name = "N", help_heading = CHANGES)]
+    proxies: Option<u32>,
+    /// Further TLS contexts per proxy
+    #[arg(long, value_name = "N", help_heading = CHANGES)]
+    contexts: Option<u32>,
+}
+
+const CHANGES: &str = "Changes to the selected scenarios";
+
+/// Where scenarios come from.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct LibraryArgs {
+    /// Directory of scenario files, instead of those in `scenarios/` and in the binary
+    #[arg(long = "scenarios", value_name = "DIR")]
+    directory: Option<Utf8PathBuf>,
+}
+
+impl LibraryArgs {
+    pub(super) fn open(&self) -> Result<Library, CliError> {
+        Ok(Library::open(self.directory.as_deref())?)
+    }
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum ClockArg {
+    /// Moved by the harness: hours pass in milliseconds
+    Virtual,
+    /// The machine's
+    Real,
+}
+
+impl SelectionArgs {
+    /// The cells selected; an error if there are none.
+    pub(super) fn plan(&self) -> Result<Plan, CliError> {
+        let from_environment = self.envoy_path.iter().filter(|_| self.envoys.is_empty());
+        let envoys = self.envoys.iter().cloned().chain(from_environment.cloned().map(EnvoyRequest::Path));
+        let selection = Selection {
+            scenarios: self.scenarios.clone(),
+            envoys: envoys.collect(),
+            overrides: Overrides {
+                clock: self.clock.map(|clock| match clock {
+                    ClockArg::Virtual => ClockKind::Virtual,
+                    ClockArg::Real => ClockKind::Real,
+                }),
+                ttl: self.ttl,
+                renew_every: self.renew_every,
+                proxies: self.proxies,
+                contexts: self.contexts,
+            },
+        };
+        Ok(Plan::select(&self.library.open()?, &selection)?)
+    }
+}
+
+impl From<PlanError> for CliError {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::Invalid(error) => CliError::diagnostic(Exit::Invalid, *error),
+            PlanError::Unreadable { .. } => CliError::new(Exit::Invalid, format!("cannot {error}")),
+            PlanError::Overridden { ref problems, .. } => {
+                let helps: Vec<&str> = problems.iter().filter_map(|problem| problem.help.as_deref()).collect();
+                match helps.as_slice() {
+                    [] => CliError::new(Exit::Invalid, error),
+                    helps => CliError::with_hint(Exit::Invalid, &error, helps.join("\n")),
+                }
+            }
+            PlanError::NothingMatches { ref near, ref names, .. } => {
+                let hint = match near {
+                    Some(near) => format!("did you mean `{near}`? `rotacheck list` shows them all"),
+                    None => format!("there are: {}", names.join(", ")),
+                };
+                CliError::with_hint(Exit::NothingSelected, &error, hint)
+            }
+            PlanError::Empty { .. } => CliError::new(Exit::NothingSelected, error),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The observation: the schedule moves time or waits, renewals and faults come, probes look until all has settled.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+
+use super::RunError;
+use super::cell::Teller;
+use crate::clock::{Clock, Deadline};
+use crate::fleet::Fleet;
+use crate::probe::{Depth, ExpectedLeaf, ProbeContext, ProxySample, Roots, sample, settle};
+use crate::provider::Fake;
+use crate::scenario::{ClockKind, Scenario, StepPlan};
+use crate::timeline::{DeadlineMissed, Fact, Jump, Payload, ProxyId, Recorder, SecretName, Source, Step};
+
+/// How far an observation came.
+pub(super) enum Observed {
+    /// As far as it should.
+    ToTheEnd,
+    /// Something ended it before.
+    Until(String),
+}
+
+/// What an observation works with.
+struct Scene<'a> {
+    scenario: &'a Scenario,
+    provider: &'a Fake,
+    fleet: &'a Fleet,
+    probes: &'a ProbeContext,
+    recorder: &'a Recorder,
+    began: jiff::Timestamp,
+}
+
+/// Envoy's longest back-off between two attempts to open a stream, and some time to answer.
+const RECONNECTED: Duration = Duration::from_secs(45);
+
+pub(super) async fn observe(
+    scenario: &Scenario,
+    provider: &Fake,
+    fleet: &Fleet,
+    probes: &ProbeContext,
+    tell: &Teller<'_>,
+    ready: Duration,
+) -> Result<Observed, RunError> {
+    let recorder = tell.recorder;
+    let began = recorder.clock().now();
+    let scene = Scene { scenario, provider, fleet, probes, recorder, began };
+    tokio::select! {
+        biased;
+        // A crash is seen at once, and ends the observation: it was recorded by the fleet.
+        exit = fleet.exited() => Ok(Observed::Until(exit.to_string())),
+        result = scene.play(tell, ready) => result.map(|()| Observed::ToTheEnd),
+    }
+}
+
+impl Scene<'_> {
+    async fn play(&self, tell: &Teller<'_>, ready: Duration) -> Result<(), RunError> {
+        let deadline = Deadline::after(ready);
+        self.fleet.ready(deadline).await?;
+        let steps = self.scenario.schedule();
+        let total = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+        tell.phase("observe");
+        for step in &steps {
+            self.reach(step).await?;
+            let what = Step { index: step.index, renewal: step.renewal, what: step.what.clone() };
+            self.recorder.record(Source::Harness, None, None, what);
+            let from = self.recorder.len();
+            if let Some(renewal) = step.renewal.filter(|n| *n > 0) {
+                self.renew(renewal).await?;
+            }
+            self.look(from, step.renewal == Some(0), deadline).await;
+            self.recorder.flush();
+            if let Some(e) = self.recorder.error() {
+                return Err(e.into());
+            }
+            let passed = self.clock().now().duration_since(self.began).as_secs();
+            tell.progress("observe", step.index + 1, total, u64::try_from(passed).unwrap_or(0));
+        }
+        Ok(())
+    }
+
+    fn clock(&self) -> &Clock {
+        self.recorder.clock()
+    }
+
+    /// Moves time to the step, or waits for it.
+    async fn reach(&self, step: &StepPlan) -> Result<(), RunError> {
+        let due = jiff::SignedDuration::from_secs(i64::try_from(step.at_s).unwrap_or(i64::MAX));
+        let passed = self.clock().now().duration_since(self.began);
+        let Ok(left) = Duration::try_from(due - passed) else { return Ok(()) };
+        if self.scenario.clock == ClockKind::Real {
+            // The schedule itself is what is awaited here.
+            tokio::time::sleep(left).await;
+            return Ok(());
+        }
+        let whole = left + Duration::from_nanos(999_999_999);
+        let (from_s, to_s) = self.clock().advance(Duration::from_secs(whole.as_secs()))?;
+        self.recorder.record(Source::Clock, None, None, Jump { from_s, to_s });
+        Ok(())
+    }
+
+    /// The renewal comes, and every proxy answers what was sent to it.
+    async fn renew(&self, renewal: u32) -> Result<(), RunError> {
+        let wait = self.scenario.criteria.lag_bound.duration();
+        let renewal = self.provider.renew(renewal).await?;
+        for push in self.provider.answered(&renewal, Deadline::after(wait)).await {
+            let what = format!("an answer to nonce {} on stream {}", push.nonce, push.stream);
+            self.missed(push.proxy.as_ref(), what, wait);
+        }
+        // Back-off runs in real time: while a stream is away, hours must not pass.
+        for closed in self.provider.reconnected(&renewal, Deadline::after(RECONNECTED)).await {
+            let what = format!("another stream in place of stream {}", closed.stream);
+            self.missed(closed.proxy.as_ref(), what, RECONNECTED);
+        }
+        trust(self.probes.roots(), self.provider);
+        Ok(())
+    }
+
+    /// One complete sample of all proxies; if the leaf that they accepted last is not served yet, another one when it
+    /// is, or when its time is over.
+    async fn look(&self, from: usize, first: bool, ready: Deadline) {
+        let proxies = self.fleet.proxies();
+        let expect = if first { self.first_leaves(ready).await } else { self.accepted_leaves(from) };
+        if first {
+            settle(proxies, self.probes, &expect, ready).await;
+        }
+        let samples = sample(proxies, self.probes, Depth::Complete).await;
+        if !first && !all_serve(&samples, &expect, self.fleet) {
+            let deadline = Deadline::after(self.scenario.criteria.lag_bound.duration());
+            settle(proxies, self.probes, &expect, deadline).await;
+            sample(proxies, self.probes, Depth::Complete).await;
+        }
+    }
+
+    /// What every proxy accepted since `from`.
+    fn accepted_leaves(&self, from: usize) -> BTreeMap<ProxyId, ExpectedLeaf> {
+        let mut sent = BTreeMap::new();
+        let mut accepted = BTreeMap::new();
+        for o in self.recorder.since(from) {
+            match (&o.fact, &o.proxy) {
+                (Fact::Sent(s), Some(proxy)) => {
+                    let svid = s.secrets.iter().find(|x| x.name == SecretName::default_svid().as_str());
+                    if let Some(Payload::Certificate { chain, .. }) = svid.map(|x| &x.payload)
+                        && let Some(leaf) = chain.first()
+                    {
+                        let leaf = ExpectedLeaf { fingerprint: leaf.fingerprint.clone(), serial: leaf.serial.clone() };
+                        sent.insert((s.stream, s.nonce.clone()), (proxy.clone(), leaf));
+                    }
+                }
+                (Fact::Acked(a), _) => {
+                    if let Some((proxy, leaf)) = sent.remove(&(a.stream, a.nonce.clone())) {
+                        accepted.insert(proxy, leaf);
+                    }
+                }
+                _ => {}
+            }
+        }
+        accepted
+    }
+
+    /// The first generation, as soon as every proxy has answered it.
+    async fn first_leaves(&self, deadline: Deadline) -> BTreeMap<ProxyId, ExpectedLeaf> {
+        let left = deadline.left();
+        for (proxy, secret) in self.provider.settled(deadline).await {
+            self.missed(Some(&proxy), format!("an answer to the first {secret}"), left);
+        }
+        self.accepted_leaves(0)
+    }
+
+    fn missed(&self, proxy: Option<&ProxyId>, what: String, waited: Duration) {
+        let missed = DeadlineMissed { what, waited_ms: super::milliseconds(waited) };
+        self.recorder.record(Source::Harness, proxy, None, missed);
+    }
+}
+
+/// From now on, the provider's present bundle judges what is served.
+pub(super) fn trust(roots: &Roots, provider: &Fake) {
+    roots.replace(provider.bundle().into_iter().map(CertificateDer::from));
+}
+
+fn all_serve(samples: &[ProxySample], expect: &BTreeMap<ProxyId, ExpectedLeaf>, fleet: &Fleet) -> bool {
+    samples.iter().zip(fleet.proxies()).all(|(s, p)| expect.get(&p.id).is_none_or(|leaf| s.serves(leaf, p)))
+}
