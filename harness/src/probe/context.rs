@@ -15,6 +15,7 @@ use super::tls;
 use super::traffic::LongLived;
 use crate::clock::{Clock, Deadline};
 use crate::fleet::Proxy;
+use crate::pki;
 use crate::timeline::{Blind, CertFacts, Handshake, Layer, ProxyId, Recorder, Source, TlsRole};
 
 /// The authorities by which handshakes are judged: the bundle issued last. Cheap to clone; all clones change together.
@@ -119,7 +120,7 @@ impl Shown {
         let Shown { tls, resumed, chain, mut error } = self;
         let mut facts: Vec<CertFacts> = Vec::with_capacity(chain.len());
         for der in &chain {
-            match super::cert_facts(der) {
+            match pki::facts(der) {
                 Ok(cert) => facts.push(cert),
                 // Without its leaf a chain identifies nothing; without an intermediate it still does.
                 Err(e) if facts.is_empty() => {

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,47 +15,43 @@ use super::tls::{self, Capture};
 use super::{OutboundServer, ProbeContext, Roots};
 use crate::clock::Clock;
 use crate::fleet::Proxy;
+use crate::pki;
+use crate::scenario::KeyType;
 use crate::timeline::*;
 
 pub(super) const IDENTITY: &str = "spiffe://td/ns/demo/sa/a";
 
 pub(super) struct Authority {
-    issuer: Issuer<'static, KeyPair>,
+    authority: pki::Authority,
     pub(super) der: CertificateDer<'static>,
 }
 
 /// A leaf with its key.
 #[derive(Debug)]
-pub(super) struct Svid {
-    pub(super) der: CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
-}
-
-fn params(name: &str) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params
-}
+pub(super) struct Svid(pki::Leaf);
 
 impl Authority {
     pub(super) fn new(name: &str) -> Self {
-        let mut params = params(name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let der = params.self_signed(&key).unwrap().der().clone();
-        Self { issuer: Issuer::new(params, key), der }
+        let lasting = Duration::from_secs(86_400);
+        let now = jiff::Timestamp::now();
+        let authority = pki::Authority::new(name, pki::Validity::ending(now + lasting, 2 * lasting)).unwrap();
+        let der = CertificateDer::from(authority.der().to_vec());
+        Self { authority, der }
+    }
+
+    pub(super) fn pem(&self) -> String {
+        self.authority.pem()
     }
 
     /// A leaf that is valid until this many seconds from now (negative: it has expired).
     pub(super) fn svid(&self, seconds_left: i64) -> Svid {
-        let mut params = params("workload");
-        params.subject_alt_names = vec![SanType::URI(IDENTITY.try_into().unwrap())];
-        let now = time::OffsetDateTime::now_utc();
-        params.not_after = now + time::Duration::seconds(seconds_left);
-        params.not_before = params.not_after.min(now) - time::Duration::hours(1);
-        let key = KeyPair::generate().unwrap();
-        let der = params.signed_by(&key, &self.issuer).unwrap().der().clone();
-        Svid { der, key: PrivateKeyDer::Pkcs8(key.serialize_der().into()) }
+        let end = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds_left);
+        let request = pki::LeafRequest {
+            names: vec![pki::San::Spiffe(SpiffeId::parse(IDENTITY).unwrap())],
+            validity: pki::Validity::ending(end, Duration::from_secs(3600)),
+            key_type: KeyType::EcdsaP256,
+        };
+        Svid(self.authority.mint(&request).unwrap())
     }
 
     fn roots(&self) -> Arc<RootCertStore> {
@@ -68,29 +63,31 @@ impl Authority {
 
 impl Svid {
     pub(super) fn facts(&self) -> CertFacts {
-        super::cert_facts(&self.der).unwrap()
+        self.0.facts.clone()
     }
 
     /// A server that requires a client certificate of this authority, and issues session tickets.
     pub(super) fn server_config(&self, clients: &Authority) -> Arc<ServerConfig> {
         let verifier = WebPkiClientVerifier::builder_with_provider(clients.roots(), tls::provider()).build().unwrap();
+        let (chain, key) = self.0.to_rustls();
         let config = ServerConfig::builder_with_provider(tls::provider())
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![self.der.clone()], self.key.clone_key())
+            .with_single_cert(chain, key)
             .unwrap();
         Arc::new(config)
     }
 
     /// A client that shows this certificate to whoever asks, and resumes sessions when it may.
     pub(super) fn client_config(&self) -> ClientConfig {
+        let (chain, key) = self.0.to_rustls();
         ClientConfig::builder_with_provider(tls::provider())
             .with_safe_default_protocol_versions()
             .unwrap()
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Capture::default()))
-            .with_client_auth_cert(vec![self.der.clone()], self.key.clone_key())
+            .with_client_auth_cert(chain, key)
             .unwrap()
     }
 }

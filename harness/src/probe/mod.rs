@@ -6,7 +6,6 @@
 mod admin;
 mod census;
 mod context;
-mod facts;
 #[cfg(test)]
 mod fakes;
 mod http;
@@ -16,8 +15,6 @@ mod receipt;
 mod sample;
 mod tls;
 mod traffic;
-
-use facts::cert_facts;
 
 pub use admin::{certs, config_dump, listeners, server_info, stats};
 pub use census::census;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{Acceptor, NoServerSessionStorage};
 use rustls::{HandshakeKind, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,6 +19,8 @@ use super::tls::{self, Capture};
 use super::{http as plain, inbound};
 use crate::clock::Deadline;
 use crate::fleet::Proxy;
+use crate::pki::{Authority, LeafRequest, PkiError, San, Validity};
+use crate::scenario::KeyType;
 use crate::timeline::{Fact, Handshake, Layer, ProxyId, Recorder, Source, TlsRole};
 
 /// Why the server could not be started.
@@ -29,7 +31,7 @@ pub enum OutboundError {
     Listen(#[from] std::io::Error),
     /// No certificate to be had.
     #[error("the harness's TLS server has no certificate: {0}")]
-    Certificate(String),
+    Certificate(#[from] PkiError),
 }
 
 /// A TLS server on loopback, one per cell. It accepts whatever client certificate is shown, and records it.
@@ -45,8 +47,7 @@ pub struct OutboundServer {
 impl OutboundServer {
     /// Listens; handshakes go to `recorder`, judged by `roots`.
     pub async fn start(recorder: Recorder, roots: Roots) -> Result<Self, OutboundError> {
-        let (authority_pem, credentials) =
-            Credentials::make().map_err(|e| OutboundError::Certificate(e.to_string()))?;
+        let (authority_pem, credentials) = Credentials::make()?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
         let serving = Arc::new(Serving { recorder, roots, credentials });
@@ -93,16 +94,17 @@ pub async fn outbound(proxy: &Proxy, ctx: &ProbeContext) -> Option<Handshake> {
     let deadline = ctx.deadline();
     let from = ctx.recorder.len();
     let answer = plain::get(proxy.dial_out, &format!("{}.outbound", proxy.id), "/", deadline).await;
-    // A handshake is recorded before its request is answered; one that failed may be recorded a little after the
-    // proxy has given up.
-    let (wait, why) = match answer {
-        Ok((StatusCode::OK, _)) => (deadline, "the proxy answered without dialling".to_owned()),
+    let why = match answer {
+        Ok((StatusCode::OK, _)) => format!("the proxy dialled nobody, or not under its own name {}", proxy.id),
         Ok((status, body)) => {
             let body: String = String::from_utf8_lossy(&body).chars().take(300).collect();
-            (deadline.min(Deadline::after(Duration::from_millis(100))), format!("the proxy answered {status}: {body}"))
+            format!("the proxy answered {status}: {body}")
         }
-        Err(e) => (Deadline::after(Duration::ZERO), e.to_string()),
+        Err(e) => e.to_string(),
     };
+    // A handshake is recorded before its request is answered; one that failed may be recorded a little after the
+    // proxy has given up.
+    let wait = deadline.min(Deadline::after(LATE_HANDSHAKE));
     let mut seen = None;
     ctx.recorder
         .await_until(from, wait, |o| {
@@ -121,6 +123,9 @@ pub async fn outbound(proxy: &Proxy, ctx: &ProbeContext) -> Option<Handshake> {
     seen
 }
 
+/// 2200-01-01.
+const FAR: jiff::Timestamp = jiff::Timestamp::constant(7_258_118_400, 0);
+
 /// The server's certificate and key. Neither leaves the process.
 struct Credentials {
     chain: Vec<CertificateDer<'static>>,
@@ -129,33 +134,16 @@ struct Credentials {
 
 impl Credentials {
     /// Its authority (PEM), and itself. Both outlive whatever cell time is moved to.
-    fn make() -> Result<(String, Self), rcgen::Error> {
-        use rcgen::{
-            BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-        };
-        let params = |name: &str| {
-            let mut params = CertificateParams::default();
-            params.distinguished_name = rcgen::DistinguishedName::new();
-            params.distinguished_name.push(DnType::CommonName, name);
-            params.not_before = rcgen::date_time_ymd(2000, 1, 1);
-            params.not_after = rcgen::date_time_ymd(2199, 1, 1);
-            params
-        };
-        let mut authority = params("rotacheck outbound authority");
-        authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let issuer_key = KeyPair::generate()?;
-        let authority_cert = authority.self_signed(&issuer_key)?;
-        let issuer = rcgen::Issuer::new(authority, issuer_key);
-
-        let mut server = params("rotacheck outbound server");
-        server.subject_alt_names = vec![rcgen::SanType::DnsName("outbound.rotacheck.invalid".try_into()?)];
-        server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let key = KeyPair::generate()?;
-        let cert = server.signed_by(&key, &issuer)?;
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        Ok((authority_cert.pem(), Self { chain: vec![cert.der().clone()], key }))
+    fn make() -> Result<(String, Self), PkiError> {
+        let always = Validity { not_before: jiff::Timestamp::UNIX_EPOCH, not_after: FAR };
+        let authority = Authority::new("rotacheck outbound authority", always)?;
+        let leaf = authority.mint(&LeafRequest {
+            names: vec![San::Dns("outbound.rotacheck.invalid".into())],
+            validity: always,
+            key_type: KeyType::EcdsaP256,
+        })?;
+        let (chain, key) = leaf.to_rustls();
+        Ok((authority.pem(), Self { chain, key }))
     }
 
     fn config(&self, capture: Arc<Capture>) -> Result<ServerConfig, rustls::Error> {
@@ -170,6 +158,9 @@ impl Credentials {
         Ok(config)
     }
 }
+
+/// How long after the proxy's answer the record of a failed handshake may come.
+const LATE_HANDSHAKE: Duration = Duration::from_millis(100);
 
 /// The longest that a connection may take from the first byte to the last.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -317,7 +308,7 @@ mod tests {
         let name = "outbound.rotacheck.invalid";
         fakes::dial(ctx.outbound.addr(), name, trusting(ctx.outbound.authority_pem())).await.unwrap();
 
-        let stranger = pem::encode(&pem::Pem::new("CERTIFICATE", Authority::new("x").der.to_vec()));
+        let stranger = Authority::new("x").pem();
         fakes::dial(ctx.outbound.addr(), name, trusting(&stranger)).await.unwrap_err();
         let told = ctx.recorder.await_until(
             0,

@@ -5,6 +5,7 @@ use base64::Engine as _;
 use serde::Deserialize;
 
 use super::{AnswerError, object};
+use crate::pki;
 use crate::timeline::{CertFacts, ConfigDump, DumpedSecret, SecretName};
 
 #[derive(Deserialize)]
@@ -76,13 +77,23 @@ struct DataSource {
 }
 
 impl DataSource {
-    /// The certificates in it. What is no certificate is left out: a refused secret shows here as it came.
-    fn certificates(&self) -> Vec<CertFacts> {
+    /// Each certificate in it, or `None` where one can't be read: a refused secret shows here as it came.
+    fn certificates(&self) -> Vec<Option<CertFacts>> {
         let decoded = self.inline_bytes.as_deref().and_then(|b| base64::prelude::BASE64_STANDARD.decode(b).ok());
         let bytes = decoded.as_deref().or(self.inline_string.as_deref().map(str::as_bytes)).unwrap_or_default();
         let blocks = pem::parse_many(bytes).unwrap_or_default();
         let certificates = blocks.iter().filter(|block| block.tag() == "CERTIFICATE");
-        certificates.filter_map(|block| crate::probe::cert_facts(block.contents()).ok()).collect()
+        certificates.map(|block| pki::facts(block.contents()).ok()).collect()
+    }
+
+    /// As a chain: what follows an unreadable certificate has lost its place.
+    fn chain(&self) -> Vec<CertFacts> {
+        self.certificates().into_iter().map_while(|cert| cert).collect()
+    }
+
+    /// As a bundle: every authority stands for itself.
+    fn bundle(&self) -> Vec<CertFacts> {
+        self.certificates().into_iter().flatten().collect()
     }
 }
 
@@ -94,14 +105,14 @@ pub(super) fn parse(body: &[u8], state: &str) -> Result<ConfigDump, AnswerError>
         let context = config.secret.validation_context;
         let validator = context.as_ref().and_then(|c| c.custom_validator_config.as_ref());
         let domains = validator.map(|v| v.typed_config.trust_domains.as_slice()).unwrap_or_default();
-        let trusted = context.as_ref().map(|c| c.trusted_ca.certificates()).unwrap_or_default();
+        let trusted = context.as_ref().map(|c| c.trusted_ca.bundle()).unwrap_or_default();
         secrets.push(DumpedSecret {
             name: SecretName::parse(&config.name).map_err(|e| AnswerError::field("a secret's name", e))?,
             state: state.to_owned(),
             version_info: config.version_info,
             last_updated: last_updated.map_err(|e| AnswerError::field("last_updated", e))?,
-            chain: config.secret.tls_certificate.map(|c| c.certificate_chain.certificates()).unwrap_or_default(),
-            roots: trusted.into_iter().chain(domains.iter().flat_map(|d| d.trust_bundle.certificates())).collect(),
+            chain: config.secret.tls_certificate.map(|c| c.certificate_chain.chain()).unwrap_or_default(),
+            roots: trusted.into_iter().chain(domains.iter().flat_map(|d| d.trust_bundle.bundle())).collect(),
         });
     }
     Ok(ConfigDump { secrets })
@@ -113,11 +124,9 @@ mod tests {
 
     use super::*;
 
-    fn authority(name: &str) -> rcgen::Certificate {
-        let mut params = rcgen::CertificateParams::default();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap()
+    fn authority(name: &str) -> pki::Authority {
+        let validity = pki::Validity::starting(jiff::Timestamp::UNIX_EPOCH, std::time::Duration::from_secs(60));
+        pki::Authority::new(name, validity).unwrap()
     }
 
     fn base64(text: &str) -> String {
@@ -158,6 +167,17 @@ mod tests {
         let dump = parse(body.to_string().as_bytes(), "active").unwrap();
         assert!(dump.secrets[0].chain.is_empty());
         assert!(!format!("{dump:?}").contains("0451"));
+    }
+
+    #[test]
+    fn what_follows_an_unreadable_certificate_is_no_leaf() {
+        let broken = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+        let chain = format!("{broken}{}", authority("one").pem());
+        let body = serde_json::json!({"configs": [{"name": "x", "secret": {
+            "tls_certificate": {"certificate_chain": {"inline_string": chain}},
+            "validation_context": {"trusted_ca": {"inline_string": chain}}}}]});
+        let dump = parse(body.to_string().as_bytes(), "active").unwrap();
+        assert_eq!((dump.secrets[0].chain.len(), dump.secrets[0].roots.len()), (0, 1));
     }
 
     #[test]
