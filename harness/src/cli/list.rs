@@ -1,11 +1,79 @@
 //! `rotacheck list`.
 
+use serde::Serialize;
+
+use super::page::{Page, print_json};
+use super::selection::LibraryArgs;
 use super::{CliError, Exit};
+use crate::scenario::{ExpectedJudgement, Role, Scenario};
+use crate::timeline::{Expectation, ScenarioName};
 
 /// Arguments of `rotacheck list`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    library: LibraryArgs,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
 
-pub(super) async fn run(_args: Args) -> Result<Exit, CliError> {
-    Err(CliError::new(Exit::Bug, "not written yet"))
+#[derive(Serialize)]
+struct Listed<'a> {
+    name: &'a ScenarioName,
+    role: Role,
+    summary: &'a str,
+    expect: &'a Expectation,
+}
+
+pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
+    let scenarios = args.library.open()?.scenarios()?;
+    if args.json {
+        let listed =
+            scenarios.iter().map(|s| Listed { name: &s.name, role: s.role, summary: &s.summary, expect: &s.expect });
+        print_json(&listed.collect::<Vec<_>>());
+        return Ok(Exit::AsExpected);
+    }
+    let mut page = Page::new();
+    show(&mut page, &scenarios);
+    page.print();
+    Ok(Exit::AsExpected)
+}
+
+fn show(page: &mut Page, scenarios: &[Scenario]) {
+    let rows =
+        scenarios.iter().map(|s| [s.name.to_string(), role(s.role).to_owned(), expected(&s.expect), s.summary.clone()]);
+    page.table(["SCENARIO", "ROLE", "EXPECTED", "WHAT IT SHOWS"], &rows.collect::<Vec<_>>());
+    page.line("");
+    page.paragraph(0, "A control seeds a fault that must be caught and blamed on the layer given. `rotacheck explain MODE` says what a mode is.");
+}
+
+pub(super) fn role(role: Role) -> &'static str {
+    match role {
+        Role::Conformance => "conformance",
+        Role::Control => "control",
+    }
+}
+
+/// `pass`, `fail: sent`, `inconclusive`.
+pub(super) fn expected(expect: &Expectation) -> String {
+    match (expect.judgement, expect.layer) {
+        (ExpectedJudgement::Pass, _) => "pass".to_owned(),
+        (ExpectedJudgement::Fail, Some(layer)) => format!("fail: {layer}"),
+        (ExpectedJudgement::Fail, None) => "fail".to_owned(),
+        (ExpectedJudgement::Inconclusive, _) => "inconclusive".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Library;
+
+    #[test]
+    fn the_list_fits_a_narrow_terminal() {
+        let mut page = Page::plain(80);
+        show(&mut page, &Library::embedded().scenarios().unwrap());
+        insta::assert_snapshot!(page.text());
+    }
 }

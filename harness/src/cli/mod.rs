@@ -5,11 +5,14 @@ mod doctor;
 mod error;
 mod explain;
 mod fetch;
+#[cfg(test)]
+mod generated;
 mod guard;
 mod judge;
 mod list;
 mod lock;
 mod man;
+mod page;
 mod plan;
 mod provider;
 mod report;

@@ -4,14 +4,14 @@ use camino::Utf8PathBuf;
 
 use crate::scenario::{Problem, ScenarioError};
 
-/// Why there is no plan.
+/// Why there is no plan. `Unreadable` reads well after "cannot"; the others are sentences.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// A scenario or the matrix is invalid.
     #[error(transparent)]
     Invalid(Box<ScenarioError>),
     /// A file or directory cannot be read.
-    #[error("{path} cannot be read")]
+    #[error("read {path}: {source}")]
     Unreadable {
         /// Which.
         path: Utf8PathBuf,

@@ -89,7 +89,7 @@ impl Library {
     }
 
     /// The names of all scenarios.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.entries.keys().map(String::as_str)
     }
 

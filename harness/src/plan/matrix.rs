@@ -15,7 +15,7 @@ use crate::timeline::EnvoyVersion;
 #[serde(deny_unknown_fields)]
 pub struct Matrix {
     /// Envoy versions, in the order of the columns.
-    #[schemars(length(min = 1), inner(regex(pattern = r"^[0-9]+\.[0-9]+\.[0-9]+")))]
+    #[schemars(length(min = 1))]
     pub envoy: Vec<EnvoyVersion>,
 }
 

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::timeline::{ClockKind, Expectation, ExpectedJudgement, Role, ScenarioName};
-use crate::timeline::{ProxyId, SecretName};
+use crate::timeline::{Layer, ProxyId, SecretName};
 
 /// One scenario file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,8 +35,26 @@ pub struct Scenario {
     #[serde(default)]
     pub criteria: CriteriaSpec,
     /// What must be found.
-    #[serde(default = "pass")]
+    #[serde(default = "pass", deserialize_with = "strict_expectation")]
+    #[schemars(with = "ExpectSpec")]
     pub expect: Expectation,
+}
+
+/// What must be found. The same as an [`Expectation`], which in a timeline must bear keys of later versions.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ExpectSpec {
+    /// `pass`, `fail` or `inconclusive`.
+    judgement: ExpectedJudgement,
+    /// The layer to blame.
+    layer: Option<Layer>,
+    /// The name of the mode; `rotacheck explain` lists them.
+    diagnosis: Option<String>,
+}
+
+fn strict_expectation<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Expectation, D::Error> {
+    let ExpectSpec { judgement, layer, diagnosis } = ExpectSpec::deserialize(deserializer)?;
+    Ok(Expectation { judgement, layer, diagnosis })
 }
 
 fn conformance() -> Role {

@@ -106,3 +106,33 @@ impl Scenario {
         self.provider.interval().as_secs().max(1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_taken_where_a_silent_provider_shows_first() {
+        let text = include_str!("../../../scenarios/never-renews.yaml");
+        let scenario = Scenario::read(text, "never-renews.yaml").unwrap();
+        let steps: Vec<(u64, Option<u32>)> = scenario.schedule().iter().map(|step| (step.at_s, step.renewal)).collect();
+        let renewal = |at, n| (at, Some(n));
+        // At 90 s the renewal of 60 s is overdue and 30 s are left; at 121 s the first certificate has expired.
+        let expected =
+            [renewal(0, 0), renewal(60, 1), (90, None), renewal(120, 2), (121, None), renewal(180, 3), renewal(240, 4)];
+        assert_eq!(steps, expected);
+    }
+
+    #[test]
+    fn a_renewal_at_the_second_of_the_expiry_is_none_past_it() {
+        let text = include_str!("../../../scenarios/incident.yaml");
+        let mut scenario = Scenario::read(text, "incident.yaml").unwrap();
+        assert_eq!(scenario.criteria().generations_past_first_expiry, 2);
+        scenario.observe.duration = Some(Span::seconds(4_800));
+        assert_eq!(scenario.criteria().generations_past_first_expiry, 1);
+        scenario.observe.duration = Some(Span::seconds(4_799));
+        assert_eq!(scenario.criteria().generations_past_first_expiry, 0);
+        let criteria = scenario.criteria();
+        assert_eq!((criteria.ttl_s, criteria.renew_every_s, criteria.margin_floor_s), (3600, Some(1200), 360));
+    }
+}

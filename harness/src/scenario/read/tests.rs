@@ -62,6 +62,8 @@ const MISTAKES: &[(&str, &str)] = &[
     ("expect:", "criteria:\n  margin_floor: 101%\nexpect:"),
     ("role: control", "role: conformance"),
     ("  layer: issued\n", ""),
+    ("  layer: issued", "  layr: issued"),
+    ("  layer: issued", "  layer: isued"),
     ("judgement: fail", "judgement: pass"),
     ("judgement: fail", "judgement: inconclusive"),
 ];
