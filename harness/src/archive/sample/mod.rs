@@ -1,5 +1,9 @@
 //! A run with one cell of every outcome, for tests of whatever reads runs.
 
+mod night;
+
+pub(crate) use night::{Night, recording};
+
 use std::collections::BTreeMap;
 
 use super::{Host, RunRecord};
