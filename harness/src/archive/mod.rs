@@ -16,7 +16,7 @@ pub(crate) mod sample;
 pub use directory::{CellDirectory, DEFAULT_BASE, RunDirectory};
 pub use error::ArchiveError;
 pub use event::{PlannedCell, RunEvent};
-pub use open::Archive;
+pub use open::{Archive, read_timeline};
 pub use record::*;
 
 #[cfg(test)]

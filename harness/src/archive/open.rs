@@ -70,6 +70,11 @@ impl Archive {
     }
 }
 
+/// The recording of one cell of a run directory, read with the same distrust as by [`Archive`].
+pub fn read_timeline(directory: &Utf8Path, cell: &CellId) -> Result<Timeline, ArchiveError> {
+    timeline(&Confined::open(directory)?, cell)
+}
+
 fn resolve(path: &Utf8Path) -> Utf8PathBuf {
     if path == LATEST && !path.exists() {
         return Utf8Path::new(DEFAULT_BASE).join(LATEST);

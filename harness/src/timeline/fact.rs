@@ -175,7 +175,8 @@ macro_rules! facts {
                     Fact::Unknown { kind, .. } => kind,
                 }
             }
-            pub(super) fn data_json(&self) -> serde_json::Result<String> {
+            /// What the timeline has under `data`.
+            pub fn data_json(&self) -> serde_json::Result<String> {
                 match self {
                     $(Fact::$variant(data) => serde_json::to_string(data),)*
                     Fact::Unknown { data, .. } => serde_json::to_string(data),
