@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rotacheck::artifact::{EnvoyRequest, Lock, Store, StoreOptions};
-use rotacheck::clock::{Clock, Deadline};
+use rotacheck::clock::{Clock, Deadline, OffsetFile};
 use rotacheck::fleet::{Dialled, Fleet, FleetConfig, FleetError, Proxy, expectations};
 use rotacheck::probe::{self, LongLived, OutboundServer, ProbeContext, Roots, TlsVersion};
 use rotacheck::proc::Guard;
@@ -213,6 +213,18 @@ async fn what_every_proxy_says_is_kept_without_private_keys() {
     mesh.fleet.collect(&cell.config.directory, soon()).await.unwrap();
     let blind = cell.recorder.since(before).iter().filter(|o| matches!(o.fact, Fact::Blind(_))).count();
     assert_eq!(blind, 12);
+}
+
+#[tokio::test]
+async fn proxies_live_in_cell_time() {
+    let mut cell = Cell::new(1).await;
+    let offset = OffsetFile::create(&cell.config.directory).unwrap();
+    cell.recorder = Recorder::new(header(&cell.config), Clock::moved(offset), None);
+    let mesh = Mesh::up(&mut cell, "generic").await;
+    cell.recorder.clock().advance(Duration::from_secs(7200)).unwrap();
+    let info = probe::server_info(&mesh.fleet.proxies()[0], &mesh.probes).await.unwrap();
+    assert!((7200..7400).contains(&info.uptime_s), "{info:?}");
+    mesh.fleet.stop(soon()).await.unwrap();
 }
 
 #[tokio::test]

@@ -50,6 +50,8 @@ pub struct ProxyExit {
     pub expected: bool,
     /// Its last log lines.
     pub log_tail: Vec<String>,
+    /// The whole log.
+    pub log: Utf8PathBuf,
 }
 
 impl fmt::Display for ProxyExit {
@@ -61,7 +63,10 @@ impl fmt::Display for ProxyExit {
         }
         match &self.log_tail[..] {
             [] => write!(f, " and logged nothing"),
-            lines => lines.iter().try_fold(write!(f, "; its log ends:")?, |(), line| write!(f, "\n    {line}")),
+            lines => {
+                write!(f, "; its log {} ends:", self.log)?;
+                lines.iter().try_for_each(|line| write!(f, "\n    {line}"))
+            }
         }
     }
 }
@@ -125,6 +130,20 @@ pub enum FleetError {
         /// Which proxy.
         id: ProxyId,
     },
+}
+
+impl FleetError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::SocketPath { .. } => Some("choose a run directory with a shorter path"),
+            Self::Ports { .. } => Some("too many loopback ports are in use; run fewer cells at a time"),
+            Self::Write { .. } => Some("is the disk full, or the run directory not writable?"),
+            Self::NotReady { .. } => Some("its log and bootstrap are in the run directory"),
+            Self::Exited(_) => Some("run the Envoy with --mode validate on the bootstrap in the run directory"),
+            _ => None,
+        }
+    }
 }
 
 pub(super) const MAX_SOCKET_PATH: usize = 107;

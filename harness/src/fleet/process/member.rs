@@ -74,7 +74,7 @@ fn spawn(proxy: &Proxy, envoy: &Utf8Path, recorder: &Recorder) -> Spawn {
         "warning",
         "--component-log-level",
         "config:info",
-        // Cell time; the level in full, whatever the version's own default is.
+        // Cell time, whatever the version's own default is.
         "--log-format",
         "[%Y-%m-%dT%T.%eZ][%l][%n] %v",
     ];
@@ -83,7 +83,7 @@ fn spawn(proxy: &Proxy, envoy: &Utf8Path, recorder: &Recorder) -> Spawn {
         program: envoy.to_owned(),
         args: args.map(str::to_owned).to_vec(),
         // Nothing of the harness's own environment, so that a run does not depend on who started it.
-        env: recorder.clock().environment(),
+        env: [recorder.clock().environment(), vec![("TZ".to_owned(), "UTC0".to_owned())]].concat(),
         cwd: proxy.bootstrap.parent().map(Utf8Path::to_owned),
         log: proxy.log.clone(),
     }
@@ -98,6 +98,7 @@ async fn watch_end(proxy: Proxy, process: Process, stopping: Arc<AtomicBool>, re
         signal: status.signal,
         expected: stopping.load(Ordering::Acquire),
         log_tail: process.log_tail(LOG_LINES).unwrap_or_default(),
+        log: proxy.log,
     };
     let ProxyExit { code, signal, expected, log_tail, .. } = exit.clone();
     recorder.record(Source::Process, Some(&exit.id), None, Exited { code, signal, expected, log_tail });

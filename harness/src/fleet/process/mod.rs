@@ -181,3 +181,27 @@ fn write_bootstrap(directory: &Utf8Path, sidecar: &Sidecar<'_>) -> Result<Utf8Pa
     std::fs::write(&path, text).map_err(|e| failed(&path, e))?;
     Ok(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cells run as tasks of a runtime with several threads: what does not compile here could not be in one.
+    #[expect(dead_code, reason = "to compile is the test")]
+    fn every_future_can_move_between_threads(
+        config: FleetConfig,
+        fleet: &mut Fleet,
+        guard: &Guard,
+        deadline: Deadline,
+    ) {
+        fn send(_: impl Send) {}
+        let recorder = fleet.recorder.clone();
+        send(Fleet::start(config, guard, &recorder));
+        send(fleet.ready(deadline));
+        send(fleet.exited());
+        send(fleet.stop(deadline));
+        send(fleet.collect(Utf8Path::new("."), deadline));
+        let id = fleet.proxies[0].id.clone();
+        send(fleet.restart(&id, guard, deadline));
+    }
+}

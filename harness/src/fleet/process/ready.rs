@@ -12,9 +12,10 @@ use crate::fleet::{Proxy, ReachError};
 use crate::timeline::ProxyId;
 
 /// Between two questions: nothing tells when the admin API begins to listen, nor when the state changes. Envoy takes
-/// 50 ms and more to become LIVE, an answer takes a fraction of a millisecond.
-const PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// 50 ms and more to become LIVE, an answer takes a fraction of a millisecond; who waits long may wait a little longer.
+fn pause(since: Instant) -> Duration {
+    (since.elapsed() / 20).clamp(Duration::from_millis(5), Duration::from_millis(50))
+}
 
 /// A proxy that became ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +27,6 @@ pub struct Live {
 }
 
 pub(super) async fn ready(proxy: &Proxy, since: Instant, deadline: Deadline) -> Result<Live, FleetError> {
-    let mut pause = PAUSE;
     // The last state that it told itself says more than the time-out of the last question.
     let mut state = "it did not answer".to_owned();
     loop {
@@ -36,12 +36,11 @@ pub(super) async fn ready(proxy: &Proxy, since: Instant, deadline: Deadline) -> 
             Err(ReachError::TimedOut { .. }) => {}
             Err(e) => state = e.to_string(),
         }
-        if tokio::time::timeout_at(deadline.instant(), tokio::time::sleep(pause)).await.is_err() {
+        if tokio::time::timeout_at(deadline.instant(), tokio::time::sleep(pause(since))).await.is_err() {
             // It had its time; what it waits for deserves a moment more.
             let waits_for = warming(proxy, Deadline::after(Duration::from_secs(1))).await;
             return Err(FleetError::NotReady { id: proxy.id.clone(), state: state + &waits_for });
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
