@@ -87,7 +87,7 @@ impl SelectionArgs {
 impl From<PlanError> for CliError {
     fn from(error: PlanError) -> Self {
         match error {
-            PlanError::Invalid(error) => CliError::diagnostic(Exit::Invalid, *error),
+            PlanError::Invalid(error) => CliError::diagnostic(Exit::Invalid, error),
             PlanError::Unreadable { .. } => CliError::new(Exit::Invalid, format!("cannot {error}")),
             PlanError::Overridden { ref problems, .. } => {
                 let helps: Vec<&str> = problems.iter().filter_map(|problem| problem.help.as_deref()).collect();

@@ -9,7 +9,7 @@ use crate::scenario::{Problem, ScenarioError};
 pub enum PlanError {
     /// A scenario or the matrix is invalid.
     #[error(transparent)]
-    Invalid(Box<ScenarioError>),
+    Invalid(#[from] ScenarioError),
     /// A file or directory cannot be read.
     #[error("read {path}: {source}")]
     Unreadable {
@@ -44,10 +44,4 @@ pub enum PlanError {
         /// Where it was looked for.
         place: String,
     },
-}
-
-impl From<ScenarioError> for PlanError {
-    fn from(error: ScenarioError) -> Self {
-        PlanError::Invalid(Box::new(error))
-    }
 }

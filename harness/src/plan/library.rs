@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{Matrix, PlanError};
-use crate::scenario::{Problem, Scenario, ScenarioError};
+use crate::scenario::{Problem, Scenario, refusal};
 use crate::verdict;
 
 macro_rules! embedded {
@@ -106,7 +106,7 @@ impl Library {
     /// All scenarios, those that are expected to pass first.
     pub fn scenarios(&self) -> Result<Vec<Scenario>, PlanError> {
         let mut all = self.entries.values().map(Entry::scenario).collect::<Result<Vec<_>, _>>()?;
-        all.sort_by_key(|scenario| super::matrix_order(scenario));
+        all.sort_by_key(super::matrix_order);
         Ok(all)
     }
 
@@ -135,10 +135,8 @@ impl Entry {
 
     fn scenario(&self) -> Result<Scenario, PlanError> {
         let scenario = Scenario::read(&self.text, &self.file)?;
-        match diagnosis_problem(&scenario) {
-            Some(problem) => Err(ScenarioError::in_scenario(&self.text, &self.file, problem).into()),
-            None => Ok(scenario),
-        }
+        let problems = diagnosis_problem(&scenario).into_iter().collect();
+        refusal(&self.text, &self.file, problems).map_or(Ok(scenario), |error| Err(error.into()))
     }
 }
 

@@ -36,21 +36,26 @@ impl<'a, T: DeserializeOwned> Document<'a, T> {
 impl<T> Document<'_, T> {
     /// The value, unless a check found something wrong with it.
     pub(crate) fn checked(self, problems: Vec<Problem>) -> Result<T, ScenarioError> {
-        if problems.is_empty() {
-            return Ok(self.value);
-        }
-        let places: Option<Place> = serde_saphyr::from_str_with_options(self.text, options()).ok();
-        let errors = problems.into_iter().map(|problem| {
-            let span = places.as_ref().and_then(|root| root.find(&problem.path));
-            ScenarioError::new(self.file, self.text, span.or(Some(0..0)), problem.message)
-                .with_label(problem.path)
-                .with_help(problem.help)
-        });
-        match ScenarioError::of_many(errors.collect()) {
+        match refusal(self.text, self.file, problems) {
             Some(error) => Err(error),
             None => Ok(self.value),
         }
     }
+}
+
+/// What checks found wrong with a file, each shown at its place; `None` if they found nothing.
+pub(crate) fn refusal(text: &str, file: &str, problems: Vec<Problem>) -> Option<ScenarioError> {
+    let places: Option<Place> = match problems.as_slice() {
+        [] => return None,
+        _ => serde_saphyr::from_str_with_options(text, options()).ok(),
+    };
+    let errors = problems.into_iter().map(|problem| {
+        let span = places.as_ref().and_then(|root| root.find(&problem.path));
+        ScenarioError::new(file, text, span.or(Some(0..0)), problem.message)
+            .with_label(problem.path)
+            .with_help(problem.help)
+    });
+    ScenarioError::of_many(errors.collect())
 }
 
 /// A scenario has some fifty nodes; what is far beyond that is a bomb, not a scenario.

@@ -2,13 +2,15 @@
 
 use std::ops::Range;
 
-use super::{Document, Scenario};
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 
 /// Why a scenario file, or the matrix beside it, cannot be used. Renders with a caret into the file.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
-pub struct ScenarioError {
+#[error("{}", .0.message)]
+pub struct ScenarioError(Box<Details>);
+
+#[derive(Debug, Clone)]
+struct Details {
     message: String,
     help: Option<String>,
     /// What the caret says.
@@ -41,7 +43,7 @@ const LONGEST_VIEW: usize = 1_000;
 impl ScenarioError {
     pub(super) fn new(file: &str, text: &str, span: Option<Range<usize>>, message: String) -> Self {
         let span = span.map(|span| within(text, span));
-        let mut error = Self {
+        let mut error = Self(Box::new(Details {
             message,
             help: None,
             label: "here".to_owned(),
@@ -49,9 +51,9 @@ impl ScenarioError {
             span,
             source_text: NamedSource::new(file, text.to_owned()),
             others: Vec::new(),
-        };
-        if let (false, Some((line, column))) = (error.in_view, error.line_column()) {
-            error.message = format!("{file}:{line}:{column}: {}", error.message);
+        }));
+        if let (false, Some((line, column))) = (error.0.in_view, error.line_column()) {
+            error.0.message = format!("{file}:{line}:{column}: {}", error.0.message);
         }
         error
     }
@@ -62,12 +64,12 @@ impl ScenarioError {
     }
 
     pub(super) fn with_help(mut self, help: Option<String>) -> Self {
-        self.help = help;
+        self.0.help = help;
         self
     }
 
     pub(super) fn with_label(mut self, label: impl Into<String>) -> Self {
-        self.label = label.into();
+        self.0.label = label.into();
         self
     }
 
@@ -81,28 +83,20 @@ impl ScenarioError {
         errors.truncate(SHOWN - 1);
         if unshown > 0 {
             let rest = format!("and {unshown} more problems in this file");
-            first.help = Some(first.help.map_or_else(|| rest.clone(), |help| format!("{help}\n{rest}")));
+            first.0.help = Some(first.0.help.map_or_else(|| rest.clone(), |help| format!("{help}\n{rest}")));
         }
-        first.others = errors;
+        first.0.others = errors;
         Some(first)
-    }
-
-    /// A problem of a scenario that was read from this text, found by somebody who knows more than its own checks.
-    pub(crate) fn in_scenario(text: &str, file: &str, problem: Problem) -> Self {
-        Document::<Scenario>::parse(text, file).and_then(|document| document.checked(vec![problem])).map_or_else(
-            |error| error,
-            |_| Self::new(file, text, None, "the scenario changed while it was read".to_owned()),
-        )
     }
 
     /// The file's name, as the user gave it.
     pub fn file(&self) -> &str {
-        self.source_text.name()
+        self.0.source_text.name()
     }
 
     /// Line and column, from 1; `None` where the file as a whole is meant.
     pub fn line_column(&self) -> Option<(usize, usize)> {
-        let before = self.source_text.inner().get(..self.span.as_ref()?.start)?;
+        let before = self.0.source_text.inner().get(..self.0.span.as_ref()?.start)?;
         let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
         let column = before.rsplit('\n').next().map_or(0, |tail| tail.chars().count()) + 1;
         Some((line, column))
@@ -110,27 +104,27 @@ impl ScenarioError {
 
     /// This problem and the further ones of the same file that are shown.
     pub fn messages(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.message.as_str()).chain(self.others.iter().map(|e| e.message.as_str()))
+        std::iter::once(self.0.message.as_str()).chain(self.0.others.iter().map(|e| e.0.message.as_str()))
     }
 }
 
 impl Diagnostic for ScenarioError {
     fn help(&self) -> Option<Box<dyn std::fmt::Display + '_>> {
-        self.help.as_ref().map(|help| Box::new(help) as Box<dyn std::fmt::Display>)
+        self.0.help.as_ref().map(|help| Box::new(help) as Box<dyn std::fmt::Display>)
     }
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.in_view.then_some(&self.source_text as &dyn SourceCode)
+        self.0.in_view.then_some(&self.0.source_text as &dyn SourceCode)
     }
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let span = self.span.clone().filter(|_| self.in_view)?;
-        let label = LabeledSpan::new(Some(self.label.clone()), span.start, span.len());
+        let span = self.0.span.clone().filter(|_| self.0.in_view)?;
+        let label = LabeledSpan::new(Some(self.0.label.clone()), span.start, span.len());
         Some(Box::new(std::iter::once(label)))
     }
     fn related(&self) -> Option<Box<dyn Iterator<Item = &dyn Diagnostic> + '_>> {
-        if self.others.is_empty() {
+        if self.0.others.is_empty() {
             return None;
         }
-        Some(Box::new(self.others.iter().map(|e| e as &dyn Diagnostic)))
+        Some(Box::new(self.0.others.iter().map(|e| e as &dyn Diagnostic)))
     }
 }
 

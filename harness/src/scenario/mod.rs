@@ -12,7 +12,7 @@ mod nearest;
 mod read;
 mod schedule;
 
-pub(crate) use document::Document;
+pub(crate) use document::{Document, refusal};
 pub use error::{Problem, ScenarioError};
 pub use file::*;
 pub use members::TRUST_DOMAIN;
