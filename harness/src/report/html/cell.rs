@@ -1,7 +1,5 @@
 //! One cell: expected beside observed, the contradiction, the way through the layers, what to do.
 
-use std::collections::BTreeSet;
-
 use super::evidence::{Cited, cited};
 use super::lanes::ProxyLanes;
 use super::page::class;
@@ -293,14 +291,15 @@ fn finding(f: &Finding) -> FindingView {
         CheckResult::Undecided => ("undecided", "undecided"),
         CheckResult::Noted => ("noted", "noted"),
     };
-    let place: BTreeSet<String> =
-        f.proxy.iter().map(ToString::to_string).chain(f.secret.iter().map(|s| plain(s.as_str()))).collect();
+    // Most messages begin with the proxy's name; then it needs no saying twice.
+    let proxy = f.proxy.iter().map(ToString::to_string).filter(|p| !f.message.starts_with(p.as_str()));
+    let place: Vec<String> = proxy.chain(f.secret.iter().map(|s| plain(s.as_str()))).collect();
     FindingView {
         class,
         result,
         check: plain(&f.check),
         rule: CHECKS.iter().find(|c| c.name == f.check).map_or("", |c| c.rule),
-        place: place.into_iter().collect::<Vec<_>>().join(" · "),
+        place: place.join(" · "),
         message: plain(&f.message),
         evidence: f.evidence.clone(),
     }

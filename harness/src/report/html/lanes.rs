@@ -265,10 +265,9 @@ impl<'a> Drawing<'a> {
         let distinct: BTreeSet<_> = held.iter().flat_map(|s| &s.holds).filter_map(|(g, _)| *g).collect();
         let note = match (claims.last(), held.is_empty()) {
             (_, true) => vec!["unseen: no config_dump".to_owned()],
-            (Some(last), _) => {
-                vec![format!("claims: updated at {}", clock(*last)), counted(distinct.len(), "certificate")]
-            }
-            (None, _) => vec![counted(distinct.len(), "certificate")],
+            // Told where it is about to be contradicted, or at least has moved on.
+            (Some(last), _) if claims.len() > distinct.len() => vec![format!("claims: updated at {}", clock(*last))],
+            _ => vec![counted(distinct.len(), "certificate")],
         };
         let (bars, samples) = self.bars(&held, false);
         Lane { name: "dumped", bars, samples, marks: marks.shapes, note, ..Lane::default() }
