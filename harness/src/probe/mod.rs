@@ -16,7 +16,7 @@ mod sample;
 mod tls;
 mod traffic;
 
-pub use admin::{certs, config_dump, listeners, server_info, stats};
+pub use admin::{STATS_PATH, certs, config_dump, listeners, server_info, stats};
 pub use census::census;
 pub use context::{ProbeContext, Roots};
 pub use inbound::{TlsVersion, inbound};

@@ -5,10 +5,13 @@
 
 mod certs;
 mod config_dump;
+#[cfg(test)]
+mod golden;
 mod server;
 mod stats;
 
 pub(super) use stats::Counters;
+pub use stats::STATS_PATH;
 
 use bytes::Bytes;
 use http::StatusCode;

@@ -9,7 +9,7 @@ use super::AnswerError;
 use crate::timeline::Stats;
 
 /// Only what tells modes apart; Envoy matches the expression against each of its thousands of names.
-const ALL: &str = "/stats?filter=(^sds%5C.|ssl_context_update_by_sds%24|ssl%5C.(fail_verify|session_reused)|^cluster%5C.sds-grpc.*%5C.upstream_cx_(total|active|connect_fail)%24|^listener_manager%5C.lds%5C.)";
+pub const STATS_PATH: &str = "/stats?filter=(^sds%5C.|ssl_context_update_by_sds%24|ssl%5C.(fail_verify|session_reused)|^cluster%5C.sds-grpc.*%5C.upstream_cx_(total|active|connect_fail)%24|^listener_manager%5C.lds%5C.)";
 
 /// What a process has shown of its counters, so that it need not be asked for all of them each time: with 45 contexts
 /// Envoy answers `usedonly` five times faster.
@@ -23,7 +23,7 @@ pub(in crate::probe) struct Counters {
 impl Counters {
     /// What to ask this process. `whole`: whatever it has shown before.
     pub(super) fn path(&self, pid: i32, whole: bool) -> Cow<'static, str> {
-        if whole || self.pid != Some(pid) { ALL.into() } else { format!("{ALL}&usedonly").into() }
+        if whole || self.pid != Some(pid) { STATS_PATH.into() } else { format!("{STATS_PATH}&usedonly").into() }
     }
 
     /// Takes the answer. What was shown once and was not used since stands at zero; of the many counters of each
@@ -32,7 +32,7 @@ impl Counters {
         if self.pid != Some(pid) {
             *self = Self { pid: Some(pid), ..Self::default() };
         }
-        if path == ALL {
+        if path == STATS_PATH {
             self.names.extend(stats.values.keys().cloned());
         }
         for name in self.names.iter().filter(|name| !name.contains("ssl.fail_verify") && !counts_sessions(name)) {
@@ -132,7 +132,7 @@ mod tests {
         let stats = |text: &str| parse(text.as_bytes()).unwrap();
         let mut counters = Counters::default();
         let whole = counters.path(1, false);
-        assert_eq!(whole, ALL);
+        assert_eq!(whole, STATS_PATH);
         let mut first =
             stats("sds.default.update_rejected: 0\ncluster.outbound.ssl.session_reused: 0\nssl.fail_verify_san: 0");
         counters.take(1, &whole, &mut first);
@@ -147,17 +147,17 @@ mod tests {
         assert_eq!(counters.resumed(&second), Some(true));
         assert_eq!(counters.resumed(&second), Some(false));
 
-        assert_eq!(counters.path(2, false), ALL, "another process has counters of its own");
+        assert_eq!(counters.path(2, false), STATS_PATH, "another process has counters of its own");
     }
 
     #[test]
     fn sessions_are_unknown_where_the_counters_are_hidden_or_were_never_seen_at_rest() {
         let mut counters = Counters::default();
-        counters.take(1, ALL, &mut Stats { values: BTreeMap::new() });
+        counters.take(1, STATS_PATH, &mut Stats { values: BTreeMap::new() });
         assert_eq!(counters.resumed(&Stats { values: BTreeMap::new() }), None);
 
         let mut late = parse(b"cluster.outbound.ssl.session_reused: 4").unwrap();
-        counters.take(1, ALL, &mut late);
+        counters.take(1, STATS_PATH, &mut late);
         assert_eq!((counters.resumed(&late), counters.resumed(&late)), (None, Some(false)));
     }
 
