@@ -117,9 +117,17 @@ mod tests {
         let scenario = Scenario::read(text, "never-renews.yaml").unwrap();
         let steps: Vec<(u64, Option<u32>)> = scenario.schedule().iter().map(|step| (step.at_s, step.renewal)).collect();
         let renewal = |at, n| (at, Some(n));
-        // At 90 s the renewal of 60 s is overdue and 30 s are left; at 121 s the first certificate has expired.
-        let expected =
-            [renewal(0, 0), renewal(60, 1), (90, None), renewal(120, 2), (121, None), renewal(180, 3), renewal(240, 4)];
+        // At 80 and 100 s the renewal of 40 s is overdue and the certificate still valid; at 121 s it has expired.
+        let expected = [
+            renewal(0, 0),
+            renewal(40, 1),
+            renewal(80, 2),
+            (100, None),
+            renewal(120, 3),
+            (121, None),
+            renewal(160, 4),
+            renewal(200, 5),
+        ];
         assert_eq!(steps, expected);
     }
 
