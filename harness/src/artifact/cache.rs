@@ -1,7 +1,7 @@
 //! Executables under their digest, shared by all harnesses of a user.
 //!
 //! `sha256/<digest>/envoy` appears by a rename, complete or not at all, and never changes. Whoever adds one holds the
-//! lock of its name meanwhile, and works in the directory `staging/<name>`; what a killed process left there is
+//! lock of its name meanwhile, and works in a new directory below `staging/<name>`; what a killed process left there is
 //! removed by the next one to hold the lock.
 
 use std::fs::{self, File, TryLockError};
@@ -67,13 +67,17 @@ impl Cache {
                 wait.await.expect("locking does not panic").map_err(io)?
             }
         };
-        let dir = self.directory("staging")?.join(name);
-        match fs::remove_dir_all(&dir) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(ArtifactError::io("removed", &dir, e)),
+        let parent = self.directory("staging")?.join(name);
+        match fs::remove_dir_all(&parent) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(ArtifactError::io("removed", &parent, e)),
             _ => (),
         }
-        fs::create_dir(&dir).map_err(|e| ArtifactError::io("made", &dir, e))?;
-        Ok(Staging { dir, _lock: lock })
+        // Never the same name twice: a pip that outlived its harness may still be writing where that one was.
+        let made = |e| ArtifactError::io("made", &parent, e);
+        fs::create_dir(&parent).map_err(made)?;
+        let dir = tempfile::Builder::new().disable_cleanup(true).tempdir_in(&parent).map_err(made)?;
+        let dir = Utf8PathBuf::from_path_buf(dir.path().to_owned()).expect("the parent and the random name are UTF-8");
+        Ok(Staging { parent, dir, _lock: lock })
     }
 
     /// Takes the staged file `envoy` in under its digest.
@@ -98,6 +102,7 @@ impl Cache {
 
 /// A directory of one's own within the cache, removed when it is dropped.
 pub(super) struct Staging {
+    parent: Utf8PathBuf,
     dir: Utf8PathBuf,
     _lock: File,
 }
@@ -111,7 +116,7 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         // Under the lock still: fields are dropped afterwards. What can't be removed now, the next holder removes.
-        let _ = fs::remove_dir_all(&self.dir);
+        let _ = fs::remove_dir_all(&self.parent);
     }
 }
 
@@ -131,9 +136,11 @@ mod tests {
         fs::create_dir_all(cache.root().join("staging/x/deep")).unwrap();
         let staging = cache.stage("x", || panic!("nobody holds the lock")).await.unwrap();
         assert_eq!(staging.dir().read_dir_utf8().unwrap().count(), 0);
-        let dir = staging.dir().to_owned();
+        let staged: Vec<_> =
+            cache.root().join("staging/x").read_dir_utf8().unwrap().map(|e| e.unwrap().into_path()).collect();
+        assert_eq!(staged, [staging.dir()]);
         drop(staging);
-        assert!(!dir.exists());
+        assert_eq!(cache.root().join("staging").read_dir_utf8().unwrap().count(), 0);
     }
 
     #[tokio::test]

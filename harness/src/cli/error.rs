@@ -1,5 +1,6 @@
 //! Exit codes, and how errors are shown.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use crate::artifact::ArtifactError;
@@ -29,6 +30,16 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
         ExitCode::from(exit as u8)
     }
+}
+
+/// How errors look from now on: wrapped for a terminal, and as they are for whatever else reads them. Never are words
+/// broken, since paths and commands are there to be copied.
+pub(super) fn set_rendering() {
+    let terminal = std::io::stderr().is_terminal();
+    // It fails only where somebody else has chosen already.
+    let _ = miette::set_hook(Box::new(move |_| {
+        Box::new(miette::MietteHandlerOpts::new().wrap_lines(terminal).break_words(false).build())
+    }));
 }
 
 /// An error that ends the command, with the exit code that it deserves.

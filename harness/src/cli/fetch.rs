@@ -1,13 +1,13 @@
 //! `rotacheck fetch`.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::sync::Mutex;
 
 use camino::Utf8PathBuf;
 use futures::StreamExt as _;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::{CliError, Exit};
+use super::{CliError, Exit, stdout};
 use crate::artifact::{EnvoyBinary, EnvoyRequest, Lock, Progress, Store, StoreOptions};
 
 /// Downloads that run at a time: pip is mostly waiting, unpacking takes a processor.
@@ -32,6 +32,18 @@ pub struct Args {
 
 /// Fetches and verifies, and prints `version <tab> path` for each.
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
+    interruptible(fetch(args)).await
+}
+
+/// Lets Ctrl-C end the work by dropping it, so that pip is killed and nothing half done stays in the cache.
+pub(super) async fn interruptible(work: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
+    tokio::select! {
+        result = work => result,
+        Ok(()) = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+    }
+}
+
+async fn fetch(args: Args) -> Result<Exit, CliError> {
     let lock = Lock::discover(args.lock.as_deref()).map_err(|e| CliError::artifact("use the lock file", &e))?;
     let requests = match args.envoys.is_empty() || args.all {
         true => lock.versions().map(EnvoyRequest::Version).collect(),
@@ -53,7 +65,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let mut failures = Vec::new();
     while let Some((request, result)) = results.next().await {
         match result {
-            Ok(envoy) => print(&talk, &envoy)?,
+            Ok(envoy) => talk.bars.suspend(|| stdout::print(format_args!("{}\t{}", envoy.version, envoy.path)))?,
             Err(e) => failures.push(CliError::artifact(format!("provide Envoy {request}"), &e)),
         }
     }
@@ -63,12 +75,6 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         failure.render();
     }
     Err(last)
-}
-
-fn print(talk: &Talk, envoy: &EnvoyBinary) -> Result<(), CliError> {
-    talk.bars
-        .suspend(|| writeln!(std::io::stdout(), "{}\t{}", envoy.version, envoy.path))
-        .map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot write to stdout: {e}")))
 }
 
 /// What is said on stderr meanwhile: bars on a terminal, a line per step elsewhere.

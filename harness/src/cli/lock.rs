@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 
 use super::fetch::Talk;
-use super::{CliError, Exit};
+use super::{CliError, Exit, stdout};
 use crate::artifact::{Added, Lock, Platform, Store, StoreOptions};
 use crate::timeline::EnvoyVersion;
 
@@ -35,6 +35,10 @@ enum Component {
 
 /// Downloads, measures, and writes the lock file.
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
+    super::fetch::interruptible(lock(args)).await
+}
+
+async fn lock(args: Args) -> Result<Exit, CliError> {
     let Component::Envoy = args.component;
     let platforms = if args.platforms.is_empty() { Platform::ALL.to_vec() } else { args.platforms };
     let store = Store::open(StoreOptions { cache: None, lock: Lock::embedded(), offline: false })
@@ -59,7 +63,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
                 Added::Unchanged => "as in",
                 Added::Replaced => "replaced in",
             };
-            println!("{version}\t{platform}\t{digest}\t{what} {path}");
+            stdout::print(format_args!("{version}\t{platform}\t{digest}\t{what} {path}"))?;
         }
     }
     Ok(Exit::AsExpected)

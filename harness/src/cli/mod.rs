@@ -19,6 +19,7 @@ mod report;
 mod run;
 mod schema;
 mod selection;
+mod stdout;
 
 use std::process::ExitCode;
 
@@ -75,6 +76,7 @@ pub enum Command {
 
 /// Parses the command line and carries it out.
 pub fn main() -> ExitCode {
+    error::set_rendering();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {

@@ -55,6 +55,11 @@ pub async fn census(targets: &[Proxy], ctx: &ProbeContext) -> Option<Peers> {
     }
 }
 
+/// Whether a census can be taken at all: kernels can be built without the diagnostics, and sandboxes refuse them.
+pub fn census_works() -> Result<(), String> {
+    dump(|_| ()).map_err(|e| e.to_string())
+}
+
 /// The far ends of the established connections to this path: their inodes, one per connection.
 fn connected(path: &Utf8Path) -> Result<Vec<u64>, CensusError> {
     // The kernel tells the path as it was bound, which may be the one behind a link.
