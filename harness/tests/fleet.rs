@@ -159,6 +159,9 @@ async fn proxies_serve_each_other_by_the_certificates_of_the_provider() {
         let mesh = Mesh::up(&mut cell, profile).await;
         for proxy in mesh.fleet.proxies() {
             assert_eq!(contexts_with_a_certificate(proxy).await, proxy.contexts as usize, "{profile}");
+            // The first attempt found the cluster that leads to the provider: nothing backed off.
+            assert_eq!(counter(proxy, "sds.default.update_failure").await, 0, "{profile}");
+            assert_eq!(counter(proxy, "sds.ROOTCA.update_failure").await, 0, "{profile}");
         }
         mesh.everybody_is_served().await;
         for proxy in mesh.fleet.proxies() {

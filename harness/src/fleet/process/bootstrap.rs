@@ -66,11 +66,11 @@ pub(super) fn bootstrap(sidecar: &Sidecar<'_>) -> Value {
                         "status": 200, "body": { "inline_string": format!("{id}\n") } } },
                 ])),
                 listener("outbound", at.outbound, None, json!([
-                    { "match": { "prefix": "/long-lived" }, "route": { "cluster": "outbound-long-lived" } },
-                    { "match": { "prefix": "/" }, "route": { "cluster": "outbound" } },
+                    { "match": { "prefix": "/long-lived" }, "route": { "cluster": cluster_name("outbound-long-lived") } },
+                    { "match": { "prefix": "/" }, "route": { "cluster": cluster_name("outbound") } },
                 ])),
                 listener("dial_out", at.dial_out, None, json!([
-                    { "match": { "prefix": "/" }, "route": { "cluster": "dial-out" } },
+                    { "match": { "prefix": "/" }, "route": { "cluster": cluster_name("dial-out") } },
                 ])),
             ],
             "clusters": clusters,
@@ -111,19 +111,28 @@ fn listener(name: &str, at: SocketAddr, tls: Option<Value>, routes: Value) -> Va
 
 /// `fresh`: each request makes a connection and a full handshake. Without `max_session_keys: 0` (see `upstream_tls`)
 /// a fresh connection would resume a session and show no certificate.
-fn cluster(name: &str, to: SocketAddr, tls: Value, fresh: bool) -> Value {
+fn cluster(stats: &str, to: SocketAddr, tls: Value, fresh: bool) -> Value {
+    let name = cluster_name(stats);
     let mut http = http_options(json!({ "http_protocol_options": {} }));
     if fresh {
         http["common_http_protocol_options"] = json!({ "max_requests_per_connection": 1 });
     }
     json!({
         "name": name,
+        "alt_stat_name": stats,
         "type": "STATIC",
         "connect_timeout": "10s",
         "transport_socket": tls,
         "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http },
-        "load_assignment": endpoint(name, address(to)),
+        "load_assignment": endpoint(&name, address(to)),
     })
+}
+
+/// Envoy initialises static clusters in the order of their names. One before `sds-grpc` would ask for its secrets while
+/// that is not there yet, and back off for up to a second. Istio's come later in any case, by CDS. In statistics they go
+/// without the prefix.
+fn cluster_name(stats: &str) -> String {
+    format!("workload-{stats}")
 }
 
 /// As Istio's bootstrap has it: no keepalive, one second to connect.
