@@ -73,3 +73,40 @@ fn markdown_tells_the_counts() {
         assert_eq!(rows.matches(&format!("{} {word}", mark.glyph())).count() as u32, n, "{mark:?}");
     }
 }
+
+#[test]
+fn the_page_tells_the_counts() {
+    let page = html::render(&sample::record(), &cells()).unwrap();
+    let (_, matrix) = page.split_once("class=\"matrix\"").unwrap();
+    let (matrix, _) = matrix.split_once("</table>").unwrap();
+    for (mark, n) in expected() {
+        assert!(page.contains(&format!("{} {n} {}</li>", mark.glyph(), mark.word())), "{mark:?}");
+        let shown = matrix.matches(&format!(">{} {}", mark.glyph(), mark.word())).count() as u32;
+        assert_eq!(shown, n, "{mark:?}");
+    }
+}
+
+#[test]
+fn an_archive_gives_the_same_reports_as_the_run_did() {
+    let scratch = tempfile::tempdir().unwrap();
+    let base = camino::Utf8Path::from_path(scratch.path()).unwrap();
+    let directory = crate::archive::RunDirectory::create(base).unwrap();
+    let run = crate::archive::RunRecord { directory: directory.path().to_string(), ..sample::record() };
+    directory.write_record(&run).unwrap();
+    directory.write_plan(&cells()).unwrap();
+    for cell in cells().iter().filter(|c| Mark::of(c) != Mark::NotRun) {
+        directory.cell_directory(&cell.id).unwrap().write_verdict(cell).unwrap();
+    }
+    let archive = Archive::open(directory.path()).unwrap();
+    let live = RunEvent::RunFinished { run, cells: cells() };
+    for format in FileFormat::ALL {
+        let path = base.join(format.name());
+        let spec = ReportSpec::File { format, path: path.clone() };
+        let mut file = spec.file_reporter().expect("it is a file");
+        file.event(&live).unwrap();
+        let told_live = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        replay(&archive, file.as_mut()).unwrap();
+        assert!(std::fs::read_to_string(&path).unwrap() == told_live, "{}", format.name());
+    }
+}

@@ -33,8 +33,11 @@ impl Reporter for FileReporter {
 fn write(path: &Utf8Path, bytes: &[u8]) -> std::io::Result<()> {
     if path == "-" {
         let mut out = std::io::stdout().lock();
-        out.write_all(bytes)?;
-        return out.flush();
+        return match out.write_all(bytes).and_then(|()| out.flush()) {
+            // Whoever reads has had enough.
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        };
     }
     // A pipe or a device is written to; a file is replaced as a whole, so that no reader sees half of it.
     if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {

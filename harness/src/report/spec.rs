@@ -100,18 +100,20 @@ impl ReportSpec {
     pub fn reporters(specs: &[ReportSpec]) -> Vec<Box<dyn Reporter>> {
         let stdout_taken = specs.iter().any(ReportSpec::takes_stdout);
         let mut reporters: Vec<Box<dyn Reporter>> = vec![Box::new(Terminal::attached(stdout_taken))];
-        for spec in specs {
-            if let ReportSpec::File { format, path } = spec {
-                let render = match format {
-                    FileFormat::Json => json::render,
-                    FileFormat::Html => html::render,
-                    FileFormat::Junit => junit::render,
-                    FileFormat::Markdown => markdown::render,
-                };
-                reporters.push(Box::new(FileReporter::new(path.clone(), render)));
-            }
-        }
+        reporters.extend(specs.iter().filter_map(ReportSpec::file_reporter));
         reporters
+    }
+
+    /// The reporter that writes the file, if it is one.
+    pub(super) fn file_reporter(&self) -> Option<Box<dyn Reporter>> {
+        let ReportSpec::File { format, path } = self else { return None };
+        let render = match format {
+            FileFormat::Json => json::render,
+            FileFormat::Html => html::render,
+            FileFormat::Junit => junit::render,
+            FileFormat::Markdown => markdown::render,
+        };
+        Some(Box::new(FileReporter::new(path.clone(), render)))
     }
 }
 

@@ -157,19 +157,20 @@ fn renewal(pen: &mut Pen, night: Night, n: u32, proxy: &str, stream: u64, hostil
         return;
     }
     if let Some(minted) = minted {
-        pen.note(
-            Source::Provider,
-            Some(proxy),
-            Issued { cert: leaf(proxy, minted), renewal: Some(n), stream: None },
-        );
+        pen.note(Source::Provider, Some(proxy), Issued { cert: leaf(proxy, minted), renewal: Some(n), stream: None });
     }
     let (nonce, version_info) = (format!("{n:08x}"), format!("v{n}{hostile}"));
     let chain = vec![leaf(proxy, sent)];
     let digest = chain[0].fingerprint.clone();
     let payload = Payload::Certificate { chain, digest, key_matches: None, problem: None };
     let secrets = vec![SentSecret { name: "default".into(), payload }];
-    let sent_fact =
-        Sent { stream, type_url: SECRET_TYPE.into(), version_info: version_info.clone(), nonce: nonce.clone(), secrets };
+    let sent_fact = Sent {
+        stream,
+        type_url: SECRET_TYPE.into(),
+        version_info: version_info.clone(),
+        nonce: nonce.clone(),
+        secrets,
+    };
     pen.note(Source::Provider, Some(proxy), sent_fact);
     if used == sent {
         pen.note(Source::Provider, Some(proxy), Acked { stream, nonce, version_info });
@@ -183,7 +184,11 @@ fn samples(pen: &mut Pen, night: Night, n: u32, proxy: &str) {
     let (_, sent, used) = generations(night, n);
     let cert = leaf(proxy, used);
     let wall = pen.wall();
-    pen.note(Source::Clock, Some(proxy), Receipt { expected_offset_s: pen.offset_s, measured_offset_s: pen.offset_s, followed: true });
+    pen.note(
+        Source::Clock,
+        Some(proxy),
+        Receipt { expected_offset_s: pen.offset_s, measured_offset_s: pen.offset_s, followed: true },
+    );
     let dumped = DumpedSecret {
         name: SecretName::default_svid(),
         state: "active".into(),
@@ -216,5 +221,9 @@ fn samples(pen: &mut Pen, night: Night, n: u32, proxy: &str) {
     }
     let to = if proxy == "a" { "b" } else { "a" };
     let status = Some(if expired { 503 } else { 200 });
-    pen.note(Source::Traffic, Some(proxy), Request { to: to.into(), fresh: true, status, resumed: Some(false), error: None });
+    pen.note(
+        Source::Traffic,
+        Some(proxy),
+        Request { to: to.into(), fresh: true, status, resumed: Some(false), error: None },
+    );
 }

@@ -147,7 +147,9 @@ fn expected(cell: &CellReport, timeline: Option<&Timeline>) -> Vec<String> {
         ExpectedJudgement::Pass => {
             let newer = timeline.map(|t| t.header.criteria.newer_generations).filter(|n| *n > 0);
             let newer = newer.map_or_else(|| "newer generations".into(), |n| counted(n as usize, "newer generation"));
-            lines.push(format!("A pass: every proxy serves {newer} in full handshakes, as server and as client, past the first expiry."));
+            lines.push(format!(
+                "A pass: every proxy serves {newer} in full handshakes, as server and as client, past the first expiry."
+            ));
         }
         ExpectedJudgement::Fail => {
             let layer = cell.expect.layer.map(|l| format!(", blamed on the layer “{l}”")).unwrap_or_default();
@@ -197,11 +199,10 @@ fn observed(cell: &CellReport) -> Vec<String> {
     lines
 }
 
+/// Begins as it does: a proxy's name is not capitalised.
 fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    let first: String = chars.next().map(|c| c.to_uppercase().collect()).unwrap_or_default();
     let end = if text.ends_with(['.', '!', '?']) { "" } else { "." };
-    format!("{first}{}{end}", chars.as_str())
+    format!("{text}{end}")
 }
 
 /// Claims against which the same observation speaks stand together.

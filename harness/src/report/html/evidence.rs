@@ -48,7 +48,8 @@ fn says(fact: &Fact) -> String {
     match fact {
         Fact::Issued(i) => format!("minted {}", leaf(&i.cert)),
         Fact::Sent(s) => {
-            let secrets: Vec<String> = s.secrets.iter().map(|one| format!("{}: {}", one.name, payload(&one.payload))).collect();
+            let secrets: Vec<String> =
+                s.secrets.iter().map(|one| format!("{}: {}", one.name, payload(&one.payload))).collect();
             format!("version {}, nonce {}, {}", s.version_info, s.nonce, secrets.join("; "))
         }
         Fact::Acked(a) => format!("accepted nonce {}, version {}", a.nonce, a.version_info),
@@ -60,7 +61,10 @@ fn says(fact: &Fact) -> String {
             format!("{kind} {} handshake: {shown}{error}", h.tls)
         }
         Fact::Certs(c) => {
-            let leaves = c.leaves.iter().map(|l| format!("{} × serial {}, until {}", l.contexts, l.serial.short(), moment(l.not_after)));
+            let leaves = c
+                .leaves
+                .iter()
+                .map(|l| format!("{} × serial {}, until {}", l.contexts, l.serial.short(), moment(l.not_after)));
             format!("{} contexts: {}", c.contexts, leaves.collect::<Vec<_>>().join("; "))
         }
         Fact::ConfigDump(d) => {

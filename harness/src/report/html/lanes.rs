@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::prose::{clock, counted, moment};
 use crate::report::text::{plain, span};
 use crate::timeline::ledger::{Answer, Entry, Ledger, Mark, ProxyLedger, Row};
-use crate::timeline::{CertFacts, Fingerprint, Layer, TlsRole};
+use crate::timeline::{CertFacts, Fingerprint, Layer, SecretName, TlsRole};
 
 const LEFT: f64 = 128.0;
 const PLOT: f64 = 742.0;
@@ -145,12 +145,14 @@ impl<'a> Drawing<'a> {
         let mut lanes = vec![self.issued(), self.sent(), self.acked(), self.dumped(), self.loaded()];
         lanes.push(self.served(TlsRole::Inbound));
         lanes.push(self.served(TlsRole::Outbound));
+        lanes.extend(self.bundle());
         for (i, lane) in lanes.iter_mut().enumerate() {
             lane.place(TOP + i as f64 * LANE);
         }
         let (lines, washes) = self.expiries();
         let height = TOP + lanes.len() as f64 * LANE + 26.0;
-        let described = lanes.iter().map(|l| format!("{}: {}.", l.name, l.note.join(", "))).collect::<Vec<_>>().join(" ");
+        let described =
+            lanes.iter().map(|l| format!("{}: {}.", l.name, l.note.join(", "))).collect::<Vec<_>>().join(" ");
         ProxyLanes {
             id: self.proxy.id.to_string(),
             spiffe_id: plain(self.proxy.spiffe_id.as_deref().unwrap_or("identity unknown")),
@@ -160,7 +162,14 @@ impl<'a> Drawing<'a> {
             ticks: self.ticks(),
             day: self.ids.iter().min().map(|t| t.strftime("%Y-%m-%d UTC").to_string()).unwrap_or_default(),
             described,
-            table: self.proxy.rows.iter().enumerate().take(MOST_TABLE_ROWS).map(|(i, r)| self.table_row(i, r)).collect(),
+            table: self
+                .proxy
+                .rows
+                .iter()
+                .enumerate()
+                .take(MOST_TABLE_ROWS)
+                .map(|(i, r)| self.table_row(i, r))
+                .collect(),
             more: self.proxy.rows.len().saturating_sub(MOST_TABLE_ROWS),
             lanes,
         }
@@ -320,7 +329,7 @@ impl<'a> Drawing<'a> {
             None => (vec!["unseen: no full handshake".to_owned()], false),
             Some((s, leaf)) if leaf.not_after <= s.mark.at.wall => {
                 let late = s.mark.at.wall.as_second().saturating_sub(leaf.not_after.as_second());
-                (vec![format!("expired since {}", clock(leaf.not_after)), format!("{} ago", span(late))], true)
+                (vec![format!("expired {} ago", span(late))], true)
             }
             Some((_, leaf)) => {
                 let distinct: BTreeSet<_> = held.iter().flat_map(|s| &s.holds).filter_map(|(g, _)| *g).collect();
@@ -330,6 +339,40 @@ impl<'a> Drawing<'a> {
         let (bars, samples) = self.bars(&held, true);
         let name = if role == TlsRole::Inbound { "served in" } else { "served out" };
         Lane { name, bars, samples, note, bad, ..Lane::default() }
+    }
+
+    /// The trust bundle, where it changed: a colour for each content, and what the proxy said to it.
+    fn bundle(&self) -> Option<Lane> {
+        let name = SecretName::root_ca();
+        let mut contents: Vec<&Fingerprint> = Vec::new();
+        let mut marks = Marks::default();
+        let (mut count, mut refused) = (0, 0);
+        for push in self.proxy.pushes_of(&name) {
+            let Some((roots, digest)) = push.bundle(&name) else { continue };
+            count += 1;
+            let content = contents.iter().position(|d| *d == digest).unwrap_or_else(|| {
+                contents.push(digest);
+                contents.len() - 1
+            });
+            let form = if push.refusal().is_some() { Form::Cross } else { Form::Block };
+            let class = if form == Form::Cross { "nack".to_owned() } else { self.colour(Some(content)) };
+            refused += u32::from(form == Form::Cross);
+            marks.add(self.x(push.mark.at.wall), form, class, || {
+                let said = if form == Form::Cross { "refused" } else { "sent" };
+                let authorities = if roots.len() == 1 { "authority" } else { "authorities" };
+                format!("{said} at {}: bundle {content}, {} {authorities}", clock(push.mark.at.wall), roots.len())
+            });
+        }
+        let note = format!("{}, {}", counted(count, "response"), counted(contents.len(), "content"));
+        let note = if refused > 0 { format!("{note}, {refused} refused") } else { note };
+        let told = contents.len() > 1 || refused > 0;
+        told.then(|| Lane {
+            name: "bundle",
+            marks: marks.shapes,
+            note: vec![note],
+            bad: refused > 0,
+            ..Lane::default()
+        })
     }
 
     /// Joins equal samples to bars; with `expiry`, what lies past a certificate's end is drawn over.
@@ -358,7 +401,8 @@ impl<'a> Drawing<'a> {
             let mut y = 0.0;
             for (generation, share) in &first.holds {
                 let h = round(BAR * share);
-                let label = generation.filter(|_| end - x > 16.0 && h > 12.0).map(|g| g.to_string()).unwrap_or_default();
+                let label =
+                    generation.filter(|_| end - x > 16.0 && h > 12.0).map(|g| g.to_string()).unwrap_or_default();
                 let title = self.title(*generation, "shown from", first.mark.at.wall);
                 bars.push(Bar { x, y, w: round(end - x), h, class: self.colour(*generation), label, title });
                 let not_after = generation.map(|g| self.proxy.rows[g].cert.not_after).filter(|_| expiry);
@@ -385,9 +429,11 @@ impl<'a> Drawing<'a> {
         let mut washes = Vec::new();
         for at in gone.iter().take(3) {
             // Until the first full handshake after it that shows something valid.
-            let healed = self.proxy.served.iter().find(|s| {
-                s.mark.at.wall > *at && s.leaf().is_some_and(|leaf| leaf.not_after > s.mark.at.wall)
-            });
+            let healed = self
+                .proxy
+                .served
+                .iter()
+                .find(|s| s.mark.at.wall > *at && s.leaf().is_some_and(|leaf| leaf.not_after > s.mark.at.wall));
             let to = healed.map_or(self.to, |s| seconds(s.mark.at.wall));
             let x = self.x(*at);
             washes.push(Wash { x, w: round((self.x_of(to) - x).max(0.0)) });
@@ -402,8 +448,8 @@ impl<'a> Drawing<'a> {
 
     fn ticks(&self) -> Vec<Tick> {
         const STEPS: [f64; 16] = [
-            1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_200.0, 1_800.0, 3_600.0, 7_200.0, 10_800.0, 21_600.0,
-            43_200.0,
+            1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_200.0, 1_800.0, 3_600.0, 7_200.0, 10_800.0,
+            21_600.0, 43_200.0,
         ];
         const MOST: f64 = 9.0;
         let length = self.to - self.from;
@@ -417,7 +463,13 @@ impl<'a> Drawing<'a> {
             .filter(|s| *s <= self.to)
             .filter_map(|s| {
                 let at = jiff::Timestamp::from_second(s as i64).ok()?;
-                let format = if step >= 86_400.0 { "%m-%d" } else if step >= 60.0 { "%H:%M" } else { "%H:%M:%S" };
+                let format = if step >= 86_400.0 {
+                    "%m-%d"
+                } else if step >= 60.0 {
+                    "%H:%M"
+                } else {
+                    "%H:%M:%S"
+                };
                 Some(Tick { x: self.x_of(s), label: at.strftime(format).to_string() })
             })
             .collect()
@@ -446,7 +498,9 @@ impl<'a> Drawing<'a> {
 
 fn entry(entry: &Entry) -> (&'static str, String) {
     match entry {
-        Entry::Reached { first, count, of, .. } if count < of => ("partly", format!("{} ({count} of {of})", clock(first.at.wall))),
+        Entry::Reached { first, count, of, .. } if count < of => {
+            ("partly", format!("{} ({count} of {of})", clock(first.at.wall)))
+        }
         Entry::Reached { first, .. } => ("reached", clock(first.at.wall)),
         Entry::Rejected { at, .. } => ("rejected", format!("refused {}", clock(at.at.wall))),
         Entry::NotReached => ("not", "not reached".to_owned()),

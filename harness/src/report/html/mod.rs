@@ -21,7 +21,8 @@ use crate::plan::CellReport;
 /// drawing, and says why.
 pub(super) fn render(run: &RunRecord, cells: &[CellReport]) -> Result<String, ReportError> {
     let directory = Utf8Path::new(&run.directory);
-    let page = page::Page::new(run, cells, |cell| read_timeline(directory, &cell.id).map_err(|e| format!("cannot {e}")));
+    let page =
+        page::Page::new(run, cells, |cell| read_timeline(directory, &cell.id).map_err(|e| format!("cannot {e}")));
     page.render().map_err(|e| ReportError::Format { format: "html", why: e.to_string() })
 }
 

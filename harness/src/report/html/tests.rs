@@ -4,7 +4,7 @@ use super::*;
 use crate::archive::RunDirectory;
 use crate::archive::sample::{self, Night, recording};
 use crate::plan::Outcome;
-use crate::timeline::{ExpectedJudgement, Expectation, Layer, Role};
+use crate::timeline::{Expectation, ExpectedJudgement, Layer, Role};
 use crate::verdict::judge;
 
 /// A run on disk with a cell for each night, judged as a run would.

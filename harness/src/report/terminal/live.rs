@@ -26,9 +26,9 @@ impl Live {
         Live::Lines(Lines { out, paint, done: 0, total: 0, running: BTreeMap::new(), last_said: now })
     }
 
-    pub(super) fn bars() -> Self {
+    pub(super) fn bars(paint: Paint) -> Self {
         let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        Live::Bars(Bars { screen, overall: None, running: BTreeMap::new(), total: 0 })
+        Live::Bars(Bars { screen, paint, overall: None, running: BTreeMap::new() })
     }
 
     pub(super) fn event(&mut self, event: &RunEvent, now: Instant) -> std::io::Result<()> {
@@ -42,7 +42,7 @@ impl Live {
         match self {
             Live::Lines(lines) => lines.tick(now),
             Live::Bars(bars) => {
-                bars.running.values().for_each(ProgressBar::tick);
+                bars.overall.iter().chain(bars.running.values()).for_each(ProgressBar::tick);
                 Ok(())
             }
         }
@@ -127,16 +127,15 @@ impl Lines {
 /// For a terminal: one bar for all cells, a line for each that runs.
 pub(super) struct Bars {
     screen: MultiProgress,
+    paint: Paint,
     overall: Option<ProgressBar>,
     running: BTreeMap<CellId, ProgressBar>,
-    total: usize,
 }
 
 impl Bars {
     fn event(&mut self, event: &RunEvent) -> std::io::Result<()> {
         match event {
             RunEvent::RunStarted { cells, .. } => {
-                self.total = cells.len();
                 let bar = self.screen.add(ProgressBar::new(cells.len() as u64));
                 bar.set_style(style("{bar:30} {pos}/{len} cells  {elapsed}"));
                 bar.tick();
@@ -165,6 +164,10 @@ impl Bars {
                 }
                 if let Some(bar) = &self.overall {
                     bar.inc(1);
+                }
+                // What is as expected waits for the matrix.
+                if Mark::of(report).needs_attention() && !report.as_expected {
+                    self.screen.println(format!("{}: {}", report.id, verdict_line(report, self.paint)))?;
                 }
                 Ok(())
             }

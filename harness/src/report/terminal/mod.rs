@@ -64,7 +64,7 @@ impl Terminal {
 
     /// Talks to `talk`, writes the matrix to `data`.
     pub fn new(style: Style, talk: Box<dyn Write + Send>, data: Box<dyn Write + Send>) -> Self {
-        let live = if style.bars { Live::bars() } else { Live::lines(talk, style.talk, Instant::now()) };
+        let live = if style.bars { Live::bars(style.talk) } else { Live::lines(talk, style.talk, Instant::now()) };
         Self { live, data, paint: style.data, width: style.width }
     }
 
@@ -78,7 +78,11 @@ impl Reporter for Terminal {
         self.live.event(event, Instant::now()).map_err(ReportError::Terminal)?;
         if let RunEvent::RunFinished { run, cells } = event {
             let text = summary(run, cells, self.width, self.paint);
-            self.data.write_all(text.as_bytes()).and_then(|()| self.data.flush()).map_err(ReportError::Terminal)?;
+            match self.data.write_all(text.as_bytes()).and_then(|()| self.data.flush()) {
+                // Whoever reads (`| head`) has had enough.
+                Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
+                other => other.map_err(ReportError::Terminal)?,
+            }
         }
         Ok(())
     }
