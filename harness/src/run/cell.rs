@@ -173,13 +173,7 @@ async fn live(
         Err(_) => Err(RunError::TimedOut(limit.as_secs())),
     };
     let passed = clock.now().duration_since(started).as_secs();
-    // The recording ends before anything is taken down: what dies then says nothing.
-    let reason = match &result {
-        Ok(Observed::ToTheEnd) => None,
-        Ok(Observed::Until(why)) => Some(why.clone()),
-        Err(e) => Some(e.to_string()),
-    };
-    let timeline = recorder.finish(reason);
+    let timeline = recorder.finish(incomplete(&result));
     let stopped = guard.stop().await;
     result?;
     stopped?;
@@ -216,6 +210,8 @@ impl Living<'_> {
         )
         .await?;
         let result = self.with_provider(&provider, members, recorder).await;
+        // The recording ends before anything is taken down: what dies then says nothing.
+        let _ = recorder.finish(incomplete(&result));
         provider.stop().await;
         result
     }
@@ -265,6 +261,15 @@ impl Living<'_> {
         let text = format!("the provider's socket: {}; Ctrl-C goes on", self.socket);
         let _ = self.tell.events.send(RunEvent::Notice { text });
         self.stop.requested().await;
+    }
+}
+
+/// Why the recording does not reach its planned end.
+fn incomplete(result: &Result<Observed, RunError>) -> Option<String> {
+    match result {
+        Ok(Observed::ToTheEnd) => None,
+        Ok(Observed::Until(why)) => Some(why.clone()),
+        Err(e) => Some(e.to_string()),
     }
 }
 

@@ -27,7 +27,7 @@ struct Inner {
     observations: Vec<Arc<Observation>>,
     out: Option<BufWriter<File>>,
     error: Option<RecordError>,
-    closed: bool,
+    footer: Option<Footer>,
 }
 
 impl Recorder {
@@ -35,7 +35,7 @@ impl Recorder {
     pub fn new(header: Header, clock: Clock, out: Option<File>) -> Self {
         let mut out = out.map(BufWriter::new);
         let error = out.as_mut().and_then(|o| file::write_header(o, &header).err()).map(|e| RecordError(e.to_string()));
-        let inner = Inner { header, observations: Vec::new(), out, error, closed: false };
+        let inner = Inner { header, observations: Vec::new(), out, error, footer: None };
         Self { inner: Arc::new(Mutex::new(inner)), len: watch::Sender::new(0), clock }
     }
 
@@ -68,7 +68,7 @@ impl Recorder {
         // The moment is taken under the lock, so that seq and time agree in their order.
         let at = at.unwrap_or_else(|| self.clock.at());
         let seq = inner.observations.len() as u64;
-        if inner.closed {
+        if inner.footer.is_some() {
             return seq;
         }
         let o = Arc::new(Observation { seq, at, source, proxy: proxy.cloned(), secret: secret.cloned(), fact });
@@ -140,11 +140,12 @@ impl Recorder {
         }
     }
 
-    /// Ends the recording. `reason` says why it is not complete. What is recorded later is dropped.
+    /// Ends the recording. `reason` says why it is not complete. What is recorded later is dropped; ending it again
+    /// changes nothing.
     pub fn finish(&self, reason: Option<String>) -> Result<Timeline, RecordError> {
         let mut inner = self.lock();
-        inner.closed = true;
-        let footer = Footer { observations: inner.observations.len() as u64, complete: reason.is_none(), reason };
+        let observations = inner.observations.len() as u64;
+        let footer = inner.footer.get_or_insert(Footer { observations, complete: reason.is_none(), reason }).clone();
         if let Some(mut out) = inner.out.take()
             && inner.error.is_none()
             && let Err(e) = file::write_footer(&mut out, &footer).and_then(|()| out.flush())

@@ -98,7 +98,7 @@ impl<'a> Case<'a> {
         let sound: Vec<_> =
             self.newer.iter().filter(|(_, g)| defect(&g.cert, g.first.at.wall, identity).is_none()).collect();
         match sound.last() {
-            Some(_) if !sound.iter().any(|(row, _)| row.sends > 0) => self.not_sent(sound.len()),
+            Some(_) if !sound.iter().any(|(row, _)| row.sends > 0) => self.not_sent(),
             Some(_) => {
                 let (row, _) =
                     sound.iter().rev().find(|(row, _)| row.sends > 0).expect("one was sent, by the arm above");
@@ -187,7 +187,8 @@ impl<'a> Case<'a> {
             );
             return Some(self.stop(Layer::Sent, one("wrong-secret-kind", Confidence::Certain, evidence), story));
         }
-        let times = match refusals.len() {
+        // All of them, also after the first sight of the failure: how often it was tried is worth knowing.
+        let times = match self.p.pushes_of(&self.p.svid).filter(|push| push.refusal().is_some()).count() {
             1 => "once".to_owned(),
             n => format!("{n} times"),
         };
@@ -234,9 +235,11 @@ impl<'a> Case<'a> {
     }
 
     /// Minted for this proxy, but not on its stream.
-    fn not_sent(&self, minted: usize) -> Stop {
+    fn not_sent(&self) -> Stop {
         let evidence: Vec<u64> = self.newer.iter().map(|(_, g)| g.first.seq).take(20).chain(self.seqs()).collect();
-        let minted = match minted {
+        let after = self.served.map_or(0, |row| self.ledger.generations[&row.generation].first.seq);
+        let newer = due(self.ledger, self.p).into_iter().filter(|(row, g)| g.first.seq > after && row.sends == 0);
+        let minted = match newer.count() {
             1 => "a newer certificate was minted".to_owned(),
             n => format!("{n} newer certificates were minted"),
         };
