@@ -1,4 +1,5 @@
 //! What each fault lets out, as a subscriber and the timeline see it.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cell;
 #[path = "sds/subscriber.rs"]

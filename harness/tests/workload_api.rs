@@ -1,4 +1,5 @@
 //! An independent Workload API client accepts the fake.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cell;
 

@@ -250,7 +250,7 @@ mod tests {
             ..request(KeyType::EcdsaP256)
         };
         let leaf = authority().mint(&request).unwrap();
-        assert_eq!(chain_facts(leaf.chain_pem().as_bytes()).unwrap(), [leaf.facts.clone()]);
+        assert_eq!(chain_facts(leaf.chain_pem().as_bytes()).unwrap(), std::slice::from_ref(&leaf.facts));
         let (_, cert) = x509_parser::parse_x509_certificate(&leaf.chain[0]).unwrap();
         assert_eq!(cert.subject_alternative_name().unwrap().unwrap().value.general_names.len(), 2);
     }

@@ -6,26 +6,36 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tonic::Code;
 
+use super::faults::{self, Faults};
 use super::material::{Bundle, Certificate};
 use super::profile::{self, Counters};
 use super::renewal::{Closed, Pushed, Renewal};
+use super::streams::{Name, Stream, resolve};
 use crate::pki::{Authorities, LeafRequest, PkiError, San, Validity};
 use crate::scenario::{AuthorityAction, Fault, ProviderSpec};
 use crate::timeline::{
-    Authority, FaultNote, Fingerprint, Issued, Log, Payload, ProxyId, SecretName, SentSecret, Source, SpiffeId,
+    Authority, CertFacts, FaultNote, Fingerprint, Issued, Log, Payload, ProxyId, SecretName, SentSecret, Source,
+    SpiffeId,
 };
 use crate::xds::{Command, Content, Event, Journal, Push, Rpc, Secret};
 
 /// How long ago a certificate that is made to have expired did so.
 const EXPIRED_SINCE: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// Hands a command to the outlet, wherever that lives.
+pub(super) type Deliver = Box<dyn Fn(Command) + Send>;
+
+/// The authorities that are trusted, DER, for whoever watches.
+pub(super) type Trusted = watch::Receiver<Vec<Vec<u8>>>;
+
 /// Mints, remembers, decides. It has no clock of its own and no timer.
 pub(super) struct Issuer {
     spec: ProviderSpec,
+    faults: Faults,
     trust_domain: String,
     identities: HashMap<ProxyId, SpiffeId>,
     journal: Arc<Journal>,
-    deliver: Box<dyn Fn(Command) + Send>,
+    deliver: Deliver,
     authorities: Authorities,
     trusted: watch::Sender<Vec<Vec<u8>>>,
     bundle: Arc<Bundle>,
@@ -56,22 +66,6 @@ struct Held {
     revision: u64,
 }
 
-struct Stream {
-    rpc: Rpc,
-    proxy: Option<ProxyId>,
-    /// None before the first request.
-    names: Option<Vec<Name>>,
-    spiffe_validator: bool,
-    pushes: u64,
-}
-
-/// A name subscribed to, and what it stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Name {
-    text: String,
-    is_bundle: bool,
-}
-
 /// What a renewal does to a certificate, or to the bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Deed {
@@ -86,12 +80,13 @@ impl Issuer {
         trust_domain: String,
         identities: HashMap<ProxyId, SpiffeId>,
         journal: Arc<Journal>,
-        deliver: Box<dyn Fn(Command) + Send>,
-    ) -> Result<(Self, watch::Receiver<Vec<Vec<u8>>>), PkiError> {
+        deliver: Deliver,
+    ) -> Result<(Self, Trusted), PkiError> {
         let authorities = Authorities::new(journal.recorder().clock().now())?;
         let bundle = Bundle::new(&authorities);
         let (trusted, watching) = watch::channel(roots(&authorities));
         let mut issuer = Self {
+            faults: Faults::new(spec.faults.clone()),
             spec,
             trust_domain,
             identities,
@@ -123,8 +118,7 @@ impl Issuer {
     pub(super) fn hear(&mut self, event: Event, proxy: Option<ProxyId>) {
         match event {
             Event::Opened { stream, rpc, .. } => {
-                let entry = Stream { rpc, proxy, names: None, spiffe_validator: false, pushes: 0 };
-                self.streams.insert(stream, entry);
+                self.streams.insert(stream, Stream::new(rpc, proxy));
             }
             Event::Subscribed { stream, names, spiffe_validator, .. } => {
                 if let Some(entry) = self.streams.get_mut(&stream) {
@@ -210,7 +204,7 @@ impl Issuer {
             return self.held.keys().map(|holder| (holder.clone(), SecretName::default_svid())).collect();
         }
         let of_stream = |(id, stream): (&u64, &Stream)| {
-            let secret = stream.names.iter().flatten().find(|n| !n.is_bundle)?.secret_name();
+            let secret = stream.certificate_name()?.secret_name();
             Some((self.holder(*id), secret))
         };
         self.streams.iter().filter_map(of_stream).collect()
@@ -223,7 +217,7 @@ impl Issuer {
         renewal: &mut Renewal,
     ) -> Result<Deed, PkiError> {
         let proxy = holder.proxy.clone();
-        let fault = self.fault(proxy.as_ref(), Some(secret.as_str()), false);
+        let fault = self.certificate_fault(proxy.as_ref(), secret.as_str());
         let before = self.held.get(&holder).cloned().unwrap_or_default();
         let mints = match fault {
             Some(Fault::NoRenewal | Fault::ResendCached) => false,
@@ -275,16 +269,15 @@ impl Issuer {
     fn deed(&self, stream: u64, bundle_changed: bool, deeds: &BTreeMap<Holder, Deed>) -> Deed {
         let proxy = self.proxy(stream);
         let names = self.streams.get(&stream).and_then(|s| s.names.as_deref()).unwrap_or_default();
-        let has_bundle = names.iter().any(|n| n.is_bundle);
+        let bundle = names.iter().find(|n| n.is_bundle);
         let of_certificate = deeds.get(&self.holder(stream)).or_else(|| {
             // A bundle's stream follows the certificate of its proxy, wherever that is sent.
             deeds.iter().find(|(holder, _)| holder.proxy == proxy).map(|(_, deed)| deed)
         });
-        let bundle_fault =
-            names.iter().find(|n| n.is_bundle).and_then(|n| self.fault(proxy.as_ref(), Some(&n.text), true));
+        let bundle_fault = bundle.and_then(|n| self.bundle_fault(proxy.as_ref(), &n.text));
         if self.has_certificate(stream) {
             let deed = of_certificate.copied().unwrap_or(Deed::Withhold);
-            return if deed == Deed::Withhold && has_bundle && bundle_changed { Deed::Push } else { deed };
+            return if deed == Deed::Withhold && bundle.is_some() && bundle_changed { Deed::Push } else { deed };
         }
         match bundle_fault {
             Some(Fault::NoPush | Fault::NoRenewal) => Deed::Withhold,
@@ -292,19 +285,12 @@ impl Issuer {
             Some(_) => Deed::Push,
             None => match of_certificate {
                 // A closing provider ends all streams of the proxy.
-                Some(Deed::Close) if self.closes_everything(proxy.as_ref()) => Deed::Close,
+                Some(Deed::Close) if self.faults.close_everything(self.renewal, proxy.as_ref()) => Deed::Close,
                 _ if bundle_changed => Deed::Push,
                 Some(Deed::Push) if profile::repeats_bundle(self.spec.profile) => Deed::Push,
                 _ => Deed::Withhold,
             },
         }
-    }
-
-    fn closes_everything(&self, proxy: Option<&ProxyId>) -> bool {
-        let all = |f: &&crate::scenario::FaultSpec| {
-            f.fault == Fault::CloseStream && f.secret.is_none() && f.spoils(self.renewal, proxy)
-        };
-        self.spec.faults.iter().any(|f| all(&f))
     }
 
     fn subscribe(&mut self, stream: u64, names: &[String], spiffe_validator: bool) -> Result<(), PkiError> {
@@ -316,7 +302,7 @@ impl Issuer {
             Rpc::SdsStream | Rpc::SdsFetch if names.iter().all(String::is_empty) => {
                 vec![Name::leaf(own.as_str()), Name::bundle(&self.bundle_id())]
             }
-            Rpc::SdsStream | Rpc::SdsFetch => match self.resolve(names, &own) {
+            Rpc::SdsStream | Rpc::SdsFetch => match resolve(names, &own, &self.bundle_id(), self.spec.profile) {
                 Ok(names) => names,
                 Err(unknown) => {
                     let text = format!("there is no secret {unknown:?} for {own}");
@@ -348,25 +334,10 @@ impl Issuer {
         Ok(())
     }
 
-    fn resolve(&self, names: &[String], own: &SpiffeId) -> Result<Vec<Name>, String> {
-        let mut known = Vec::new();
-        for text in names {
-            match text.as_str() {
-                "default" => known.push(Name::leaf(text)),
-                "ROOTCA" | profile::ALL_BUNDLES => known.push(Name::bundle(text)),
-                id if id == own.as_str() => known.push(Name::leaf(text)),
-                id if id == self.bundle_id() => known.push(Name::bundle(text)),
-                _ if profile::ignores_unknown_names(self.spec.profile) => {}
-                _ => return Err(text.clone()),
-            }
-        }
-        Ok(known)
-    }
-
     /// A holder's first certificate: of the first issue, or of whoever came later.
     fn first_certificate(&mut self, holder: Holder, secret: &SecretName) -> Result<(), PkiError> {
         let fault =
-            if self.renewal == 0 { self.fault(holder.proxy.as_ref(), Some(secret.as_str()), false) } else { None };
+            if self.renewal == 0 { self.certificate_fault(holder.proxy.as_ref(), secret.as_str()) } else { None };
         let mut held = Held { revision: self.revision, ..Held::default() };
         if fault != Some(Fault::NoRenewal) {
             let fresh = self.mint(&holder, secret, fault == Some(Fault::ExpiredCertificate))?;
@@ -414,7 +385,7 @@ impl Issuer {
                 let Some(bundle) = self.bundle_as_spoiled(proxy.as_ref(), &name.text) else { continue };
                 let validator = profile::spiffe_validator(self.spec.profile, entry.spiffe_validator, &name.text);
                 add(name, bundle.content(&self.trust_domain, validator), &bundle.payload);
-                let repeated = self.fault(proxy.as_ref(), Some(&name.text), true).is_some();
+                let repeated = self.bundle_fault(proxy.as_ref(), &name.text).is_some();
                 revision = revision.max(if repeated { self.revision } else { self.bundle_revision });
             } else if let Some(certificate) = &held.serving {
                 add(name, certificate.content(), &certificate.payload);
@@ -437,7 +408,7 @@ impl Issuer {
     }
 
     fn bundle_as_spoiled(&self, proxy: Option<&ProxyId>, name: &str) -> Option<Arc<Bundle>> {
-        match self.fault(proxy, Some(name), true) {
+        match self.bundle_fault(proxy, name) {
             Some(Fault::BadPem) => Some(self.bundle.with_bad_pem()),
             Some(Fault::ResendCached | Fault::ResendStale) => Some(self.bundle_before.clone()),
             Some(Fault::NoPush | Fault::NoRenewal) if self.renewal == 0 => None,
@@ -455,22 +426,16 @@ impl Issuer {
         (rpc == Rpc::SdsStream).then(|| Closed { stream, proxy: self.proxy(stream), secrets })
     }
 
-    /// The fault that spoils this secret in the present renewal. One that names no secret is about certificates.
-    fn fault(&self, proxy: Option<&ProxyId>, secret: Option<&str>, is_bundle: bool) -> Option<Fault> {
-        let hits = |spec: &&crate::scenario::FaultSpec| {
-            let about = match &spec.secret {
-                None => !is_bundle,
-                Some(name) if is_bundle => Some(name.as_str()) == secret,
-                // A certificate is known as `default` to its proxy, whatever name a stream gives it.
-                Some(name) => Some(name.as_str()) == secret || name == &SecretName::default_svid(),
-            };
-            about && spec.spoils(self.renewal, proxy)
-        };
-        self.spec.faults.iter().find(hits).map(|spec| spec.fault)
+    fn certificate_fault(&self, proxy: Option<&ProxyId>, name: &str) -> Option<Fault> {
+        self.faults.of_certificate(self.renewal, proxy, name)
+    }
+
+    fn bundle_fault(&self, proxy: Option<&ProxyId>, name: &str) -> Option<Fault> {
+        self.faults.of_bundle(self.renewal, proxy, name)
     }
 
     fn has_certificate(&self, stream: u64) -> bool {
-        self.streams.get(&stream).is_some_and(|s| s.names.iter().flatten().any(|n| !n.is_bundle))
+        self.streams.get(&stream).is_some_and(|s| s.certificate_name().is_some())
     }
 
     fn holder(&self, stream: u64) -> Holder {
@@ -501,38 +466,15 @@ impl Issuer {
         self.journal.recorder().clock().now()
     }
 
-    fn record_authority(&self, cert: crate::timeline::CertFacts, state: &str) {
+    fn record_authority(&self, cert: CertFacts, state: &str) {
         let fact = Authority { cert, state: state.to_owned() };
         self.journal.recorder().record(Source::Provider, None, Some(&SecretName::root_ca()), fact);
     }
 
     fn record_fault(&self, proxy: Option<&ProxyId>, secret: &SecretName, fault: Fault) {
-        let (name, deed) = match fault {
-            Fault::NoRenewal => ("no-renewal", "minted nothing, pushed nothing"),
-            Fault::NoPush => ("no-push", "minted a certificate and kept it"),
-            Fault::ResendCached => ("resend-cached", "minted nothing, sent the same certificate under a new version"),
-            Fault::ResendStale => ("resend-stale", "minted a certificate, sent the one before under a new version"),
-            Fault::ExpiredCertificate => ("expired-certificate", "minted a certificate that has already expired"),
-            Fault::WrongKey => ("wrong-key", "sent the new chain with another key"),
-            Fault::BadPem => ("bad-pem", "sent a chain that is no PEM"),
-            Fault::CloseStream => ("close-stream", "ended the streams instead of pushing"),
-        };
+        let (name, deed) = faults::words(fault);
         let fact = FaultNote { fault: name.to_owned(), action: format!("renewal {}: {deed}", self.renewal) };
         self.journal.recorder().record(Source::Provider, proxy, Some(secret), fact);
-    }
-}
-
-impl Name {
-    fn leaf(text: &str) -> Self {
-        Self { text: text.to_owned(), is_bundle: false }
-    }
-
-    fn bundle(text: &str) -> Self {
-        Self { text: text.to_owned(), is_bundle: true }
-    }
-
-    fn secret_name(&self) -> SecretName {
-        SecretName::parse(&self.text).unwrap_or_else(|_| SecretName::default_svid())
     }
 }
 

@@ -4,10 +4,12 @@
 //! streams. There is no timer: renewals happen when they are asked for, in cell time.
 
 mod fake;
+mod faults;
 mod issuer;
 mod material;
 mod profile;
 mod renewal;
+mod streams;
 
 pub use fake::{Fake, FakeConfig};
 pub use renewal::{Closed, Pushed, Renewal};

@@ -7,7 +7,10 @@
 mod journal;
 mod message;
 #[rustfmt::skip]
-#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, reason = "generated from workload.proto")]
+#[allow(
+    missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::allow_attributes_without_reason,
+    reason = "generated from workload.proto"
+)]
 #[path = "proto/workload.rs"]
 mod proto;
 mod sds;

@@ -1,5 +1,10 @@
 //! A cell without a run: a recorder in memory and a fake that serves a socket of its own.
-#![allow(dead_code, unreachable_pub, reason = "each test file is a crate of its own and uses what it needs")]
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    unreachable_pub,
+    reason = "each test file is a crate of its own and uses what it needs"
+)]
 
 use std::time::Duration;
 

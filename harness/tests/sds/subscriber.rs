@@ -1,5 +1,10 @@
 //! An SDS client that does what Envoy does, one stream per name.
-#![allow(dead_code, unreachable_pub, reason = "each test file is a crate of its own and uses what it needs")]
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    unreachable_pub,
+    reason = "each test file is a crate of its own and uses what it needs"
+)]
 
 use camino::Utf8Path;
 use envoy_types::pb::envoy::config::core::v3::{
@@ -37,7 +42,7 @@ pub struct Answer {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Secret {
-    Certificate(Certificate),
+    Certificate(Box<Certificate>),
     Spoiled { chain: String },
     Bundle { roots: Vec<CertFacts>, spiffe_validator: bool },
 }
@@ -153,7 +158,7 @@ impl Answer {
     /// The only secret's certificate.
     pub fn certificate(&self) -> Certificate {
         match &self.secrets[..] {
-            [(_, Secret::Certificate(certificate))] => certificate.clone(),
+            [(_, Secret::Certificate(certificate))] => (**certificate).clone(),
             other => panic!("no single certificate: {other:?}"),
         }
     }
@@ -166,7 +171,7 @@ impl Secret {
                 let (chain, key) = (text(tls.certificate_chain), text(tls.private_key));
                 match chain_facts(chain.as_bytes()) {
                     Ok(facts) => {
-                        Secret::Certificate(Certificate { facts: facts[0].clone(), chain_pem: chain, key_pem: key })
+                        Secret::Certificate(Box::new(Certificate { facts: facts[0].clone(), chain_pem: chain, key_pem: key })
                     }
                     Err(_) => Secret::Spoiled { chain },
                 }
