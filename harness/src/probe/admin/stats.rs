@@ -55,7 +55,8 @@ impl Counters {
 
 /// Whether this counter tells of sessions that the proxy resumed towards a peer on fresh connections.
 fn counts_sessions(name: &str) -> bool {
-    name.starts_with("cluster.outbound") && name.ends_with("ssl.session_reused") && !name.contains("long-lived")
+    let cluster = name.strip_prefix("cluster.").and_then(|rest| rest.strip_suffix("ssl.session_reused"));
+    cluster.is_some_and(|cluster| cluster.contains("outbound") && !cluster.contains("long-lived"))
 }
 
 #[derive(Deserialize)]
