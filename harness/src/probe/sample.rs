@@ -220,7 +220,7 @@ mod tests {
         let never = authority.svid(120).facts();
         let fake = FakeProxy::start(authority.clone(), authority.svid(60), &ctx).await;
         let deadline = Deadline::after(Duration::from_millis(30));
-        assert!(!settle(&[fake.proxy.clone()], &ctx, &expecting(&never), deadline).await);
+        assert!(!settle(std::slice::from_ref(&fake.proxy), &ctx, &expecting(&never), deadline).await);
         let missed = fakes::facts(&ctx).into_iter().rev().find_map(|f| match f {
             Fact::DeadlineMissed(missed) => Some(missed.what),
             _ => None,

@@ -376,7 +376,8 @@ data! {
         /// All of them.
         secrets: Vec<DumpedSecret>,
     }
-    /// `/stats`: those that concern secrets and TLS. What is absent is hidden, not zero.
+    /// `/stats`: those that concern secrets and TLS. What no sample of a process shows is hidden, not zero; TLS counters
+    /// of a context that stood at zero in its first sample are told again when they have moved.
     Stats {
         /// Name to value.
         values: BTreeMap<String, u64>,
