@@ -32,8 +32,10 @@ pub(super) async fn collect(
             Ok((status, _)) if !status.is_success() => format!("it answered {status}"),
             Ok((_, body)) if holds_private_key(&body) => "the answer holds a private key and was not kept".to_owned(),
             Ok((_, body)) => {
-                let target = directory.join("proxies").join(proxy.id.as_str()).join(file);
-                return std::fs::write(&target, body).map_err(|source| FleetError::Write { path: target, source });
+                let kept_in = directory.join("proxies").join(proxy.id.as_str());
+                let target = kept_in.join(file);
+                let written = std::fs::create_dir_all(&kept_in).and_then(|()| std::fs::write(&target, body));
+                return written.map_err(|source| FleetError::Write { path: target, source });
             }
             Err(e) => e.to_string(),
         };

@@ -13,7 +13,7 @@ use super::config::{FleetError, ProxyExit};
 use crate::clock::Deadline;
 use crate::fleet::Proxy;
 use crate::proc::{Guard, Process, Signal, Spawn};
-use crate::timeline::{Exited, Recorder, Source, Spawned};
+use crate::timeline::{Exited, ProxyId, Recorder, Source, Spawned};
 
 /// Exits so far, of all proxies of the fleet.
 pub(super) type Ended = watch::Sender<Vec<ProxyExit>>;
@@ -25,6 +25,7 @@ const LOG_LINES: usize = 20;
 const KILLED: Duration = Duration::from_secs(5);
 
 pub(super) struct Running {
+    id: ProxyId,
     pub(super) since: Instant,
     process: Process,
     stopping: Arc<AtomicBool>,
@@ -57,7 +58,7 @@ impl Launch<'_> {
             self.recorder.clone(),
             self.ended.clone(),
         ));
-        Ok(Running { since, process, stopping, watcher })
+        Ok(Running { id: proxy.id.clone(), since, process, stopping, watcher })
     }
 }
 
@@ -109,14 +110,14 @@ impl Running {
     /// Its end.
     pub(super) async fn exited(&self, ended: &Ended) -> ProxyExit {
         let mut ended = ended.subscribe();
-        let pid = self.process.pid;
-        let exits = ended.wait_for(|exits| exits.iter().any(|exit| exit.pid == pid)).await;
-        let exit = exits.ok().and_then(|exits| exits.iter().find(|exit| exit.pid == pid).cloned());
+        // By name: a restart forgets the exit before it, while the kernel gives process ids again.
+        let exits = ended.wait_for(|exits| exits.iter().any(|exit| exit.id == self.id)).await;
+        let exit = exits.ok().and_then(|exits| exits.iter().find(|exit| exit.id == self.id).cloned());
         exit.expect("the caller borrows the sender, and the wait ended on this exit")
     }
 
     /// Asks it to end; at the deadline, kills it.
-    pub(super) async fn stop(&self, proxy: &Proxy, ended: &Ended, deadline: Deadline) -> Result<(), FleetError> {
+    pub(super) async fn stop(&self, ended: &Ended, deadline: Deadline) -> Result<(), FleetError> {
         if self.process.exit_now().is_some() {
             self.exited(ended).await;
             return Ok(());
@@ -130,7 +131,7 @@ impl Running {
         let _ = self.process.signal(Signal::KILL).await;
         match tokio::time::timeout(KILLED, self.exited(ended)).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(FleetError::StillRunning { id: proxy.id.clone() }),
+            Err(_) => Err(FleetError::StillRunning { id: self.id.clone() }),
         }
     }
 }

@@ -125,7 +125,7 @@ impl Fleet {
     /// Ends one proxy, if it still runs, and starts it again: same bootstrap, same ports, same log.
     pub async fn restart(&mut self, id: &ProxyId, guard: &Guard, deadline: Deadline) -> Result<(), FleetError> {
         let n = self.proxies.iter().position(|p| p.id == *id).ok_or_else(|| FleetError::NoSuchProxy(id.clone()))?;
-        self.running[n].stop(&self.proxies[n], &self.ended, deadline).await?;
+        self.running[n].stop(&self.ended, deadline).await?;
         self.ended.send_modify(|exits| exits.retain(|exit| exit.id != *id));
         let proxy = &mut self.proxies[n];
         let launch = Launch { envoy: &self.envoy, guard, recorder: &self.recorder, ended: &self.ended };
@@ -135,8 +135,7 @@ impl Fleet {
 
     /// Ends all proxies and waits until they are gone.
     pub async fn stop(&self, deadline: Deadline) -> Result<(), FleetError> {
-        let stopped = self.proxies.iter().zip(&self.running);
-        let stopped = stopped.map(|(proxy, running)| running.stop(proxy, &self.ended, deadline));
+        let stopped = self.running.iter().map(|running| running.stop(&self.ended, deadline));
         join_all(stopped).await.into_iter().collect()
     }
 
