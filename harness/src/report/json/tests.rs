@@ -82,7 +82,7 @@ fn mismatch(root: &Value, schema: &Value, value: &Value, at: &str) -> Option<Str
                 "object" => value.is_object(),
                 other => panic!("unknown type {other}"),
             };
-            (!names.iter().any(|n| is(n))).then(|| format!("{at}: {value} is no {rule}"))
+            (!names.iter().any(is)).then(|| format!("{at}: {value} is no {rule}"))
         }
         "required" => rule
             .as_array()
