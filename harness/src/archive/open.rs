@@ -1,5 +1,6 @@
 //! A run directory as one reads it, wherever it comes from.
 
+use std::collections::BTreeMap;
 use std::io::BufReader;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -7,9 +8,9 @@ use serde::de::DeserializeOwned;
 
 use super::confined::Confined;
 use super::directory::{CELLS, DEFAULT_BASE, LATEST, PLAN, RUN, TIMELINE, VERDICT};
-use super::{ArchiveError, RunRecord};
+use super::{ArchiveError, Host, RunRecord};
 use crate::plan::{CellReport, Outcome};
-use crate::timeline::{CellId, Timeline};
+use crate::timeline::{CellId, Header, Timeline};
 
 const LARGEST_RECORD: u64 = 4 << 20;
 const LARGEST_VERDICT: u64 = 32 << 20;
@@ -41,6 +42,41 @@ impl Archive {
         let mut problems = Vec::new();
         let cells = collect(&files, &record, &mut problems);
         Ok(Self { files, record, cells, problems })
+    }
+
+    /// Opens one recording by itself: a `timeline.ndjson`, or the directory of a cell that holds one. It shows as a
+    /// run of one cell that nobody has judged.
+    pub fn recording(path: &Utf8Path) -> Result<(Self, Timeline), ArchiveError> {
+        let file = if path.is_dir() { path.join(TIMELINE) } else { path.to_owned() };
+        let absolute = file.canonicalize_utf8().map_err(ArchiveError::io("open", &file))?;
+        let (directory, name) = match (absolute.parent(), absolute.file_name()) {
+            (Some(directory), Some(name)) => (directory, name),
+            _ => return Err(ArchiveError::NotARun { path: absolute }),
+        };
+        let files = Confined::open(directory)?;
+        let input = files.file(Utf8Path::new(name), LARGEST_TIMELINE)?;
+        let timeline = Timeline::read(BufReader::new(input))
+            .map_err(|e| ArchiveError::Malformed { path: absolute.clone(), why: e.to_string() })?;
+        // Inside a run, the run's directory is where pages find the recording.
+        let cell = timeline.header.cell.as_str();
+        let run = directory.ancestors().nth(2).filter(|run| run.join(CELLS).join(cell) == directory);
+        let header = &timeline.header;
+        let record = RunRecord {
+            id: header.cell.to_string(),
+            directory: run.unwrap_or(directory).to_string(),
+            started: header.started,
+            duration_ms: timeline.observations.last().map(|o| u64::try_from(o.at.mono.as_millis()).unwrap_or(u64::MAX)),
+            rotacheck: header.rotacheck.clone(),
+            command_line: Vec::new(),
+            jobs: 1,
+            interrupted: false,
+            host: Host { os: "unknown".into(), arch: "unknown".into(), cpus: 0, memory_bytes: 0 },
+            digests: BTreeMap::new(),
+            harness_cpu_ms: None,
+            children_cpu_ms: None,
+        };
+        let cell = from_header(header.clone(), header.cell.clone(), &record);
+        Ok((Self { files, record, cells: vec![cell], problems: Vec::new() }, timeline))
     }
 
     /// Where it is.
@@ -119,7 +155,7 @@ fn collect(files: &Confined, record: &RunRecord, problems: &mut Vec<ArchiveError
             Some(judged) => cells.push(judged),
             // Without a plan, its timeline's header still says what it was.
             None => match timeline(files, &id) {
-                Ok(timeline) => cells.push(from_header(timeline, id, record)),
+                Ok(timeline) => cells.push(from_header(timeline.header, id, record)),
                 Err(e) => problems.push(e),
             },
         }
@@ -195,8 +231,7 @@ fn ended(record: &RunRecord, done: &str) -> String {
     }
 }
 
-fn from_header(timeline: Timeline, id: CellId, record: &RunRecord) -> CellReport {
-    let header = timeline.header;
+fn from_header(header: Header, id: CellId, record: &RunRecord) -> CellReport {
     let command = format!("rotacheck run {} --envoy {}", header.scenario, header.subject.envoy.version);
     let mut cell = CellReport {
         id,

@@ -3,7 +3,9 @@
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
+use crate::archive::ArchiveError;
 use crate::artifact::ArtifactError;
+use crate::plan::{CellReport, Outcome};
 
 /// How the process ends; the numbers are documented in `docs/reference/exit-codes.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,20 @@ pub enum Exit {
     Bug = 70,
     /// Interrupted by a signal.
     Interrupted = 130,
+}
+
+impl Exit {
+    /// What a run's cells deserve: 1 before 5 before 0.
+    pub(super) fn of(reports: &[CellReport]) -> Self {
+        let unexpected = |outcomes: &[Outcome]| reports.iter().any(|r| !r.as_expected && outcomes.contains(&r.outcome));
+        if unexpected(&[Outcome::Fail, Outcome::Pass, Outcome::UnexpectedPass]) {
+            Exit::Failed
+        } else if unexpected(&[Outcome::Inconclusive, Outcome::Error, Outcome::NotRun]) {
+            Exit::CouldNotTell
+        } else {
+            Exit::AsExpected
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -72,6 +88,17 @@ impl CliError {
         match e.hint() {
             Some(hint) => Self::with_hint(exit, message, hint),
             None => Self::new(exit, message),
+        }
+    }
+
+    /// A run that can't be read.
+    pub(super) fn archive(e: &ArchiveError) -> Self {
+        let hint = "name a directory that `rotacheck run` made, such as rotacheck-runs/latest";
+        match e {
+            ArchiveError::NotARun { .. } | ArchiveError::Io { .. } => {
+                Self::with_hint(Exit::Usage, format!("cannot {e}"), hint)
+            }
+            e => Self::new(Exit::CouldNotTell, format!("cannot {e}")),
         }
     }
 

@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 
 use super::{CliError, Exit};
-use crate::archive::{Archive, ArchiveError};
+use crate::archive::Archive;
 use crate::report::{self, ReportSpec};
 
 /// Arguments of `rotacheck report`.
@@ -19,15 +19,7 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
-    let archive = Archive::open(&args.run).map_err(|e| {
-        let hint = "name a directory that `rotacheck run` made, such as rotacheck-runs/latest";
-        match e {
-            ArchiveError::NotARun { .. } | ArchiveError::Io { .. } => {
-                CliError::with_hint(Exit::Usage, format!("cannot {e}"), hint)
-            }
-            e => CliError::new(Exit::CouldNotTell, format!("cannot {e}")),
-        }
-    })?;
+    let archive = Archive::open(&args.run).map_err(|e| CliError::archive(&e))?;
     for problem in archive.problems() {
         eprintln!("warning: cannot {problem}");
     }

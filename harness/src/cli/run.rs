@@ -9,7 +9,7 @@ use super::selection::SelectionArgs;
 use super::{CliError, Exit};
 use crate::archive::DEFAULT_BASE;
 use crate::artifact::{self, EnvoyBinary, Lock, Store, StoreOptions};
-use crate::plan::{Cell, CellReport, EnvoyRequest, Outcome, Plan};
+use crate::plan::{Cell, EnvoyRequest, Plan};
 use crate::report::{ReportSpec, Reporter};
 use crate::run::{CellJob, RunOptions, Stop, Told};
 use crate::scenario::Span;
@@ -89,7 +89,11 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     for e in trouble {
         CliError::new(Exit::CouldNotTell, e).render();
     }
-    Ok(exit(&reports, stop.asked(), failed_reports))
+    Ok(match Exit::of(&reports) {
+        _ if stop.asked() => Exit::Interrupted,
+        Exit::AsExpected if failed_reports => Exit::CouldNotTell,
+        exit => exit,
+    })
 }
 
 fn tell(reporters: &mut [Box<dyn Reporter>], told: &Told<'_>, trouble: &mut Vec<String>) {
@@ -159,17 +163,4 @@ fn default_jobs(jobs: &[CellJob]) -> u32 {
     let free = memory.totalram.saturating_mul(u64::from(memory.mem_unit)) / 2;
     let by_memory = u32::try_from(free / (proxies * PER_PROXY)).unwrap_or(u32::MAX);
     processors.min(by_memory).max(1)
-}
-
-fn exit(reports: &[CellReport], interrupted: bool, failed_reports: bool) -> Exit {
-    let unexpected = |outcomes: &[Outcome]| reports.iter().any(|r| !r.as_expected && outcomes.contains(&r.outcome));
-    if interrupted {
-        Exit::Interrupted
-    } else if unexpected(&[Outcome::Fail, Outcome::Pass, Outcome::UnexpectedPass]) {
-        Exit::Failed
-    } else if failed_reports || unexpected(&[Outcome::Inconclusive, Outcome::Error, Outcome::NotRun]) {
-        Exit::CouldNotTell
-    } else {
-        Exit::AsExpected
-    }
 }
