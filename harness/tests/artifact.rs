@@ -102,6 +102,11 @@ impl Machine {
         fs::read_to_string(self.root.join("downloads")).map_or(0, |text| text.lines().count())
     }
 
+    fn has_a_matrix_of(&self, version: &str) {
+        fs::create_dir_all(self.root.join("scenarios")).unwrap();
+        fs::write(self.root.join("scenarios/matrix.yaml"), format!("envoy: [{version}]\n")).unwrap();
+    }
+
     /// From now on, pip waits at a gate before it downloads.
     fn gate(&self) -> Gate {
         let fifo = |name: &str| {
@@ -356,14 +361,24 @@ fn a_locked_version_is_replaced_only_on_demand() {
 fn the_lock_file_of_the_working_directory_wins_over_the_embedded_one() {
     let machine = Machine::with_locked_envoy();
     fs::rename(machine.lock(), machine.root.join("artifacts.lock")).unwrap();
-    machine.rotacheck(&["fetch"]).assert().success().stdout(contains("1.2.3\t").and(contains("1.40.0").not()));
+    let fetch_all = || machine.rotacheck(&["fetch", "--all"]);
+    fetch_all().assert().success().stdout(contains("1.2.3\t").and(contains("1.40.0").not()));
     fs::write(machine.root.join("artifacts.lock"), "schema_version = 1\n[envoi]\n").unwrap();
-    machine.rotacheck(&["fetch"]).assert().code(3).stderr(contains("envoi"));
+    fetch_all().assert().code(3).stderr(contains("envoi"));
+}
+
+#[test]
+fn fetch_takes_the_versions_of_the_matrix_unless_it_is_told_otherwise() {
+    let machine = Machine::with_locked_envoy();
+    machine.has_a_matrix_of("9.9.9");
+    let mut fetch = machine.rotacheck(&["fetch", "--lock", machine.lock().as_str()]);
+    fetch.assert().code(3).stderr(contains("has no Envoy 9.9.9"));
 }
 
 #[test]
 fn doctor_tells_what_is_cached_what_can_be_fetched_and_what_is_missing() {
     let machine = Machine::with_locked_envoy();
+    machine.has_a_matrix_of("1.2.3");
     let envoy = || {
         let doctor = machine.rotacheck(&["doctor", "--json", "--lock", machine.lock().as_str()]).output().unwrap();
         let checks: serde_json::Value = serde_json::from_slice(&doctor.stdout).unwrap();

@@ -92,9 +92,9 @@ impl Store {
         })
     }
 
-    /// The lock file in use.
-    pub fn lock(&self) -> &Lock {
-        &self.lock
+    /// Whether the lock file has this version for this machine.
+    pub fn is_locked(&self, version: &EnvoyVersion) -> bool {
+        Platform::current().is_some_and(|platform| self.lock.envoy(version, platform).is_some())
     }
 
     /// The executable that is cached for a version, unverified; `None` if it would have to be fetched or is not locked.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{CliError, Exit, stdout};
 use crate::artifact::{Cache, EnvoyRequest, Lock, Pip, Store, StoreOptions};
 use crate::clock::OffsetFile;
+use crate::plan::Library;
 use crate::probe::census_works;
 use crate::timeline::EnvoyVersion;
 
@@ -95,6 +96,10 @@ async fn executables(lock: Option<&Utf8Path>) -> Vec<Check> {
         Ok(lock) => lock,
         Err(e) => return vec![Check::missing("lock file", &e, e.hint().unwrap_or_default())],
     };
+    let matrix = match Library::open(None).and_then(|library| library.matrix()) {
+        Ok(matrix) => matrix,
+        Err(e) => return vec![Check::missing("matrix", e, "")],
+    };
     let cache = Cache::locate(None);
     let pip = Pip::find(&std::env::var_os("PATH").unwrap_or_default()).await;
     let fetchable = pip.is_ok() && cache.as_ref().is_ok_and(|cache| cache.check_writable().is_ok());
@@ -102,11 +107,12 @@ async fn executables(lock: Option<&Utf8Path>) -> Vec<Check> {
     let mut envoys = Vec::new();
     let mut all_cached = true;
     if let Ok(store) = Store::open(StoreOptions { cache: None, lock, offline: true }) {
-        for version in store.lock().versions() {
+        for version in matrix.envoy {
             let cached = store.cached(&version).is_some();
             all_cached &= cached;
             envoys.push(match (cached, fetchable) {
-                (true, _) => cached_envoy(&store, version).await,
+                (true, _) => verified_envoy(&store, version).await,
+                (false, _) if !store.is_locked(&version) => verified_envoy(&store, version).await,
                 (false, true) => Check::ok(envoy_name(&version), "not cached yet, fetched on first use"),
                 (false, false) => Check::missing(envoy_name(&version), "not cached, and can't be fetched", ""),
             });
@@ -127,7 +133,8 @@ async fn executables(lock: Option<&Utf8Path>) -> Vec<Check> {
     checks
 }
 
-async fn cached_envoy(store: &Store, version: EnvoyVersion) -> Check {
+/// One that is cached; for one that is not even locked, the error says what to do.
+async fn verified_envoy(store: &Store, version: EnvoyVersion) -> Check {
     let name = envoy_name(&version);
     match store.envoy(&EnvoyRequest::Version(version), &|_| ()).await {
         Ok(envoy) => Check::ok(name, format!("cached, verified, reports {}", envoy.version)),

@@ -9,6 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{CliError, Exit, stdout};
 use crate::artifact::{EnvoyBinary, EnvoyRequest, Lock, Progress, Store, StoreOptions};
+use crate::plan::Library;
 
 /// Downloads that run at a time: pip is mostly waiting, unpacking takes a processor.
 const AT_A_TIME: usize = 2;
@@ -16,7 +17,7 @@ const AT_A_TIME: usize = 2;
 /// Arguments of `rotacheck fetch`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// An Envoy: a version of the lock file, or path=/x/envoy [default: all of the lock file].
+    /// An Envoy: a version of the lock file, or path=/x/envoy [default: those of the matrix].
     #[arg(long = "envoy", value_name = "VERSION")]
     envoys: Vec<EnvoyRequest>,
     /// Every version of the lock file.
@@ -45,9 +46,12 @@ pub(super) async fn interruptible(work: impl Future<Output = Result<Exit, CliErr
 
 async fn fetch(args: Args) -> Result<Exit, CliError> {
     let lock = Lock::discover(args.lock.as_deref()).map_err(|e| CliError::artifact("use the lock file", &e))?;
-    let requests = match args.envoys.is_empty() || args.all {
-        true => lock.versions().map(EnvoyRequest::Version).collect(),
-        false => args.envoys,
+    let requests = if args.all {
+        lock.versions().map(EnvoyRequest::Version).collect()
+    } else if args.envoys.is_empty() {
+        Library::open(None)?.matrix()?.envoy.into_iter().map(EnvoyRequest::Version).collect()
+    } else {
+        args.envoys
     };
     let store = Store::open(StoreOptions { cache: None, lock, offline: args.offline })
         .map_err(|e| CliError::artifact("use the cache", &e))?;
