@@ -7,9 +7,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::prose::{clock, counted, moment};
+use super::shape::{Form, Marks, Shape, round};
+use super::table::TableRow;
 use crate::report::text::{plain, span};
-use crate::timeline::ledger::{Answer, Entry, Ledger, Mark, ProxyLedger, Row};
-use crate::timeline::{CertFacts, Fingerprint, Layer, SecretName, TlsRole};
+use crate::timeline::ledger::{Answer, Entry, Ledger, Mark, ProxyLedger};
+use crate::timeline::{CertFacts, Fingerprint, SecretName, TlsRole};
 
 const LEFT: f64 = 128.0;
 const PLOT: f64 = 742.0;
@@ -59,13 +61,6 @@ pub(super) struct Bar {
     pub(super) title: String,
 }
 
-/// A mark in a lane.
-pub(super) struct Shape {
-    pub(super) path: String,
-    pub(super) class: String,
-    pub(super) title: String,
-}
-
 pub(super) struct ExpiryLine {
     pub(super) x: f64,
     pub(super) label: String,
@@ -82,15 +77,6 @@ pub(super) struct Wash {
 pub(super) struct Tick {
     pub(super) x: f64,
     pub(super) label: String,
-}
-
-pub(super) struct TableRow {
-    pub(super) class: String,
-    pub(super) name: String,
-    pub(super) serial: String,
-    pub(super) not_after: String,
-    pub(super) sends: u32,
-    pub(super) cells: Vec<(&'static str, String)>,
 }
 
 /// The drawings of all proxies.
@@ -168,7 +154,7 @@ impl<'a> Drawing<'a> {
                 .iter()
                 .enumerate()
                 .take(MOST_TABLE_ROWS)
-                .map(|(i, r)| self.table_row(i, r))
+                .map(|(i, r)| TableRow::new(i, r, self.colour(Some(i))))
                 .collect(),
             more: self.proxy.rows.len().saturating_sub(MOST_TABLE_ROWS),
             lanes,
@@ -474,38 +460,6 @@ impl<'a> Drawing<'a> {
             })
             .collect()
     }
-
-    fn table_row(&self, i: usize, row: &Row) -> TableRow {
-        let entries = [
-            row.entry(Layer::Issued),
-            row.entry(Layer::Sent),
-            row.entry(Layer::Acked),
-            row.entry(Layer::Dumped),
-            row.entry(Layer::Loaded),
-            row.inbound.clone(),
-            row.outbound.clone(),
-        ];
-        TableRow {
-            class: self.colour(Some(i)),
-            name: i.to_string(),
-            serial: row.cert.serial.short(),
-            not_after: clock(row.cert.not_after),
-            sends: row.sends,
-            cells: entries.iter().map(entry).collect(),
-        }
-    }
-}
-
-fn entry(entry: &Entry) -> (&'static str, String) {
-    match entry {
-        Entry::Reached { first, count, of, .. } if count < of => {
-            ("partly", format!("{} ({count} of {of})", clock(first.at.wall)))
-        }
-        Entry::Reached { first, .. } => ("reached", clock(first.at.wall)),
-        Entry::Rejected { at, .. } => ("rejected", format!("refused {}", clock(at.at.wall))),
-        Entry::NotReached => ("not", "not reached".to_owned()),
-        Entry::Unseen { .. } => ("unseen", "unseen".to_owned()),
-    }
 }
 
 fn line(x: f64, label: String, bad: bool) -> ExpiryLine {
@@ -535,45 +489,4 @@ struct Sample {
     mark: Mark,
     /// Generations and their shares; `None`: one that is not known.
     holds: Vec<(Option<usize>, f64)>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Form {
-    Diamond,
-    Block,
-    Dot,
-    Cross,
-    Claim,
-}
-
-impl Form {
-    /// Around the middle of a bar of height 18 whose top is at 0.
-    fn path(self, x: f64) -> String {
-        match self {
-            Form::Diamond => format!("M{x} 2l6 7-6 7-6-7z"),
-            Form::Block => format!("M{} 1h5v16h-5z", round(x - 2.5)),
-            Form::Dot => format!("M{} 9a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0-9 0z", round(x - 4.5)),
-            Form::Cross => format!("M{} 4l10 10m0-10l-10 10", round(x - 5.0)),
-            Form::Claim => format!("M{} -6h8l-4 6z", round(x - 4.0)),
-        }
-    }
-}
-
-/// Marks that cover each other to the pixel are one.
-#[derive(Default)]
-struct Marks {
-    shapes: Vec<Shape>,
-    seen: std::collections::HashSet<(i64, Form, String)>,
-}
-
-impl Marks {
-    fn add(&mut self, x: f64, form: Form, class: String, title: impl FnOnce() -> String) {
-        if self.seen.insert(((x * 2.0) as i64, form, class.clone())) {
-            self.shapes.push(Shape { path: form.path(x), class, title: title() });
-        }
-    }
-}
-
-fn round(x: f64) -> f64 {
-    (x * 10.0).round() / 10.0
 }

@@ -2,13 +2,15 @@
 //! way of every generation through the layers over time.
 //!
 //! `page` holds what the templates in `templates/report/` show, already in words; `cell` one cell of it, `lanes` the
-//! drawing, `evidence` the observations that are cited. The templates escape everything.
+//! drawing, `table` the same in letters, `evidence` the observations that are cited. The templates escape everything.
 
 mod cell;
 mod evidence;
 mod lanes;
 mod page;
 mod prose;
+mod shape;
+mod table;
 
 use askama::Template as _;
 use camino::Utf8Path;
