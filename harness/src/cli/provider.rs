@@ -14,7 +14,7 @@ use crate::timeline::{
     CellId, ClockKind, Criteria, EnvoySubject, EnvoyVersion, Expectation, ExpectedJudgement, Fact, Header, Observation,
     Payload, ProviderSubject, Recorder, Role, SCHEMA_VERSION, ScenarioName, SentSecret, Subject,
 };
-use crate::xds::SocketError;
+use crate::xds::{SocketError, serve_apart};
 
 /// Arguments of `rotacheck provider`.
 #[derive(Debug, clap::Args)]
@@ -40,9 +40,18 @@ pub struct Args {
     /// What goes wrong, from which renewal on (default 1), until before which: `resend-cached@1`, `no-push@2..4`.
     #[arg(long, value_name = "FAULT[@FROM[..UNTIL]]", value_parser = fault)]
     fault: Vec<FaultSpec>,
+    /// Only serve, and let standard input say what; for the harness itself.
+    #[arg(long, hide = true)]
+    control: bool,
 }
 
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
+    if args.control {
+        return match serve_apart(&args.socket).await {
+            Ok(()) => Ok(Exit::AsExpected),
+            Err(e) => Err(CliError::new(Exit::CouldNotTell, format!("cannot talk to the harness: {e}"))),
+        };
+    }
     let spec = ProviderSpec {
         kind: ProviderKind::Fake,
         profile: args.profile,

@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use tokio::sync::{oneshot, watch};
 
 use super::ProviderError;
-use super::issuer::Issuer;
+use super::issuer::{Deliver, Issuer};
 use super::renewal::{Closed, Pushed, Renewal};
 use crate::clock::Deadline;
 use crate::pki::PkiError;
 use crate::scenario::ProviderSpec;
 use crate::timeline::{Fact, ProxyId, Recorder, SecretName, Source, SpiffeId};
-use crate::xds::{Delivery, Event, Journal, Outlet, Socket, Subscribers};
+use crate::xds::{Delivery, Event, Journal, Outlet, OutletApart, Sink, Socket, Subscribers};
 
 /// What a fake is to be.
 #[derive(Debug, Clone)]
@@ -30,12 +30,18 @@ pub struct FakeConfig {
 
 /// A running fake.
 pub struct Fake {
-    outlet: Outlet,
+    outlet: Place,
     journal: Arc<Journal>,
     proxies: Vec<ProxyId>,
     trusted: watch::Receiver<Vec<Vec<u8>>>,
     /// The issuer mints on a thread of its own: an RSA key takes longer than a runtime may be held up.
     issuer: IssuerThread,
+}
+
+/// Where the sockets are served.
+enum Place {
+    Here(Outlet),
+    Apart(OutletApart),
 }
 
 /// Ends the thread when it is dropped: the outlet, which the thread holds, holds a sender too.
@@ -56,34 +62,50 @@ enum Ask {
 impl Fake {
     /// Issues generation 0 at the recorder's present cell time and serves it.
     pub async fn start(config: FakeConfig, recorder: Recorder) -> Result<Self, ProviderError> {
+        Self::start_in(None, config, recorder).await
+    }
+
+    /// As `start`, but the socket is served by a process of its own, which runs `program` (rotacheck itself) and can
+    /// be frozen and killed; minting goes on here.
+    pub async fn start_apart(
+        program: &Utf8Path,
+        config: FakeConfig,
+        recorder: Recorder,
+    ) -> Result<Self, ProviderError> {
+        Self::start_in(Some(program), config, recorder).await
+    }
+
+    async fn start_in(
+        program: Option<&Utf8Path>,
+        config: FakeConfig,
+        recorder: Recorder,
+    ) -> Result<Self, ProviderError> {
         let FakeConfig { socket, trust_domain, spec, identities } = config;
         if SpiffeId::parse(&format!("spiffe://{trust_domain}/workload")).is_err() {
             return Err(ProviderError::TrustDomain(trust_domain));
         }
-        let socket = Socket::bind(&socket)?;
         let nodes = identities.iter().map(|(proxy, _)| (proxy.to_string(), proxy.clone())).collect();
         let subscribers = Subscribers { nodes, pids: HashMap::new() };
         let journal = Arc::new(Journal::new(recorder, Source::Provider, subscribers));
 
         let (issuer, asks) = mpsc::channel();
         let heard = (journal.clone(), issuer.clone());
-        let outlet = Outlet::serve(
-            socket,
-            1,
-            Arc::new(move |event| {
-                let proxy = heard.0.note(&event);
-                // Fails only once the issuer has stopped; then nobody waits for its answer.
-                let _ = heard.1.send(Ask::Hear(event, proxy));
-            }),
-        )?;
-        let hub = outlet.hub();
+        let sink: Sink = Arc::new(move |event| {
+            let proxy = heard.0.note(&event);
+            // Fails only once the issuer has stopped; then nobody waits for its answer.
+            let _ = heard.1.send(Ask::Hear(event, proxy));
+        });
+        let outlet = match program {
+            None => Place::Here(Outlet::serve(Socket::bind(&socket)?, 1, sink)?),
+            Some(program) => Place::Apart(OutletApart::spawn(program, &socket, sink).await?),
+        };
+        let deliver = outlet.deliver();
         let proxies = identities.iter().map(|(proxy, _)| proxy.clone()).collect();
         let (started, starting) = oneshot::channel();
         let its_journal = journal.clone();
         std::thread::Builder::new()
             .name("issuer".into())
             .spawn(move || {
-                let deliver = Box::new(move |command| hub.deliver(command));
                 let identities = identities.into_iter().collect();
                 match Issuer::start(spec, trust_domain, identities, its_journal, deliver) {
                     Ok((issuer, trusted)) => {
@@ -101,7 +123,18 @@ impl Fake {
 
     /// Where proxies subscribe.
     pub fn delivery(&self) -> Delivery {
-        Delivery::Socket(self.outlet.path().to_owned())
+        Delivery::Socket(match &self.outlet {
+            Place::Here(outlet) => outlet.path().to_owned(),
+            Place::Apart(outlet) => outlet.path().to_owned(),
+        })
+    }
+
+    /// The process that serves the socket, where that is another one.
+    pub fn pid(&self) -> Option<u32> {
+        match &self.outlet {
+            Place::Here(_) => None,
+            Place::Apart(outlet) => outlet.pid(),
+        }
     }
 
     /// The authorities that are trusted now, DER, the oldest first.
@@ -156,7 +189,28 @@ impl Fake {
     /// Ends all streams and removes the socket.
     pub async fn stop(self) {
         drop(self.issuer);
-        self.outlet.stop().await;
+        match self.outlet {
+            Place::Here(outlet) => outlet.stop().await,
+            Place::Apart(outlet) => outlet.stop().await,
+        }
+    }
+}
+
+impl Place {
+    fn deliver(&self) -> Deliver {
+        match self {
+            Place::Here(outlet) => {
+                let hub = outlet.hub();
+                Box::new(move |command| hub.deliver(command))
+            }
+            Place::Apart(outlet) => {
+                let commands = outlet.commands();
+                Box::new(move |command| {
+                    // Lost only once the process has ended, and with it the streams.
+                    let _ = commands.as_ref().map(|commands| commands.send(command));
+                })
+            }
+        }
     }
 }
 

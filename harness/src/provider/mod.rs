@@ -15,7 +15,7 @@ pub use fake::{Fake, FakeConfig};
 pub use renewal::{Closed, Pushed, Renewal};
 
 use crate::pki::PkiError;
-use crate::xds::SocketError;
+use crate::xds::{ApartError, SocketError};
 
 /// Why a provider does not work.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,9 @@ pub enum ProviderError {
     /// Its socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// Its outlet's process.
+    #[error(transparent)]
+    Apart(#[from] ApartError),
     /// Its certificates.
     #[error(transparent)]
     Pki(#[from] PkiError),

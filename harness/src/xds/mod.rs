@@ -4,6 +4,7 @@
 //! serves through it hears [`Event`]s and answers with [`Command`]s. Both can be serialised, so that the sockets may
 //! live in another process than the issuer.
 
+mod apart;
 mod journal;
 mod message;
 #[rustfmt::skip]
@@ -21,6 +22,7 @@ mod workload;
 
 use camino::Utf8PathBuf;
 
+pub use apart::{ApartError, OutletApart, serve_apart};
 pub use journal::{Journal, Subscribers};
 pub use message::{Command, Content, Event, Push, Rpc, SECRET_TYPE_URL, Secret};
 pub use serve::{Outlet, Sink};

@@ -8,9 +8,9 @@
 
 use std::time::Duration;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use rotacheck::clock::{Clock, Deadline};
-use rotacheck::provider::{Fake, FakeConfig};
+use rotacheck::provider::{Fake, FakeConfig, ProviderError};
 use rotacheck::scenario::ProviderSpec;
 use rotacheck::timeline::{
     CellId, ClockKind, Criteria, EnvoySubject, EnvoyVersion, Expectation, ExpectedJudgement, Header, Observation,
@@ -45,15 +45,18 @@ pub fn spec(yaml_like: serde_json::Value) -> ProviderSpec {
 impl Cell {
     /// Proxies `a` and `b`; a timeline on disk, so that its bytes can be looked at.
     pub async fn start(spec: ProviderSpec) -> Cell {
-        let dir = tempfile::tempdir().unwrap();
-        let root = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
-        let out = std::fs::File::create(root.join("timeline.ndjson")).unwrap();
-        let recorder = Recorder::new(header(), Clock::real(), Some(out));
-        let socket = root.join("private/provider.sock");
-        let identities = ["a", "b"].map(|name| (proxy(name), identity(name))).to_vec();
-        let config = FakeConfig { socket: socket.clone(), trust_domain: TRUST_DOMAIN.into(), spec, identities };
+        let (dir, recorder, config) = prepare(spec);
+        let socket = config.socket.clone();
         let fake = Fake::start(config, recorder.clone()).await.unwrap();
         Cell { fake, recorder, socket, dir }
+    }
+
+    /// The same, served by a process of `program`.
+    pub async fn start_apart(program: &Utf8Path, spec: ProviderSpec) -> Result<Cell, ProviderError> {
+        let (dir, recorder, config) = prepare(spec);
+        let socket = config.socket.clone();
+        let fake = Fake::start_apart(program, config, recorder.clone()).await?;
+        Ok(Cell { fake, recorder, socket, dir })
     }
 
     /// Awaits an observation from `from` on; its number.
@@ -80,6 +83,16 @@ impl Cell {
     pub fn directory(&self) -> &std::path::Path {
         self.dir.path()
     }
+}
+
+fn prepare(spec: ProviderSpec) -> (tempfile::TempDir, Recorder, FakeConfig) {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
+    let out = std::fs::File::create(root.join("timeline.ndjson")).unwrap();
+    let recorder = Recorder::new(header(), Clock::real(), Some(out));
+    let socket = root.join("private/provider.sock");
+    let identities = ["a", "b"].map(|name| (proxy(name), identity(name))).to_vec();
+    (dir, recorder, FakeConfig { socket, trust_domain: TRUST_DOMAIN.into(), spec, identities })
 }
 
 fn header() -> Header {

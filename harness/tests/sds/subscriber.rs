@@ -170,9 +170,11 @@ impl Secret {
             Type::TlsCertificate(tls) => {
                 let (chain, key) = (text(tls.certificate_chain), text(tls.private_key));
                 match chain_facts(chain.as_bytes()) {
-                    Ok(facts) => {
-                        Secret::Certificate(Box::new(Certificate { facts: facts[0].clone(), chain_pem: chain, key_pem: key })
-                    }
+                    Ok(facts) => Secret::Certificate(Box::new(Certificate {
+                        facts: facts[0].clone(),
+                        chain_pem: chain,
+                        key_pem: key,
+                    })),
                     Err(_) => Secret::Spoiled { chain },
                 }
             }
