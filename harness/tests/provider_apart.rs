@@ -41,7 +41,7 @@ async fn frozen_it_sends_nothing_although_the_issuer_goes_on() {
     let first = stream.next().await;
     stream.ack(&first).await;
     cell.seen(0, |o| matches!(o.fact, Fact::Acked(_))).await;
-    let deadline = cell::deadline();
+    let deadline = deadline();
     let pid = rustix::process::Pid::from_raw(cell.fake.pid().unwrap() as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
     // The kernel tells nobody but the parent's wait; the runtime owns that.
