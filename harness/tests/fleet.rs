@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use rotacheck::artifact::{EnvoyRequest, Lock, Store, StoreOptions};
+use rotacheck::artifact::{Lock, Store, StoreOptions};
 use rotacheck::clock::{Clock, Deadline, OffsetFile};
 use rotacheck::fleet::{Dialled, Fleet, FleetConfig, FleetError, Proxy, expectations};
 use rotacheck::probe::{self, LongLived, OutboundServer, ProbeContext, Roots, TlsVersion};
 use rotacheck::proc::Guard;
 use rotacheck::provider::{Fake, FakeConfig};
 use rotacheck::scenario::{FleetSpec, TRUST_DOMAIN};
+use rotacheck::timeline::EnvoyRequest;
 use rotacheck::timeline::*;
 use rotacheck::xds::Delivery;
 

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use rotacheck::artifact::{EnvoyRequest, Lock, Store, StoreOptions};
+use rotacheck::artifact::{Lock, Store, StoreOptions};
 use rotacheck::clock::{Clock, Deadline, OffsetFile};
 use rotacheck::fleet::{Dialled, Fleet, FleetConfig, Proxy, expectations};
 use rotacheck::probe::{self, Depth, ExpectedLeaf, OutboundServer, ProbeContext, ProxySample, Roots};
 use rotacheck::proc::Guard;
 use rotacheck::provider::{Fake, FakeConfig};
 use rotacheck::scenario::{FleetSpec, ProviderSpec, TRUST_DOMAIN};
+use rotacheck::timeline::EnvoyRequest;
 use rotacheck::timeline::*;
 use rotacheck::xds::Delivery;
 

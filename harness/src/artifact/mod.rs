@@ -10,7 +10,6 @@ mod digest;
 mod error;
 mod lock;
 mod pip;
-mod request;
 mod store;
 mod wheel;
 
@@ -19,5 +18,4 @@ pub use digest::Digest;
 pub use error::ArtifactError;
 pub use lock::{Added, Lock, LockedEnvoy, Platform, Source};
 pub use pip::Pip;
-pub use request::{EnvoyRequest, InvalidRequest};
 pub use store::{EnvoyBinary, Progress, Store, StoreOptions};

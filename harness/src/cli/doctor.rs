@@ -8,10 +8,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
 
 use super::{CliError, Exit, stdout};
-use crate::artifact::{Cache, EnvoyRequest, Lock, Pip, Store, StoreOptions};
+use crate::artifact::{Cache, Lock, Pip, Store, StoreOptions};
 use crate::clock::OffsetFile;
 use crate::plan::Library;
 use crate::probe::census_works;
+use crate::timeline::EnvoyRequest;
 use crate::timeline::EnvoyVersion;
 
 /// A Unix socket's path has to fit into `sun_path`, with a zero byte at its end.

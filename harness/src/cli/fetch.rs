@@ -8,8 +8,9 @@ use futures::StreamExt as _;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{CliError, Exit, stdout};
-use crate::artifact::{EnvoyBinary, EnvoyRequest, Lock, Progress, Store, StoreOptions};
+use crate::artifact::{EnvoyBinary, Lock, Progress, Store, StoreOptions};
 use crate::plan::Library;
+use crate::timeline::EnvoyRequest;
 
 /// Downloads that run at a time: pip is mostly waiting, unpacking takes a processor.
 const AT_A_TIME: usize = 2;

@@ -8,12 +8,12 @@ use super::fetch::Talk;
 use super::selection::SelectionArgs;
 use super::{CliError, Exit};
 use crate::archive::DEFAULT_BASE;
-use crate::artifact::{self, EnvoyBinary, Lock, Store, StoreOptions};
-use crate::plan::{Cell, EnvoyRequest, Plan};
+use crate::artifact::{EnvoyBinary, Lock, Store, StoreOptions};
+use crate::plan::{Cell, Plan};
 use crate::report::{ReportSpec, Reporter};
 use crate::run::{CellJob, RunOptions, Stop, Told};
 use crate::scenario::Span;
-use crate::timeline::{EnvoySubject, ProviderSubject, Subject};
+use crate::timeline::{EnvoyRequest, EnvoySubject, ProviderSubject, Subject};
 
 /// Arguments of `rotacheck run`.
 #[derive(Debug, clap::Args)]
@@ -118,16 +118,12 @@ async fn provide(plan: &Plan, args: &Args) -> Result<BTreeMap<EnvoyRequest, Envo
         .map_err(|e| CliError::artifact("use the cache", &e))?;
     let talk = Talk::new();
     let mut binaries = BTreeMap::new();
-    for wanted in plan.envoys() {
-        let request = match &wanted {
-            EnvoyRequest::Version(version) => artifact::EnvoyRequest::Version(version.clone()),
-            EnvoyRequest::Path(path) => artifact::EnvoyRequest::Path(path.clone()),
-        };
+    for request in plan.envoys() {
         let line = talk.line();
         let binary = store.envoy(&request, &|progress| line.show(&request, &progress)).await;
         line.clear();
         let binary = binary.map_err(|e| CliError::artifact(format!("provide Envoy {request}"), &e))?;
-        binaries.insert(wanted, binary);
+        binaries.insert(request, binary);
     }
     Ok(binaries)
 }

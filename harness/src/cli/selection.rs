@@ -3,8 +3,9 @@
 use camino::Utf8PathBuf;
 
 use super::{CliError, Exit};
-use crate::plan::{EnvoyRequest, Library, Overrides, Plan, PlanError, Selection};
+use crate::plan::{Library, Overrides, Plan, PlanError, Selection};
 use crate::scenario::{ClockKind, Span};
+use crate::timeline::EnvoyRequest;
 
 /// What is to be run, and on what.
 #[derive(Debug, Clone, clap::Args)]

@@ -2,9 +2,9 @@
 
 use camino::Utf8PathBuf;
 
-use super::{EnvoyRequest, Overrides};
+use super::Overrides;
 use crate::scenario::Scenario;
-use crate::timeline::{CellId, EnvoyVersion};
+use crate::timeline::{CellId, EnvoyRequest, EnvoyVersion};
 
 /// One scenario on one subject.
 #[derive(Debug, Clone, PartialEq)]

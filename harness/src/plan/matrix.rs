@@ -1,9 +1,5 @@
 //! The subjects that scenarios are run on.
 
-use std::fmt;
-use std::str::FromStr;
-
-use camino::Utf8PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -38,53 +34,9 @@ impl Matrix {
     }
 }
 
-/// Which Envoy a cell is run on. What a path holds is only known once it has been asked for its version.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum EnvoyRequest {
-    /// A released version.
-    Version(EnvoyVersion),
-    /// An executable of the user's.
-    Path(Utf8PathBuf),
-}
-
-impl FromStr for EnvoyRequest {
-    type Err = String;
-
-    /// `1.38.3`, or `path=/usr/local/bin/envoy`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            Some(("path", "")) => Err("path= needs the path of an Envoy executable".to_owned()),
-            Some(("path", path)) => Ok(Self::Path(Utf8PathBuf::from(path))),
-            Some((other, _)) => Err(format!("{other}= is no source of an Envoy; write 1.38.3 or path=/path/to/envoy")),
-            None if text.contains('/') => Err(format!("write path={text} for an executable")),
-            None => EnvoyVersion::parse(text).map(Self::Version).map_err(|e| e.to_string()),
-        }
-    }
-}
-
-impl fmt::Display for EnvoyRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Version(version) => f.pad(version.as_str()),
-            Self::Path(path) => f.pad(&format!("path={path}")),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_version_and_a_path_are_told_apart() {
-        assert_eq!("1.38.3".parse(), Ok(EnvoyRequest::Version(EnvoyVersion::parse("1.38.3").unwrap())));
-        assert_eq!("path=/opt/a=b".parse(), Ok(EnvoyRequest::Path("/opt/a=b".into())));
-        for bad in ["", "1.38", "path=", "/usr/bin/envoy", "docker=envoy:1", "1.38.3\n"] {
-            assert!(bad.parse::<EnvoyRequest>().is_err(), "{bad:?}");
-        }
-        let path: EnvoyRequest = "path=/opt/envoy".parse().unwrap();
-        assert_eq!(path.to_string().parse(), Ok(path));
-    }
 
     #[test]
     fn a_matrix_with_mistakes_is_refused() {

@@ -15,7 +15,7 @@ pub use capability::unsupported;
 pub use cell::Cell;
 pub use error::PlanError;
 pub use library::Library;
-pub use matrix::{EnvoyRequest, Matrix};
+pub use matrix::Matrix;
 pub use outcome::*;
 pub use overrides::Overrides;
 use select::matrix_order;

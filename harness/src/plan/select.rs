@@ -4,8 +4,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::cell::Origin;
 use super::library::read_file;
-use super::{Cell, EnvoyRequest, Library, Overrides, PlanError, unsupported};
+use super::{Cell, Library, Overrides, PlanError, unsupported};
 use crate::scenario::{ExpectedJudgement, Role, Scenario, nearest};
+use crate::timeline::EnvoyRequest;
 
 /// What is selected, and what is changed in it.
 #[derive(Debug, Clone, Default)]

@@ -10,6 +10,7 @@ mod ids;
 pub mod ledger;
 mod observation;
 mod recorder;
+mod request;
 
 pub use fact::*;
 pub use file::{ReadError, Timeline};
@@ -18,6 +19,7 @@ pub use ids::*;
 pub use ledger::Ledger;
 pub use observation::{At, Observation, Source};
 pub use recorder::{RecordError, Recorder};
+pub use request::{EnvoyRequest, InvalidRequest};
 
 /// Version of the timeline's format on disk; raised when a reader of the old form would misunderstand the new one.
 pub const SCHEMA_VERSION: u32 = 1;

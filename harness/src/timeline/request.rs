@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use camino::Utf8PathBuf;
 
-use crate::timeline::EnvoyVersion;
+use super::EnvoyVersion;
 
 /// Names the executable to use where no version is asked for.
 const ENVOY_PATH: &str = "ENVOY_PATH";
