@@ -3,7 +3,6 @@
 use super::explain::{layer, url};
 use super::list::{expected, role};
 use super::schema::{self, Of};
-use crate::plan::Library;
 use crate::scenario::ClockKind;
 use crate::verdict::MODES;
 
