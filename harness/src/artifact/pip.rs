@@ -117,7 +117,9 @@ fn platform_tags(platform: Platform) -> Vec<String> {
 fn failure(requirement: String, answer: &Output) -> ArtifactError {
     let text = String::from_utf8_lossy(&answer.stderr);
     let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let last_error = lines.iter().rev().find_map(|line| line.strip_prefix("ERROR: "));
+    // Above a traceback, whose last line says more.
+    let traceback = "Exception:";
+    let last_error = lines.iter().rev().find_map(|line| line.strip_prefix("ERROR: ")).filter(|line| *line != traceback);
     let said = match last_error.or(lines.last().copied()) {
         Some(line) => line.chars().filter(|c| !c.is_control()).take(500).collect(),
         None => answer.status.to_string(),

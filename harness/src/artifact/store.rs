@@ -217,8 +217,7 @@ fn this_platform() -> Result<Platform, ArtifactError> {
 async fn own(path: &Utf8Path) -> Result<EnvoyBinary, ArtifactError> {
     let absolute = path.canonicalize_utf8().map_err(|e| ArtifactError::io("found", path, e))?;
     if !absolute.is_file() {
-        let why = "it is not a file".into();
-        return Err(ArtifactError::NotExecutable { path: absolute, why, noexec: false });
+        return Err(ArtifactError::NotAFile { path: absolute });
     }
     let version = binary::measure(&absolute).await?;
     let digest = digest_of(&absolute).await?;
