@@ -23,6 +23,14 @@ pub enum ProcError {
     /// The guard did not answer in time.
     #[error("wait longer for the guard process: no answer in {0} s")]
     GuardSilent(u64),
+    /// The guard could not make a scratch directory.
+    #[error("make the scratch directory {path}: {source}")]
+    Scratch {
+        /// Where.
+        path: Utf8PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The executable is not there.
     #[error("start {what}: there is no {program}")]
     NoProgram {

@@ -76,6 +76,8 @@ impl Guard {
             .arg(SUBCOMMAND)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
+            // Ctrl-C goes to the whole group of the harness, and the guard needs a moment until it is deaf to it.
+            .process_group(0)
             .spawn()
             .map_err(failed)?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
@@ -95,6 +97,17 @@ impl Guard {
     /// The guard's own process id.
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// Makes a private directory (0700) that must not be there yet, and that the guard removes at the end. There is no
+    /// moment at which it exists and the guard does not know of it.
+    pub async fn make_scratch(&self, path: &Utf8Path) -> Result<(), ProcError> {
+        let failed = |source| ProcError::Scratch { path: path.to_owned(), source };
+        let path = absolute(path).map_err(failed)?;
+        let (answer, answered) = oneshot::channel();
+        let id = self.link.expect(Pending::Scratch(answer))?;
+        self.link.send(&Request::Scratch { id, path })?;
+        answered.await.map_err(|_| ProcError::GuardLost)?.map_err(failed)
     }
 
     /// Starts a process under the guard: its own session and process group, no stdin, output to the log. If the caller
@@ -224,6 +237,7 @@ struct State {
 type Spawned = Result<(i32, watch::Receiver<Option<Exit>>), (Step, io::Error)>;
 
 enum Pending {
+    Scratch(oneshot::Sender<io::Result<()>>),
     Spawn(oneshot::Sender<Spawned>),
     Signal(oneshot::Sender<io::Result<()>>),
     Stop(oneshot::Sender<(Stopped, Vec<String>)>),
@@ -242,6 +256,11 @@ impl Desk {
             Answer::Ready => {
                 if let Some(ready) = state.ready.take() {
                     let _ = ready.send(());
+                }
+            }
+            Answer::Scratch { id, error } => {
+                if let Some(Pending::Scratch(waiter)) = state.pending.remove(&id) {
+                    let _ = waiter.send(error.map_or(Ok(()), |errno| Err(errno.into())));
                 }
             }
             Answer::Spawned { id, pid } => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -46,8 +46,8 @@ struct Warden {
 
 impl Warden {
     fn begin(link: UnixStream) -> io::Result<Self> {
-        // Out of the reach of the terminal and of whoever kills the harness's process group. Only the leader of a
-        // group is refused, and that one is out of it already.
+        // Out of the reach of the terminal and of whoever kills the harness's process group. The leader of a group,
+        // which the harness makes us, is refused, and out of it already.
         let _ = rustix::process::setsid();
         // Handlers rather than SIG_IGN, which the started processes would inherit.
         let noted = Arc::new(AtomicBool::new(false));
@@ -101,6 +101,17 @@ impl Warden {
             Request::Begin { scratch } => {
                 self.scratch = scratch;
                 self.tell(&Answer::Ready);
+            }
+            Request::Scratch { id, path } => {
+                // Only what was made here is removed: somebody else's directory of that name is not ours.
+                let error = match fs::DirBuilder::new().mode(0o700).create(&path) {
+                    Ok(()) => {
+                        self.scratch.push(path);
+                        None
+                    }
+                    Err(e) => Some(Errno::from(&e)),
+                };
+                self.tell(&Answer::Scratch { id, error });
             }
             Request::Spawn { id, command } => match spawn(&command) {
                 Ok(pid) => {

@@ -12,6 +12,7 @@ use super::Exit;
 #[serde(tag = "request", rename_all = "snake_case")]
 pub(super) enum Request {
     Begin { scratch: Vec<Utf8PathBuf> },
+    Scratch { id: u64, path: Utf8PathBuf },
     Spawn { id: u64, command: Command },
     Signal { id: u64, pid: i32, signal: i32 },
     Stop,
@@ -33,6 +34,7 @@ pub(super) struct Command {
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub(super) enum Answer {
     Ready,
+    Scratch { id: u64, error: Option<Errno> },
     Spawned { id: u64, pid: i32 },
     NotSpawned { id: u64, step: Step, error: Errno },
     Signalled { id: u64 },
