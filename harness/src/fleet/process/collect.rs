@@ -3,7 +3,7 @@
 use camino::Utf8Path;
 use futures::future::join_all;
 
-use super::FleetError;
+use super::{FleetError, keep};
 use crate::clock::Deadline;
 use crate::fleet::Proxy;
 use crate::timeline::{Blind, Recorder, Source};
@@ -34,7 +34,7 @@ pub(super) async fn collect(
             Ok((_, body)) => {
                 let kept_in = directory.join("proxies").join(proxy.id.as_str());
                 let target = kept_in.join(file);
-                let written = std::fs::create_dir_all(&kept_in).and_then(|()| std::fs::write(&target, body));
+                let written = keep::directory(&kept_in).and_then(|()| keep::file(&target, &body));
                 return written.map_err(|source| FleetError::Write { path: target, source });
             }
             Err(e) => e.to_string(),

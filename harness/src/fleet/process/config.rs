@@ -1,11 +1,12 @@
 //! What a fleet of local proxies is made of, and why it can't be had.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use camino::Utf8PathBuf;
 
-use crate::proc::ProcError;
+use crate::proc::{Exit, ProcError};
 use crate::timeline::{ProxyId, SpiffeId};
 use crate::xds::Delivery;
 
@@ -56,11 +57,7 @@ pub struct ProxyExit {
 
 impl fmt::Display for ProxyExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.code, self.signal) {
-            (Some(code), _) => write!(f, "{} exited with code {code}", self.id)?,
-            (None, Some(signal)) => write!(f, "{} was ended by signal {signal}", self.id)?,
-            (None, None) => write!(f, "{} ended unseen", self.id)?,
-        }
+        write!(f, "{} {}", self.id, Exit { code: self.code, signal: self.signal })?;
         match &self.log_tail[..] {
             [] => write!(f, " and logged nothing"),
             lines => {
@@ -136,10 +133,18 @@ impl FleetError {
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::SocketPath { .. } => Some("choose a run directory with a shorter path"),
+            Self::SocketPath { .. } => Some("set TMPDIR to a directory with a shorter path"),
             Self::Ports { .. } => Some("too many loopback ports are in use; run fewer cells at a time"),
-            Self::Write { .. } => Some("is the disk full, or the run directory not writable?"),
+            Self::Write { source, .. }
+                if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
+            {
+                Some("the disk is full: make room, or keep runs elsewhere with --runs DIR")
+            }
+            Self::Write { .. } => Some("keep runs elsewhere with --runs DIR"),
             Self::NotReady { .. } => Some("its log and bootstrap are in the run directory"),
+            Self::Exited(exit) if exit.log_tail.iter().any(|line| line.contains("Address already in use")) => {
+                Some("another process has the port (`ss -ltnp` shows it): run it again")
+            }
             Self::Exited(_) => Some("run the Envoy with --mode validate on the bootstrap in the run directory"),
             _ => None,
         }

@@ -3,6 +3,7 @@
 mod bootstrap;
 mod collect;
 mod config;
+mod keep;
 mod member;
 mod ports;
 mod ready;
@@ -173,11 +174,11 @@ fn reserve(config: &FleetConfig) -> Result<Vec<ports::Reserved>, FleetError> {
 
 fn write_bootstrap(directory: &Utf8Path, sidecar: &Sidecar<'_>) -> Result<Utf8PathBuf, FleetError> {
     let failed = |path: &Utf8Path, source| FleetError::Write { path: path.to_owned(), source };
-    std::fs::create_dir_all(directory).map_err(|e| failed(directory, e))?;
+    keep::directory(directory).map_err(|e| failed(directory, e))?;
     let mut text = serde_json::to_string_pretty(&bootstrap::bootstrap(sidecar)).expect("a JSON value can be written");
     text.push('\n');
     let path = directory.join("bootstrap.json");
-    std::fs::write(&path, text).map_err(|e| failed(&path, e))?;
+    keep::file(&path, text.as_bytes()).map_err(|e| failed(&path, e))?;
     Ok(path)
 }
 
