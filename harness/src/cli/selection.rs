@@ -89,7 +89,11 @@ impl From<PlanError> for CliError {
     fn from(error: PlanError) -> Self {
         match error {
             PlanError::Invalid(error) => CliError::diagnostic(Exit::Invalid, error),
-            PlanError::Unreadable { .. } => CliError::new(Exit::Invalid, format!("cannot {error}")),
+            PlanError::Unreadable { .. } => {
+                let hint =
+                    "a scenario is a name that `rotacheck list` shows, a glob of these, or the path of a YAML file";
+                CliError::with_hint(Exit::Invalid, format!("cannot {error}"), hint)
+            }
             PlanError::Overridden { ref problems, .. } => {
                 let helps: Vec<&str> = problems.iter().filter_map(|problem| problem.help.as_deref()).collect();
                 match helps.as_slice() {

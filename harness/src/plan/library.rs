@@ -129,7 +129,17 @@ impl Entry {
         let unreadable = |e| PlanError::Unreadable { path: path.to_owned(), source: e };
         let mut bytes = Vec::new();
         std::fs::File::open(path).map_err(unreadable)?.take(MOST).read_to_end(&mut bytes).map_err(unreadable)?;
-        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let not_utf8 = |e: std::string::FromUtf8Error| {
+            let why = format!("it is not UTF-8 from byte {} on", e.utf8_error().valid_up_to());
+            unreadable(std::io::Error::new(std::io::ErrorKind::InvalidData, why))
+        };
+        // What is too large is told as that, wherever it was cut.
+        let cut = bytes.len() as u64 == MOST;
+        let text = if cut {
+            String::from_utf8_lossy(&bytes).into_owned()
+        } else {
+            String::from_utf8(bytes).map_err(not_utf8)?
+        };
         Ok(Self { file: path.to_string(), text })
     }
 
