@@ -1,5 +1,7 @@
 //! What can go wrong with a run directory.
 
+use std::io::ErrorKind;
+
 use camino::Utf8PathBuf;
 
 /// A run directory could not be written or read. Reads well after "cannot".
@@ -62,11 +64,30 @@ pub enum ArchiveError {
 impl ArchiveError {
     pub(super) fn io(action: &'static str, path: impl Into<Utf8PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { action, path, source }
+        move |source| Self::Io { action, path, source: plain(source) }
+    }
+
+    /// What to do about one that came up while a run was written.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Io { source, .. } if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                "the disk is full: make room, or keep runs elsewhere with --runs DIR"
+            }
+            _ => "keep runs elsewhere with --runs DIR",
+        }
     }
 
     /// Whether it is just that nothing is there.
     pub(super) fn is_absence(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+        matches!(self, Self::Io { source, .. } if source.kind() == ErrorKind::NotFound)
+    }
+}
+
+/// Temporary files add their random names to the errors of the system, which say nothing to anybody.
+fn plain(error: std::io::Error) -> std::io::Error {
+    let inner = error.get_ref().and_then(|e| e.source()).and_then(|e| e.downcast_ref::<std::io::Error>());
+    match inner.and_then(std::io::Error::raw_os_error) {
+        Some(number) => std::io::Error::from_raw_os_error(number),
+        None => error,
     }
 }

@@ -7,7 +7,7 @@ use camino::Utf8PathBuf;
 use super::fetch::Talk;
 use super::selection::SelectionArgs;
 use super::{CliError, Exit};
-use crate::archive::DEFAULT_BASE;
+use crate::archive::{ArchiveError, DEFAULT_BASE};
 use crate::artifact::{EnvoyBinary, Lock, Store, StoreOptions};
 use crate::plan::{Cell, Plan};
 use crate::report::{ReportSpec, Reporter};
@@ -59,9 +59,9 @@ Exit codes: 0 all as expected, 1 a conformance failure or a control that was mis
 const PER_PROXY: u64 = 100 << 20;
 
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
-    let plan = args.selection.plan()?;
     let stop = Stop::default();
     stop.on_signals().map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot listen to signals: {e}")))?;
+    let plan = args.selection.plan()?;
     let binaries = tokio::select! {
         binaries = provide(&plan, &args) => binaries?,
         () = stop.requested() => return Ok(Exit::Interrupted),
@@ -81,19 +81,26 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     };
     let mut reporters = ReportSpec::reporters(&args.reports);
     let mut trouble = Vec::new();
-    let reports = crate::run::run(jobs, options, stop.clone(), |told| tell(&mut reporters, &told, &mut trouble))
-        .await
-        .map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot keep the run: {e}")))?;
+    let ran = crate::run::run(jobs, options, stop.clone(), |told| tell(&mut reporters, &told, &mut trouble)).await;
+    let ran = ran.map_err(|e| cannot_keep(&e))?;
     // The run was worth more than a report of it that could not be written; it is said at the end, and counts.
-    let failed_reports = !trouble.is_empty();
+    let untold = !trouble.is_empty() || ran.unkept.is_some();
     for e in trouble {
         CliError::new(Exit::CouldNotTell, e).render();
     }
-    Ok(match Exit::of(&reports) {
+    if let Some(e) = &ran.unkept {
+        cannot_keep(e).render();
+    }
+    Ok(match Exit::of(&ran.reports) {
         _ if stop.asked() => Exit::Interrupted,
-        Exit::AsExpected if failed_reports => Exit::CouldNotTell,
+        _ if ran.bug => Exit::Bug,
+        Exit::AsExpected if untold => Exit::CouldNotTell,
         exit => exit,
     })
+}
+
+fn cannot_keep(e: &ArchiveError) -> CliError {
+    CliError::with_hint(Exit::CouldNotTell, format!("cannot keep the run: {e}"), e.advice())
 }
 
 fn tell(reporters: &mut [Box<dyn Reporter>], told: &Told<'_>, trouble: &mut Vec<String>) {

@@ -1,5 +1,6 @@
 //! A cell's life: prepare, bring up, observe, collect, tear down, judge.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -13,7 +14,7 @@ use crate::clock::{Clock, Deadline, OffsetFile};
 use crate::fleet::{Dialled, Fleet, FleetConfig, expectations};
 use crate::plan::{CellReport, Outcome};
 use crate::probe::{OutboundServer, ProbeContext, Roots};
-use crate::proc::Guard;
+use crate::proc::{Guard, ProcError};
 use crate::provider::{Fake, FakeConfig};
 use crate::scenario::{ClockKind, Scenario, TRUST_DOMAIN};
 use crate::timeline::{CellId, Header, Phase, ProxyId, Recorder, SCHEMA_VERSION, Source, SpiffeId, Subject, Timeline};
@@ -118,7 +119,7 @@ pub(super) async fn run(
         Ok(kept) => kept,
         Err(e) => {
             report.outcome = Outcome::Error;
-            report.reason = Some(RunError::from(e).to_string());
+            report.reason = Some(RunError::from(e).with_advice());
             return report;
         }
     };
@@ -129,7 +130,7 @@ pub(super) async fn run(
         }
         Err(e) => {
             report.outcome = Outcome::Error;
-            report.reason = Some(e.to_string());
+            report.reason = Some(e.with_advice());
         }
     }
     if stop.asked() && report.outcome == Outcome::Inconclusive {
@@ -137,9 +138,12 @@ pub(super) async fn run(
     }
     report.duration_ms = milliseconds(began.elapsed());
     if let Err(e) = kept.write_verdict(&report) {
-        report.outcome = Outcome::Error;
         report.as_expected = false;
-        report.reason = Some(RunError::from(e).to_string());
+        // What went wrong first says more.
+        if report.outcome != Outcome::Error {
+            report.outcome = Outcome::Error;
+            report.reason = Some(RunError::from(e).with_advice());
+        }
     }
     report
 }
@@ -153,25 +157,23 @@ async fn live(
     events: &UnboundedSender<RunEvent>,
 ) -> Result<(Timeline, u64), RunError> {
     kept.write_scenario(&job.yaml)?;
-    let scratch = scratch()?;
-    let scratch_path = Utf8Path::from_path(scratch.path()).ok_or_else(not_utf8)?;
+    // The guard comes first: whatever there is to clean up, it knows of.
+    let guard = Guard::start(&options.exe, Vec::new()).await?;
+    let scratch = Scratch::make(&guard).await?;
     let clock = match job.scenario.clock {
-        ClockKind::Virtual => Clock::moved(OffsetFile::create(scratch_path)?),
+        ClockKind::Virtual => Clock::moved(OffsetFile::create(&scratch.0)?),
         ClockKind::Real => Clock::real(),
     };
     let recorder = Recorder::new(job.header(&clock), clock.clone(), Some(kept.create_timeline()?));
     let _stalls = StallWatch::start(recorder.clone());
     let tell = Teller { cell: &job.id, events, recorder: &recorder };
     tell.phase("prepare");
-    let guard = Guard::start(&options.exe, vec![scratch_path.to_owned()]).await?;
     let started = clock.now();
 
-    let living = Living { job, kept, options, stop, tell: &tell, guard: &guard, socket: scratch_path.join("sds.sock") };
-    let limit = options.timeout + real_time(&job.scenario);
-    let result = match tokio::time::timeout(limit, living.from_bring_up_to_collect(&recorder)).await {
-        Ok(result) => result,
-        Err(_) => Err(RunError::TimedOut(limit.as_secs())),
-    };
+    let limit = Limit::from_now(options.timeout + real_time(&job.scenario));
+    let socket = scratch.0.join("sds.sock");
+    let living = Living { job, kept, options, stop, tell: &tell, guard: &guard, socket, limit };
+    let result = living.from_bring_up_to_collect(&recorder).await;
     let passed = clock.now().duration_since(started).as_secs();
     let timeline = recorder.finish(incomplete(&result));
     let stopped = guard.stop().await;
@@ -188,6 +190,32 @@ struct Living<'a> {
     tell: &'a Teller<'a>,
     guard: &'a Guard,
     socket: Utf8PathBuf,
+    limit: Limit,
+}
+
+/// How long the cell may take, until what is there is collected.
+#[derive(Clone, Copy)]
+struct Limit {
+    allowed: Duration,
+    deadline: Deadline,
+}
+
+impl Limit {
+    fn from_now(allowed: Duration) -> Self {
+        Self { allowed, deadline: Deadline::after(allowed) }
+    }
+
+    async fn on<T, E: Into<RunError>>(self, work: impl Future<Output = Result<T, E>>) -> Result<T, RunError> {
+        match tokio::time::timeout_at(self.deadline.instant(), work).await {
+            Ok(done) => done.map_err(Into::into),
+            Err(_) => Err(RunError::TimedOut(self.allowed)),
+        }
+    }
+
+    /// A proxy that is never ready shall be told as that, also where little time is given.
+    fn ready(self) -> Duration {
+        READY.min(self.allowed / 2)
+    }
 }
 
 /// How long proxies may take until they are ready, and to answer at the end. A busy machine takes seconds.
@@ -199,16 +227,13 @@ impl Living<'_> {
         self.tell.phase("bring_up");
         let scenario = &self.job.scenario;
         let members = scenario.fleet.members();
-        let provider = Fake::start(
-            FakeConfig {
-                socket: self.socket.clone(),
-                trust_domain: TRUST_DOMAIN.to_owned(),
-                spec: scenario.provider.clone(),
-                identities: members.clone(),
-            },
-            recorder.clone(),
-        )
-        .await?;
+        let config = FakeConfig {
+            socket: self.socket.clone(),
+            trust_domain: TRUST_DOMAIN.to_owned(),
+            spec: scenario.provider.clone(),
+            identities: members.clone(),
+        };
+        let provider = self.limit.on(Fake::start(config, recorder.clone())).await?;
         let result = self.with_provider(&provider, members, recorder).await;
         // The recording ends before anything is taken down: what dies then says nothing.
         let _ = recorder.finish(incomplete(&result));
@@ -233,13 +258,14 @@ impl Living<'_> {
             further_contexts: self.job.scenario.fleet.contexts,
             dialled: Dialled { server: outbound.addr(), authority_pem: outbound.authority_pem().to_owned() },
         };
-        let fleet = Fleet::start(config, self.guard, recorder).await?;
+        let fleet = self.limit.on(Fleet::start(config, self.guard, recorder)).await?;
         let probes = ProbeContext::new(recorder.clone(), roots, outbound).with_socket(self.socket.clone());
 
         let observed = tokio::select! {
             biased;
             () = self.stop.requested() => Ok(Observed::Until("the run was interrupted".to_owned())),
-            observed = observe(&self.job.scenario, provider, &fleet, &probes, self.tell, READY) => observed,
+            observed = self.limit.on(observe(&self.job.scenario, provider, &fleet, &probes, self.tell, self.limit.ready()))
+                => observed,
         };
         self.tell.phase("collect");
         // Also when something went wrong: then it is wanted most.
@@ -260,7 +286,7 @@ impl Living<'_> {
         }
         let text = format!("the provider's socket: {}; Ctrl-C goes on", self.socket);
         let _ = self.tell.events.send(RunEvent::Notice { text });
-        self.stop.requested().await;
+        self.stop.hold().await;
     }
 }
 
@@ -281,21 +307,35 @@ fn real_time(scenario: &Scenario) -> Duration {
     }
 }
 
-/// A private directory for sockets and the shared offset, outside the run: its path must be short.
-fn scratch() -> Result<tempfile::TempDir, RunError> {
-    let made = tempfile::Builder::new().prefix("rotacheck-").permissions(private()).tempdir();
-    made.map_err(|source| RunError::Scratch {
-        directory: Utf8PathBuf::from_path_buf(std::env::temp_dir()).unwrap_or_default(),
-        source,
-    })
+/// A private directory for sockets and the shared offset, outside the run: its path must be short. The guard made it
+/// and removes it; if the guard is lost, it goes with this value.
+struct Scratch(Utf8PathBuf);
+
+impl Scratch {
+    async fn make(guard: &Guard) -> Result<Self, RunError> {
+        let refused = |directory: &Utf8Path, source| RunError::Scratch { directory: directory.to_owned(), source };
+        let base = Utf8PathBuf::from_path_buf(std::env::temp_dir()).map_err(|other| {
+            let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, "its path is not UTF-8");
+            refused(Utf8Path::new(&other.to_string_lossy()), source)
+        })?;
+        let base = camino::absolute_utf8(&base).map_err(|source| refused(&base, source))?;
+        loop {
+            // The standard library seeds it from the system.
+            let random = RandomState::new().hash_one(0u8) & 0xffff_ffff;
+            let path = base.join(format!("rotacheck-{random:08x}"));
+            match guard.make_scratch(&path).await {
+                Ok(()) => return Ok(Self(path)),
+                Err(ProcError::Scratch { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(ProcError::Scratch { source, .. }) => return Err(refused(&base, source)),
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
 }
 
-fn private() -> std::fs::Permissions {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::Permissions::from_mode(0o700)
-}
-
-fn not_utf8() -> RunError {
-    let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, "its path is not UTF-8");
-    RunError::Scratch { directory: Utf8PathBuf::new(), source }
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // As a rule there is nothing any more.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

@@ -1,12 +1,15 @@
 //! Why a cell could not be carried out.
 
+use std::time::Duration;
+
 use crate::archive::ArchiveError;
 use crate::clock::ClockError;
 use crate::fleet::FleetError;
 use crate::probe::OutboundError;
 use crate::proc::ProcError;
 use crate::provider::ProviderError;
-use crate::timeline::RecordError;
+use crate::timeline::{ProxyId, RecordError};
+use crate::xds::SocketError;
 
 /// Why a cell could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -25,13 +28,13 @@ pub enum RunError {
     #[error("cannot keep the evidence: {0}")]
     Archive(#[from] ArchiveError),
     /// The recording.
-    #[error("{0}")]
+    #[error("cannot keep the evidence: {0}")]
     Record(#[from] RecordError),
     /// Moved time.
     #[error("cannot move time: {0}")]
     Clock(#[from] ClockError),
     /// The guard, or a process.
-    #[error("{0}")]
+    #[error("cannot {0}")]
     Proc(#[from] ProcError),
     /// The provider.
     #[error("cannot start the provider: {0}")]
@@ -43,6 +46,46 @@ pub enum RunError {
     #[error("cannot start the server that the proxies dial: {0}")]
     Outbound(#[from] OutboundError),
     /// The harness took longer than it may.
-    #[error("the cell took longer than {0} s; give it more with --timeout")]
-    TimedOut(u64),
+    #[error("the cell took longer than {0:?}; give it more with --timeout")]
+    TimedOut(Duration),
+    /// A proxy stays in the machine's time.
+    #[error("{proxy} does not live in moved time: {source}")]
+    NotMoved {
+        /// Which.
+        proxy: ProxyId,
+        /// What was seen.
+        source: ClockError,
+    },
+}
+
+impl RunError {
+    /// What to do about it, where the message does not say so itself.
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Archive(e) => Some(e.advice()),
+            Self::Record(e) => Some(e.advice()),
+            Self::Clock(ClockError::Path { .. }) => Some("set TMPDIR to a path without these"),
+            Self::Clock(ClockError::NoExec { .. }) => {
+                Some("set TMPDIR to a directory on a file system that is not mounted noexec")
+            }
+            Self::Clock(ClockError::File { .. }) => Some("is there room in TMPDIR, and is it writable?"),
+            Self::NotMoved { .. } => Some(
+                "a statically linked Envoy, one with file capabilities, or a wrapper that clears LD_PRELOAD can't be \
+                 moved: use another build, or --clock real with a short --ttl",
+            ),
+            Self::Provider(ProviderError::Socket(SocketError::TooLong { .. })) => {
+                Some("set TMPDIR to a directory with a shorter path")
+            }
+            Self::Fleet(e) => e.hint(),
+            _ => None,
+        }
+    }
+
+    /// The message, with what to do about it.
+    pub(super) fn with_advice(&self) -> String {
+        match self.advice() {
+            Some(advice) => format!("{self}; {advice}"),
+            None => self.to_string(),
+        }
+    }
 }

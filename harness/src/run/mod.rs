@@ -6,21 +6,23 @@ mod observe;
 mod stall;
 mod stop;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::task::{JoinError, JoinSet};
 
 pub use cell::CellJob;
 pub use error::RunError;
 pub use stop::Stop;
 
 use crate::archive::{ArchiveError, Host, PlannedCell, RunDirectory, RunEvent, RunRecord};
-use crate::plan::CellReport;
+use crate::plan::{CellReport, Outcome};
 use crate::scenario::ClockKind;
+use crate::timeline::CellId;
 
 /// How a run is carried out.
 #[derive(Debug, Clone)]
@@ -31,7 +33,7 @@ pub struct RunOptions {
     pub jobs: u32,
     /// Longest time for one cell, beyond the real time that its scenario takes.
     pub timeout: Duration,
-    /// Hold the first cell that is not as expected, with its processes, until the user has looked.
+    /// Hold every cell at its end, with its processes, until the user has looked.
     pub keep: bool,
     /// This program, to be re-executed as the guard.
     pub exe: Utf8PathBuf,
@@ -55,13 +57,49 @@ pub enum Told<'a> {
     Tick,
 }
 
-/// Carries out a run. `listen` hears every event, in the one order in which things happened.
+/// What became of a run.
+#[derive(Debug)]
+pub struct Ran {
+    /// Every planned cell, in the order of the matrix.
+    pub reports: Vec<CellReport>,
+    /// A cell panicked, which is a bug of rotacheck; its report says so.
+    pub bug: bool,
+    /// Why the run directory does not tell how the run ended.
+    pub unkept: Option<ArchiveError>,
+}
+
+/// Carries out a run. `listen` hears every event, in the one order in which things happened. An error means that
+/// nothing was begun.
 pub async fn run(
     jobs: Vec<CellJob>,
     options: RunOptions,
     stop: Stop,
-    mut listen: impl FnMut(Told<'_>),
-) -> Result<Vec<CellReport>, ArchiveError> {
+    listen: impl FnMut(Told<'_>),
+) -> Result<Ran, ArchiveError> {
+    carry_out(jobs, options, stop, listen, |job, run: Arc<Run>| async move {
+        cell::run(&job, &run.directory, &run.options, &run.stop, &run.events).await
+    })
+    .await
+}
+
+/// What the cells of a run share.
+struct Run {
+    directory: RunDirectory,
+    options: RunOptions,
+    stop: Stop,
+    events: UnboundedSender<RunEvent>,
+}
+
+async fn carry_out<C>(
+    jobs: Vec<CellJob>,
+    options: RunOptions,
+    stop: Stop,
+    listen: impl FnMut(Told<'_>),
+    cell: impl Fn(CellJob, Arc<Run>) -> C + Clone + Send + 'static,
+) -> Result<Ran, ArchiveError>
+where
+    C: Future<Output = CellReport> + Send,
+{
     let directory = RunDirectory::create(&options.base)?;
     let began = Instant::now();
     // Whoever started us may have used processor time in this very process before.
@@ -75,64 +113,67 @@ pub async fn run(
         scenario: j.scenario.name.clone(),
         subject: j.subject.clone(),
     });
-    listen(Told::Event(&RunEvent::RunStarted { run: record.clone(), cells: cells.collect() }));
+    let mut audience = Audience { listen, begun: BTreeSet::new() };
+    audience.hear(&RunEvent::RunStarted { run: record.clone(), cells: cells.collect() });
 
     let (events, mut incoming) = mpsc::unbounded_channel();
     let permits = Arc::new(Semaphore::new((options.jobs * REAL_CELLS_PER_JOB) as usize));
+    let run = Arc::new(Run { directory, options, stop: stop.clone(), events });
     let mut tasks = JoinSet::new();
-    let options = Arc::new(options);
+    let mut places = HashMap::new();
     // Cells in real time first: they take longest, and leave the processors to the others.
     let mut order: Vec<(usize, CellJob)> = jobs.into_iter().enumerate().collect();
     order.sort_by_key(|(_, job)| job.scenario.clock == ClockKind::Virtual);
     for (place, job) in order {
-        let (permits, options, events) = (permits.clone(), options.clone(), events.clone());
-        let (directory, stop) = (directory.clone(), stop.clone());
-        tasks.spawn(async move {
+        let (permits, run, cell) = (permits.clone(), run.clone(), cell.clone());
+        let task = tasks.spawn(async move {
             let weight = if job.scenario.clock == ClockKind::Real { 1 } else { REAL_CELLS_PER_JOB };
             let _permit = permits.acquire_many_owned(weight).await;
-            if stop.asked() {
-                return (place, None);
+            if run.stop.asked() {
+                return None;
             }
-            let _ = events.send(RunEvent::CellStarted { cell: job.id.clone() });
-            let report = cell::run(&job, &directory, &options, &stop, &events).await;
-            (place, Some(report))
+            let _ = run.events.send(RunEvent::CellStarted { cell: job.id.clone() });
+            Some(cell(job, run).await)
         });
+        places.insert(task.id(), place);
     }
-    drop(events);
 
     let mut tick = tokio::time::interval(TICK);
-    let mut asked = false;
+    let (mut asked, mut killed, mut bug) = (false, false, false);
     loop {
         tokio::select! {
             biased;
-            Some(event) = incoming.recv() => listen(Told::Event(&event)),
-            ended = tasks.join_next() => {
+            Some(event) = incoming.recv() => audience.hear(&event),
+            ended = tasks.join_next_with_id() => {
                 // What the cell still said goes before its end.
                 while let Ok(event) = incoming.try_recv() {
-                    listen(Told::Event(&event));
+                    audience.hear(&event);
                 }
-                match ended {
+                let (place, report) = match ended {
                     None => break,
-                    Some(Ok((place, Some(report)))) => {
-                        listen(Told::Event(&RunEvent::CellFinished { report: Box::new(report.clone()) }));
-                        reports[place] = report;
+                    Some(Ok((task, report))) => (places[&task], report),
+                    Some(Err(e)) => {
+                        let place = places[&e.id()];
+                        bug |= e.is_panic();
+                        let begun = audience.begun.contains(&reports[place].id);
+                        (place, begun.then(|| broken_off(&run.directory, &reports[place], e)))
                     }
-                    Some(Ok((_, None))) => {}
-                    // A cell that panicked is a bug: its report says so, and the others go on.
-                    Some(Err(e)) => listen(Told::Event(&RunEvent::Notice { text: format!("bug: a cell panicked: {e}") })),
+                };
+                if let Some(report) = report {
+                    audience.hear(&RunEvent::CellFinished { report: Box::new(report.clone()) });
+                    reports[place] = report;
                 }
             }
             () = stop.requested(), if !asked => {
                 asked = true;
-                listen(Told::Event(&RunEvent::Interrupted));
+                audience.hear(&RunEvent::Interrupted);
             }
-            () = stop.forced() => {
+            () = stop.forced(), if !killed => {
+                killed = true;
                 // Dropping the cells closes their guards' pipes; the guards end every process.
                 tasks.abort_all();
-                while tasks.join_next().await.is_some() {}
-                break;
             }
-            _ = tick.tick() => listen(Told::Tick),
+            _ = tick.tick() => (audience.listen)(Told::Tick),
         }
     }
 
@@ -141,9 +182,41 @@ pub async fn run(
     record.interrupted = stop.asked();
     record.harness_cpu_ms = Some(milliseconds(cpu.own.saturating_sub(before.own)));
     record.children_cpu_ms = Some(milliseconds(cpu.children.saturating_sub(before.children)));
-    directory.write_record(&record)?;
-    listen(Told::Event(&RunEvent::RunFinished { run: record, cells: reports.clone() }));
-    Ok(reports)
+    // Whoever waits for reports gets them, also where the run directory can't take anything any more.
+    let unkept = run.directory.write_record(&record).err();
+    audience.hear(&RunEvent::RunFinished { run: record, cells: reports.clone() });
+    Ok(Ran { reports, bug, unkept })
+}
+
+/// Who listens, and what they have heard so far.
+struct Audience<L> {
+    listen: L,
+    begun: BTreeSet<CellId>,
+}
+
+impl<L: FnMut(Told<'_>)> Audience<L> {
+    fn hear(&mut self, event: &RunEvent) {
+        if let RunEvent::CellStarted { cell } = event {
+            self.begun.insert(cell.clone());
+        }
+        (self.listen)(Told::Event(event));
+    }
+}
+
+/// The report of a cell that gave none: it panicked, or was aborted.
+fn broken_off(directory: &RunDirectory, planned: &CellReport, why: JoinError) -> CellReport {
+    let reason = match why.try_into_panic() {
+        Ok(panic) => {
+            let message = panic.downcast_ref::<String>().map(String::as_str);
+            let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            format!("this is a bug of rotacheck, please report it with what stands on standard error: {message}")
+        }
+        Err(_) => "it was cut short by a second interrupt".to_owned(),
+    };
+    let report = CellReport { outcome: Outcome::Error, reason: Some(reason), ..planned.clone() };
+    // Should it fail, the archive shows the cell as it stands in the plan.
+    let _ = directory.cell_directory(&planned.id).and_then(|kept| kept.write_verdict(&report));
+    report
 }
 
 fn record(directory: &RunDirectory, options: &RunOptions) -> RunRecord {
@@ -176,4 +249,56 @@ fn host() -> Host {
 
 fn milliseconds(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::{Archive, sample};
+
+    fn job(report: &CellReport) -> CellJob {
+        CellJob {
+            id: report.id.clone(),
+            scenario: crate::scenario::Scenario::read(SCENARIO, "rotation.yaml").unwrap(),
+            yaml: SCENARIO.to_owned(),
+            subject: report.subject.clone(),
+            envoy: "/x/envoy".into(),
+            command: report.command.clone(),
+            unsupported: None,
+        }
+    }
+
+    const SCENARIO: &str = "name: rotation\nsummary: It renews.\nprovider:\n  ttl: 2m\n";
+
+    #[tokio::test]
+    async fn a_cell_that_panics_is_an_error_and_a_bug_and_leaves_the_others_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
+        let options = RunOptions {
+            base: base.clone(),
+            jobs: 2,
+            timeout: Duration::from_secs(60),
+            keep: false,
+            exe: "/x/rotacheck".into(),
+            command_line: Vec::new(),
+            digests: BTreeMap::new(),
+        };
+        let jobs: Vec<CellJob> = sample::every_outcome().iter().take(2).map(job).collect();
+        let panics = jobs[0].id.clone();
+        let cell = move |job: CellJob, _| {
+            let panics = panics.clone();
+            async move {
+                assert!(job.id != panics, "three is not four");
+                CellReport { outcome: Outcome::Pass, as_expected: true, ..job.not_run() }
+            }
+        };
+        let ran = carry_out(jobs, options, Stop::default(), |_| {}, cell).await.unwrap();
+        assert!(ran.bug);
+        let outcomes: Vec<_> = ran.reports.iter().map(|r| r.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Error, Outcome::Pass]);
+        let reason = ran.reports[0].reason.as_deref().unwrap();
+        assert!(reason.contains("bug of rotacheck") && reason.contains("three is not four"), "{reason}");
+        let kept = Archive::open(&base.join("latest")).unwrap().cells();
+        assert_eq!((kept[0].outcome, &kept[0].reason), (Outcome::Error, &ran.reports[0].reason));
+    }
 }

@@ -46,18 +46,28 @@ pub(super) async fn observe(
     let recorder = tell.recorder;
     let began = recorder.clock().now();
     let scene = Scene { scenario, provider, fleet, probes, recorder, began };
+    let deadline = Deadline::after(ready);
+    scene.ready(deadline).await?;
     tokio::select! {
         biased;
         // A crash is seen at once, and ends the observation: it was recorded by the fleet.
         exit = fleet.exited() => Ok(Observed::Until(exit.to_string())),
-        result = scene.play(tell, ready) => result.map(|()| Observed::ToTheEnd),
+        result = scene.play(tell, deadline) => result.map(|()| Observed::ToTheEnd),
     }
 }
 
 impl Scene<'_> {
-    async fn play(&self, tell: &Teller<'_>, ready: Duration) -> Result<(), RunError> {
-        let deadline = Deadline::after(ready);
+    /// Every proxy is up, and lives in cell time. One that ends before that could not be started.
+    async fn ready(&self, deadline: Deadline) -> Result<(), RunError> {
         self.fleet.ready(deadline).await?;
+        for p in self.fleet.proxies() {
+            let not_moved = |source| RunError::NotMoved { proxy: p.id.clone(), source };
+            self.clock().taken_by(p.pid).map_err(not_moved)?;
+        }
+        Ok(())
+    }
+
+    async fn play(&self, tell: &Teller<'_>, deadline: Deadline) -> Result<(), RunError> {
         let steps = self.scenario.schedule();
         let total = u32::try_from(steps.len()).unwrap_or(u32::MAX);
         tell.phase("observe");

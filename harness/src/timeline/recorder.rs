@@ -11,8 +11,29 @@ use crate::clock::{Clock, Deadline};
 
 /// The recording could not be written.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the timeline could not be written: {0}")]
-pub struct RecordError(String);
+#[error("write the timeline: {text}")]
+pub struct RecordError {
+    kind: std::io::ErrorKind,
+    text: String,
+}
+
+impl RecordError {
+    /// What to do about it.
+    pub fn advice(&self) -> &'static str {
+        match self.kind {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                "the disk is full: make room, or keep runs elsewhere with --runs DIR"
+            }
+            _ => "keep runs elsewhere with --runs DIR",
+        }
+    }
+}
+
+impl From<std::io::Error> for RecordError {
+    fn from(e: std::io::Error) -> Self {
+        Self { kind: e.kind(), text: e.to_string() }
+    }
+}
 
 /// Appends observations to a timeline, in memory and on disk; cheap to clone, safe to share.
 #[derive(Clone)]
@@ -34,7 +55,7 @@ impl Recorder {
     /// Begins a recording; `out` is the timeline's file, if it is to be kept.
     pub fn new(header: Header, clock: Clock, out: Option<File>) -> Self {
         let mut out = out.map(BufWriter::new);
-        let error = out.as_mut().and_then(|o| file::write_header(o, &header).err()).map(|e| RecordError(e.to_string()));
+        let error = out.as_mut().and_then(|o| file::write_header(o, &header).err()).map(RecordError::from);
         let inner = Inner { header, observations: Vec::new(), out, error, footer: None };
         Self { inner: Arc::new(Mutex::new(inner)), len: watch::Sender::new(0), clock }
     }
@@ -76,7 +97,7 @@ impl Recorder {
             && let Some(out) = inner.out.as_mut()
             && let Err(e) = file::write_observation(out, &o)
         {
-            inner.error = Some(RecordError(e.to_string()));
+            inner.error = Some(e.into());
         }
         inner.observations.push(o);
         let len = inner.observations.len();
@@ -136,7 +157,7 @@ impl Recorder {
     pub fn flush(&self) {
         let mut inner = self.lock();
         if let Some(Err(e)) = inner.out.as_mut().map(Write::flush) {
-            inner.error.get_or_insert(RecordError(e.to_string()));
+            inner.error.get_or_insert(e.into());
         }
     }
 
@@ -150,7 +171,7 @@ impl Recorder {
             && inner.error.is_none()
             && let Err(e) = file::write_footer(&mut out, &footer).and_then(|()| out.flush())
         {
-            inner.error = Some(RecordError(e.to_string()));
+            inner.error = Some(e.into());
         }
         match &inner.error {
             Some(e) => Err(e.clone()),
