@@ -43,7 +43,7 @@ pub struct RunOptions {
     pub digests: BTreeMap<String, String>,
 }
 
-/// A cell in real time waits most of the time: so many of them weigh as much as one whose time is moved.
+/// A cell in real time waits most of the time: so many of them go beside each one whose time is moved.
 const REAL_CELLS_PER_JOB: u32 = 4;
 
 /// How often listeners hear that time passes.
@@ -117,7 +117,7 @@ where
     audience.hear(&RunEvent::RunStarted { run: record.clone(), cells: cells.collect() });
 
     let (events, mut incoming) = mpsc::unbounded_channel();
-    let permits = Arc::new(Semaphore::new((options.jobs * REAL_CELLS_PER_JOB) as usize));
+    let lanes = Lanes::new(&options);
     let run = Arc::new(Run { directory, options, stop: stop.clone(), events });
     let mut tasks = JoinSet::new();
     let mut places = HashMap::new();
@@ -125,10 +125,9 @@ where
     let mut order: Vec<(usize, CellJob)> = jobs.into_iter().enumerate().collect();
     order.sort_by_key(|(_, job)| job.scenario.clock == ClockKind::Virtual);
     for (place, job) in order {
-        let (permits, run, cell) = (permits.clone(), run.clone(), cell.clone());
+        let (lane, run, cell) = (lanes.of(&job), run.clone(), cell.clone());
         let task = tasks.spawn(async move {
-            let weight = if job.scenario.clock == ClockKind::Real { 1 } else { REAL_CELLS_PER_JOB };
-            let _permit = permits.acquire_many_owned(weight).await;
+            let _permit = lane.acquire_owned().await;
             if run.stop.asked() {
                 return None;
             }
@@ -217,6 +216,31 @@ fn broken_off(directory: &RunDirectory, planned: &CellReport, why: JoinError) ->
     // Should it fail, the archive shows the cell as it stands in the plan.
     let _ = directory.cell_directory(&planned.id).and_then(|kept| kept.write_verdict(&report));
     report
+}
+
+/// How many cells run at a time: those whose time is moved, and those that mostly wait.
+struct Lanes {
+    moved: Arc<Semaphore>,
+    real: Arc<Semaphore>,
+}
+
+impl Lanes {
+    fn new(options: &RunOptions) -> Self {
+        let moved = Arc::new(Semaphore::new(options.jobs as usize));
+        // Who holds a cell to look at it wants to look at one.
+        let real = match options.keep {
+            true => moved.clone(),
+            false => Arc::new(Semaphore::new((options.jobs * REAL_CELLS_PER_JOB) as usize)),
+        };
+        Self { moved, real }
+    }
+
+    fn of(&self, job: &CellJob) -> Arc<Semaphore> {
+        match job.scenario.clock {
+            ClockKind::Virtual => self.moved.clone(),
+            ClockKind::Real => self.real.clone(),
+        }
+    }
 }
 
 fn record(directory: &RunDirectory, options: &RunOptions) -> RunRecord {
