@@ -1,6 +1,8 @@
 //! Questions about the ledger that several checks ask.
 
-use crate::timeline::ledger::{Generation, Mark, ProxyLedger, Push, Row, Served};
+use std::time::Duration;
+
+use crate::timeline::ledger::{Generation, Mark, MintedFor, ProxyLedger, Push, Row, Served};
 use crate::timeline::{CertFacts, Ledger, TlsRole};
 
 pub(super) const ROLES: [TlsRole; 2] = [TlsRole::Inbound, TlsRole::Outbound];
@@ -12,7 +14,7 @@ pub(super) fn clock_time(t: jiff::Timestamp) -> String {
 
 /// `12 min`, `8 s`: whole and rounded down, the largest unit that leaves two digits of meaning.
 pub(super) fn span(seconds: i64) -> String {
-    let s = seconds.abs();
+    let s = seconds.saturating_abs();
     match s {
         0..120 => format!("{s} s"),
         120..7200 => format!("{} min", s / 60),
@@ -54,20 +56,39 @@ pub(super) fn defect(cert: &CertFacts, seen: jiff::Timestamp, identity: Option<&
     }
 }
 
-/// The moment from which the provider answers for the leaf: minted, or else sent.
+/// The moment from which the provider answers for the leaf: minted, or else sent; absent where the leaf may be older
+/// than the recording's knowledge of it.
 pub(super) fn delivered_by_provider(ledger: &Ledger, p: &ProxyLedger, row: &Row) -> Option<Mark> {
-    let issued = ledger.generations.get(&row.generation).and_then(|g| g.issued.first()).map(|i| i.mark);
-    issued.or_else(|| row.sent.first().copied()).or_else(|| {
-        // Nobody saw it coming, but it replaced another leaf in the proxy's handshakes.
-        let mut before = false;
-        for (s, leaf) in p.full_handshakes(TlsRole::Inbound) {
-            if leaf.fingerprint == row.generation {
-                return before.then_some(s.mark);
-            }
-            before = true;
-        }
-        None
-    })
+    if let Some(issue) = ledger.generations.get(&row.generation).and_then(|g| g.issued.first()) {
+        return Some(issue.mark);
+    }
+    let shown = [row.inbound.first(), row.outbound.first()].into_iter().flatten().min_by_key(|m| m.seq).copied();
+    if let Some(sent) = row.sent.first() {
+        // A stream that says that it held a version already, or a proxy that showed it before: an old acquaintance.
+        let first = p.rows.iter().find(|r| r.sends > 0).is_some_and(|r| r.generation == row.generation);
+        let held = p.certificate_streams().next().and_then(|s| s.subscriptions.first());
+        let held = held.is_some_and(|s| !s.version_info.is_empty());
+        let shown_before = shown.is_some_and(|m| m.seq < sent.seq);
+        return (!(first && held) && !shown_before).then_some(*sent);
+    }
+    // Nobody saw it coming, but it took the place of another leaf in the proxy's handshakes. Then it was unfit when it
+    // came if it had been so at the last look before.
+    let shown = shown?;
+    let before = p.served.iter().rfind(|s| s.mark.seq < shown.seq && s.leaf().is_some())?;
+    let expired_meanwhile = row.cert.not_after <= shown.at.wall && row.cert.not_after > before.mark.at.wall;
+    (!expired_meanwhile).then_some(shown)
+}
+
+/// Whether what is served came from elsewhere: neither minted for anybody nor sent to this proxy, though its streams
+/// were seen. What it held before its first response was seen may be older than the recording.
+pub(super) fn is_stranger(ledger: &Ledger, p: &ProxyLedger, row: &Row) -> bool {
+    if !ledger.streams_seen || row.sends > 0 || row.minted_for > MintedFor::Others {
+        return false;
+    }
+    let first_shown = [row.inbound.first(), row.outbound.first()].into_iter().flatten().map(|m| m.seq).min();
+    let first_push = p.pushes_of(&p.svid).next().map_or(u64::MAX, |push| push.mark.seq);
+    let streams = p.certificate_streams().next().is_some();
+    !(streams && first_shown.is_some_and(|seq| seq < first_push))
 }
 
 /// Generations meant for this proxy, in the order in which they were first seen: minted for it, or sent to it.
@@ -75,7 +96,7 @@ pub(super) fn due<'a>(ledger: &'a Ledger, p: &'a ProxyLedger) -> Vec<(&'a Row, &
     p.rows
         .iter()
         .filter_map(|row| Some((row, ledger.generations.get(&row.generation)?)))
-        .filter(|(row, g)| row.sends > 0 || ledger.is_due(g, p))
+        .filter(|(row, _)| row.sends > 0 || row.minted_for > MintedFor::Others)
         .collect()
 }
 
@@ -88,4 +109,16 @@ pub(super) fn pushes_between(p: &ProxyLedger, from: u64, to: u64) -> Vec<&Push> 
 pub(super) fn longest_stall(ledger: &Ledger, from: u64, to: u64) -> u64 {
     let within = ledger.stalls.iter().filter(|(m, _)| m.seq >= from && m.seq <= to);
     within.map(|(_, ms)| ms.div_ceil(1000)).max().unwrap_or(0)
+}
+
+/// Whether a sight that came `late` seconds too late is explained by a harness that did not run at that time: it may
+/// have noted late what it saw, or renewed late what it was to renew.
+pub(super) fn stall_explains(ledger: &Ledger, at: Mark, late: i64) -> bool {
+    ledger.stalls.iter().any(|(end, gap_ms)| {
+        let gap = Duration::from_millis(*gap_ms);
+        let from = end.at.mono.saturating_sub(gap);
+        let until = end.at.mono.saturating_add(gap);
+        u64::try_from(late).is_ok_and(|late| late <= gap.as_secs().saturating_add(1))
+            && (from..=until).contains(&at.at.mono)
+    })
 }

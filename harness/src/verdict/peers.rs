@@ -18,7 +18,8 @@ fn refusal(ledger: &Ledger, client: &ProxyLedger, f: &Finding) -> Option<Stop> {
     let at = failed.mark;
     let explained = server.and_then(|server| {
         // Each side verifies the other: the client with its bundle, then the server with its own.
-        untrusted(client, server, TlsRole::Inbound, at).or_else(|| untrusted(server, client, TlsRole::Outbound, at))
+        untrusted(ledger, client, server, TlsRole::Inbound, at)
+            .or_else(|| untrusted(ledger, server, client, TlsRole::Outbound, at))
     });
     Some(explained.unwrap_or_else(|| Stop {
         proxy: client.id.clone(),
@@ -30,11 +31,24 @@ fn refusal(ledger: &Ledger, client: &ProxyLedger, f: &Finding) -> Option<Stop> {
 }
 
 /// Whether the verifier's bundle lacks the authority of the leaf that the other side shows.
-fn untrusted(verifier: &ProxyLedger, shower: &ProxyLedger, role: TlsRole, at: Mark) -> Option<Stop> {
-    let (_, leaf) = shower.full_handshakes(role).filter(|(s, _)| s.mark.seq <= at.seq).next_back()?;
+fn untrusted(ledger: &Ledger, verifier: &ProxyLedger, shower: &ProxyLedger, role: TlsRole, at: Mark) -> Option<Stop> {
+    let (shown, leaf) = shower.full_handshakes(role).rfind(|(s, _)| s.mark.seq <= at.seq)?;
+    // The leaf's own authority, or with intermediates between them, that of any certificate of the chain.
+    let signers: Vec<&String> = shown.chain.iter().filter_map(|c| c.authority_key_id.as_ref()).collect();
     let authority = leaf.authority_key_id.as_ref()?;
     let root = SecretName::root_ca();
-    let holds = |roots: &[CertFacts]| roots.iter().any(|r| r.subject_key_id.as_ref() == Some(authority));
+    let holds =
+        |roots: &[CertFacts]| roots.iter().any(|r| r.subject_key_id.as_ref().is_some_and(|id| signers.contains(&id)));
+    // An authority that nobody ever names is no step of a rotation.
+    let known = ledger.authorities.iter().any(|(_, a)| a.cert.subject_key_id.as_ref() == Some(authority))
+        || ledger
+            .proxies
+            .iter()
+            .flat_map(|p| p.pushes_of(&root))
+            .any(|push| push.bundle(&root).is_some_and(|(roots, _)| holds(roots)));
+    if !known {
+        return None;
+    }
     let held: Vec<(&Push, bool)> = verifier
         .pushes_of(&root)
         .filter(|push| push.accepted() && push.mark.seq < at.seq)

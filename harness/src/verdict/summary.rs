@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::evidence::{ROLES, due};
 use super::{LagSummary, ProxySummary, ServedLeaf};
 use crate::timeline::ledger::ProxyLedger;
-use crate::timeline::{Layer, Ledger, TlsRole};
+use crate::timeline::{CertFacts, Layer, Ledger, TlsRole};
 
 pub(super) fn proxy(ledger: &Ledger, p: &ProxyLedger) -> ProxySummary {
     let served: BTreeSet<_> = p.full_handshakes(TlsRole::Inbound).map(|(_, leaf)| &leaf.fingerprint).collect();
@@ -54,7 +54,10 @@ pub(super) fn margin(ledger: &Ledger) -> Option<i64> {
 }
 
 /// One renewal as a peer saw it.
-pub(super) struct Margin {
+pub(super) struct Margin<'a> {
+    old: &'a CertFacts,
+    /// The leaf that took the old one's place.
+    pub(super) new: &'a CertFacts,
     /// Handshake that last showed the old leaf.
     pub(super) old_seen: u64,
     /// Handshake that first showed the new one.
@@ -65,20 +68,28 @@ pub(super) struct Margin {
     pub(super) left_ms: i64,
 }
 
-pub(super) fn margins(p: &ProxyLedger, role: TlsRole) -> Vec<Margin> {
+impl Margin<'_> {
+    /// What was left of the old leaf at this time, in milliseconds.
+    pub(super) fn left_at(&self, at: jiff::Timestamp) -> i64 {
+        left_ms(self.old, at)
+    }
+}
+
+fn left_ms(leaf: &CertFacts, at: jiff::Timestamp) -> i64 {
+    i64::try_from(leaf.not_after.duration_since(at).as_millis()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn margins(p: &ProxyLedger, role: TlsRole) -> Vec<Margin<'_>> {
     let shown: Vec<_> = p.full_handshakes(role).collect();
     let changes = shown.windows(2).filter(|w| w[0].1.fingerprint != w[1].1.fingerprint);
     changes
-        .map(|w| {
-            let left = |at: jiff::Timestamp| {
-                i64::try_from(w[0].1.not_after.duration_since(at).as_millis()).unwrap_or(i64::MAX)
-            };
-            Margin {
-                old_seen: w[0].0.mark.seq,
-                new_seen: w[1].0.mark.seq,
-                left_when_old_ms: left(w[0].0.mark.at.wall),
-                left_ms: left(w[1].0.mark.at.wall),
-            }
+        .map(|w| Margin {
+            old: w[0].1,
+            new: w[1].1,
+            old_seen: w[0].0.mark.seq,
+            new_seen: w[1].0.mark.seq,
+            left_when_old_ms: left_ms(w[0].1, w[0].0.mark.at.wall),
+            left_ms: left_ms(w[0].1, w[1].0.mark.at.wall),
         })
         .collect()
 }

@@ -1,10 +1,11 @@
-//! From observations to the ledger, in one pass; then the rows.
+//! From observations to the ledger: whose stream is whose, then one pass; then the rows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
-use super::super::{CertFacts, Fact, Observation, ProxyId, SecretName, Source, Timeline, TlsRole};
+use super::super::{CertFacts, Fact, Observation, Payload, ProxyId, SecretName, Source, Timeline, TlsRole};
+use super::owner::owners;
 use super::proxy::*;
-use super::{Generation, Issue, Ledger, Mark, rows};
+use super::{Asked, Generation, Issue, Ledger, Mark, rows};
 
 pub(super) fn fold(timeline: &Timeline) -> Ledger {
     let mut fold = Fold::new(timeline);
@@ -17,13 +18,15 @@ pub(super) fn fold(timeline: &Timeline) -> Ledger {
 struct Fold {
     ledger: Ledger,
     by_id: HashMap<ProxyId, usize>,
-    /// Which proxy a stream belongs to, once known, and what was seen of streams before that.
-    owner: HashMap<u64, usize>,
-    orphans: HashMap<u64, Stream>,
+    /// Which proxy a stream belongs to.
+    owner: HashMap<u64, ProxyId>,
+    /// Streams of which nothing tells the proxy, and the fresh subscriber's.
+    unowned: HashSet<u64>,
+    witness: HashMap<u64, usize>,
     /// Position of a stream in its proxy's list.
     place: HashMap<u64, usize>,
     /// Responses that wait for their answer, by stream and nonce.
-    waiting: HashMap<(u64, String), (usize, usize)>,
+    waiting: HashMap<(u64, String), VecDeque<(usize, usize)>>,
     by_pid: HashMap<i32, usize>,
 }
 
@@ -37,6 +40,10 @@ impl Fold {
             authorities: Vec::new(),
             issuer_seen: false,
             streams_seen: false,
+            unattributed_streams: 0,
+            witness: Vec::new(),
+            steps: Vec::new(),
+            collecting: None,
             jumps: Vec::new(),
             stalls: Vec::new(),
             missed: Vec::new(),
@@ -45,8 +52,9 @@ impl Fold {
         let mut fold = Self {
             ledger,
             by_id: HashMap::new(),
-            owner: HashMap::new(),
-            orphans: HashMap::new(),
+            owner: owners(timeline),
+            unowned: HashSet::new(),
+            witness: HashMap::new(),
             place: HashMap::new(),
             waiting: HashMap::new(),
             by_pid: HashMap::new(),
@@ -65,25 +73,7 @@ impl Fold {
             return *i;
         }
         let i = self.ledger.proxies.len();
-        self.ledger.proxies.push(ProxyLedger {
-            id: id.clone(),
-            spiffe_id: None,
-            contexts: None,
-            svid: SecretName::default_svid(),
-            streams: Vec::new(),
-            pushes: Vec::new(),
-            served: Vec::new(),
-            loads: Vec::new(),
-            dumps: Vec::new(),
-            stats: Vec::new(),
-            traffic: Vec::new(),
-            receipts: Vec::new(),
-            exits: Vec::new(),
-            starts: Vec::new(),
-            blind: Vec::new(),
-            connections: Vec::new(),
-            rows: Vec::new(),
-        });
+        self.ledger.proxies.push(ProxyLedger::new(id.clone()));
         self.by_id.insert(id.clone(), i);
         i
     }
@@ -96,20 +86,20 @@ impl Fold {
         })
     }
 
-    /// The stream's record, wherever it is kept now; moves it to its proxy once that is known.
-    fn stream(&mut self, number: u64, proxy: Option<usize>, mark: Mark) -> &mut Stream {
-        let new = || Stream { number, opened: mark, subscriptions: Vec::new(), end: None };
-        if let Some(p) = proxy.or_else(|| self.owner.get(&number).copied()) {
-            if !self.place.contains_key(&number) {
-                let stream = self.orphans.remove(&number).unwrap_or_else(new);
-                self.place.insert(number, self.ledger.proxies[p].streams.len());
-                self.owner.insert(number, p);
-                self.ledger.proxies[p].streams.push(stream);
-            }
-            let p = self.owner[&number];
-            return &mut self.ledger.proxies[p].streams[self.place[&number]];
-        }
-        self.orphans.entry(number).or_insert_with(new)
+    /// The stream's proxy and its record there; none where nothing tells whose it is.
+    fn stream(&mut self, number: u64, mark: Mark) -> Option<(usize, &mut Stream)> {
+        let Some(id) = self.owner.get(&number).cloned() else {
+            self.unowned.insert(number);
+            return None;
+        };
+        let p = self.proxy(&id);
+        let streams = &mut self.ledger.proxies[p].streams;
+        let place = *self.place.entry(number).or_insert_with(|| {
+            let rpc = String::new();
+            streams.push(Stream { number, rpc, opened: mark, subscriptions: Vec::new(), end: None });
+            streams.len() - 1
+        });
+        Some((p, &mut streams[place]))
     }
 
     fn take(&mut self, o: &Observation) {
@@ -117,6 +107,10 @@ impl Fold {
         self.ledger.end = Some(mark);
         let named = o.proxy.as_ref().map(|id| self.proxy(id));
         match &o.fact {
+            Fact::Phase(phase) if matches!(phase.name.as_str(), "collect" | "tear_down") => {
+                self.ledger.collecting.get_or_insert(mark);
+            }
+            Fact::Step(step) => self.ledger.steps.push((mark, step.renewal)),
             Fact::Jump(_) => self.ledger.jumps.push(mark),
             Fact::Stall(s) => self.ledger.stalls.push((mark, s.gap_ms)),
             Fact::DeadlineMissed(d) => self.ledger.missed.push((mark, o.proxy.clone(), d.what.clone())),
@@ -127,30 +121,33 @@ impl Fold {
                 self.see(&issued.cert, mark).issued.push(issue);
             }
             // The witness's streams are the harness's own: they belong to no proxy.
-            _ if o.source == Source::Witness => {}
+            _ if o.source == Source::Witness => self.take_witness(o, mark),
             Fact::StreamOpened(s) => {
                 self.ledger.streams_seen = true;
-                let owner = named.or_else(|| s.peer_pid.and_then(|pid| self.by_pid.get(&pid).copied()));
-                self.stream(s.stream, owner, mark);
+                if let Some((_, stream)) = self.stream(s.stream, mark) {
+                    stream.rpc.clone_from(&s.rpc);
+                }
             }
             Fact::Subscribed(s) => {
                 self.ledger.streams_seen = true;
                 let subscription = Subscription { mark, names: s.names.clone(), version_info: s.version_info.clone() };
-                self.stream(s.stream, named, mark).subscriptions.push(subscription);
+                if let Some((_, stream)) = self.stream(s.stream, mark) {
+                    stream.subscriptions.push(subscription);
+                }
             }
             Fact::Sent(s) => {
                 self.ledger.streams_seen = true;
-                let subscribed = self.stream(s.stream, named, mark).names().to_vec();
                 for secret in &s.secrets {
-                    if let super::super::Payload::Certificate { chain, .. } = &secret.payload
+                    if let Payload::Certificate { chain, .. } = &secret.payload
                         && let Some(leaf) = chain.first()
                     {
                         self.see(leaf, mark);
                     }
                 }
-                let Some(p) = named.or_else(|| self.owner.get(&s.stream).copied()) else { return };
+                let Some((p, stream)) = self.stream(s.stream, mark) else { return };
+                let subscribed = stream.names().to_vec();
                 let pushes = &mut self.ledger.proxies[p].pushes;
-                self.waiting.insert((s.stream, s.nonce.clone()), (p, pushes.len()));
+                self.waiting.entry((s.stream, s.nonce.clone())).or_default().push_back((p, pushes.len()));
                 pushes.push(Push {
                     mark,
                     stream: s.stream,
@@ -164,9 +161,13 @@ impl Fold {
             }
             Fact::Acked(a) => self.answer(a.stream, &a.nonce, Answer::Acked(mark)),
             Fact::Nacked(n) => self.answer(n.stream, &n.nonce, Answer::Nacked(mark, n.error.clone())),
+            // At the end the provider is taken down, and its streams with it: that says nothing.
+            Fact::StreamClosed(_) if self.ledger.collecting.is_some() => {}
             Fact::StreamClosed(c) => {
                 let end = StreamEnd { mark, by: c.by.clone(), status: c.status.clone() };
-                self.stream(c.stream, named, mark).end.get_or_insert(end);
+                if let Some((_, stream)) = self.stream(c.stream, mark) {
+                    stream.end.get_or_insert(end);
+                }
             }
             Fact::Peers(peers) => {
                 let mut counts = vec![0; self.ledger.proxies.len()];
@@ -185,9 +186,24 @@ impl Fold {
         }
     }
 
+    fn take_witness(&mut self, o: &Observation, mark: Mark) {
+        match &o.fact {
+            Fact::Subscribed(s) => {
+                self.witness.insert(s.stream, self.ledger.witness.len());
+                self.ledger.witness.push(Asked { mark, answered: None });
+            }
+            Fact::Sent(s) => {
+                if let Some(i) = self.witness.get(&s.stream) {
+                    self.ledger.witness[*i].answered.get_or_insert(mark);
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn answer(&mut self, stream: u64, nonce: &str, answer: Answer) {
         // Only the first answer to a nonce counts; later ones are repetitions of the subscription.
-        if let Some((p, i)) = self.waiting.remove(&(stream, nonce.to_owned())) {
+        if let Some((p, i)) = self.waiting.get_mut(&(stream, nonce.to_owned())).and_then(VecDeque::pop_front) {
             self.ledger.proxies[p].pushes[i].answer = Some(answer);
         }
     }
@@ -213,18 +229,7 @@ impl Fold {
                 verified: h.verified,
                 error: h.error.clone(),
             }),
-            Fact::Certs(c) => {
-                let own = |l: &&super::super::LoadedCert| {
-                    proxy.spiffe_id.as_ref().is_none_or(|id| l.uris.iter().any(|u| u == id))
-                };
-                let (own, others) = c.leaves.iter().partition::<Vec<_>, _>(own);
-                let load = Load {
-                    mark,
-                    own: own.into_iter().cloned().collect(),
-                    others: others.into_iter().cloned().collect(),
-                };
-                proxy.loads.push(load);
-            }
+            Fact::Certs(c) => proxy.loads.push(Load { mark, own: c.leaves.clone(), others: Vec::new() }),
             Fact::ConfigDump(d) => proxy.dumps.push(Dump { mark, secrets: d.secrets.clone() }),
             Fact::Stats(s) => proxy.stats.push(StatSample { mark, values: s.values.clone() }),
             Fact::Request(r) => proxy.traffic.push(Traffic {
@@ -250,27 +255,39 @@ impl Fold {
     }
 
     fn finish(mut self) -> Ledger {
+        self.ledger.unattributed_streams = self.unowned.len();
         for p in &mut self.ledger.proxies {
-            // A proxy whose certificate travels under another name than `default`: a SPIFFE ID, usually.
-            let carries = |name: &SecretName| p.pushes.iter().any(|push| push.leaf(name).is_some());
-            if !carries(&p.svid)
-                && !p.streams.iter().any(|s| s.asked_for(p.svid.as_str()))
-                && let Some(name) = p
-                    .pushes
-                    .iter()
-                    .flat_map(|push| &push.subscribed)
-                    .filter_map(|n| SecretName::parse(n).ok())
-                    .find(carries)
-            {
-                p.svid = name;
-            }
+            name_of_certificate(p);
             if p.spiffe_id.is_none() {
                 let sent = p.pushes.iter().find_map(|push| push.leaf(&p.svid));
                 let served = p.served.iter().find_map(Served::leaf);
                 p.spiffe_id = sent.or(served).and_then(|leaf| leaf.uris.first().cloned());
             }
+            // Gateways' and file certificates stand in /certs as well.
+            if let Some(id) = p.spiffe_id.clone() {
+                for load in &mut p.loads {
+                    let all = std::mem::take(&mut load.own);
+                    (load.own, load.others) = all.into_iter().partition(|l| l.uris.contains(&id));
+                }
+            }
         }
         rows::build(&mut self.ledger);
         self.ledger
+    }
+}
+
+/// A proxy whose certificate travels under another name than `default`: a SPIFFE ID, usually.
+fn name_of_certificate(p: &mut ProxyLedger) {
+    if p.streams.iter().any(|s| s.asked_for(p.svid.as_str())) {
+        return;
+    }
+    let mut asked = BTreeSet::new();
+    for push in &p.pushes {
+        asked.extend(push.subscribed.iter().map(String::as_str));
+        let names = asked.iter().filter_map(|n| SecretName::parse(n).ok());
+        if let Some(name) = names.into_iter().find(|name| push.leaf(name).is_some()) {
+            p.svid = name;
+            return;
+        }
     }
 }

@@ -1,16 +1,20 @@
 //! The ledger: for every proxy, secret and generation, how far it came. One indexed fold over the observations.
 
 mod fold;
+mod owner;
 mod proxy;
 mod rows;
+mod succession;
 
 use std::collections::BTreeMap;
 
+pub(crate) use proxy::is_same;
 pub use proxy::{
     Answer, Dump, Exit, Load, ProxyLedger, Push, SECRET_TYPE_URL, Served, StatSample, Stream, StreamEnd, Subscription,
     Traffic,
 };
-pub use rows::{Entry, Row};
+pub use rows::{Entry, MintedFor, Row};
+pub use succession::Succession;
 
 use super::{At, Authority, CertFacts, Fingerprint, Header, Layer, ProxyId, Timeline};
 
@@ -45,6 +49,15 @@ pub struct Issue {
     pub stream: Option<u64>,
 }
 
+/// A subscription of the harness's own: what does a fresh subscriber get?
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// When it asked.
+    pub mark: Mark,
+    /// The first response.
+    pub answered: Option<Mark>,
+}
+
 /// The whole table.
 #[derive(Debug, Clone)]
 pub struct Ledger {
@@ -62,6 +75,14 @@ pub struct Ledger {
     pub issuer_seen: bool,
     /// Whether anything was seen on SDS streams, by the provider or a tap.
     pub streams_seen: bool,
+    /// Streams of which nothing tells whose they are.
+    pub unattributed_streams: usize,
+    /// Subscriptions of the harness's own.
+    pub witness: Vec<Asked>,
+    /// Steps of the schedule, with the renewal that was due.
+    pub steps: Vec<(Mark, Option<u32>)>,
+    /// From here on the cell was collected and taken down: what ends then was ended.
+    pub collecting: Option<Mark>,
     /// Moves of cell time.
     pub jumps: Vec<Mark>,
     /// Times at which the harness itself did not run, with the gap in milliseconds.

@@ -1,11 +1,11 @@
 //! What was seen of one proxy, indexed by kind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::super::{
     CertFacts, DumpedSecret, Fingerprint, LoadedCert, Payload, ProxyId, SecretName, SentSecret, TlsRole,
 };
-use super::{Mark, Row};
+use super::{Mark, Row, Succession};
 
 /// Resource type of a secret (xDS v3).
 pub const SECRET_TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
@@ -37,6 +37,8 @@ pub struct StreamEnd {
 pub struct Stream {
     /// Its number.
     pub number: u64,
+    /// `sds_stream`, or empty where its opening was not seen; others subscribe to nothing lasting.
+    pub rpc: String,
     /// When it was opened (or first seen).
     pub opened: Mark,
     /// What it asked for, in order.
@@ -51,9 +53,10 @@ impl Stream {
         self.subscriptions.last().map_or(&[], |s| &s.names)
     }
 
-    /// Whether it ever asked for this name.
+    /// Whether it ever subscribed to this name: a single fetch is no subscription.
     pub fn asked_for(&self, name: &str) -> bool {
-        self.subscriptions.iter().any(|s| s.names.iter().any(|n| n == name))
+        matches!(self.rpc.as_str(), "" | "sds_stream")
+            && self.subscriptions.iter().any(|s| s.names.iter().any(|n| n == name))
     }
 }
 
@@ -170,17 +173,17 @@ pub struct Load {
 impl Load {
     /// Contexts that hold a leaf of the proxy's identity.
     pub fn contexts(&self) -> u32 {
-        self.own.iter().map(|l| l.contexts).sum()
+        self.own.iter().fold(0, |n, l| n.saturating_add(l.contexts))
     }
 
     /// Contexts that hold this leaf: serial, validity and identity must agree.
     pub fn holding(&self, cert: &CertFacts) -> u32 {
-        self.own.iter().filter(|l| is_same(l, cert)).map(|l| l.contexts).sum()
+        self.own.iter().filter(|l| is_same(l, cert)).fold(0, |n, l| n.saturating_add(l.contexts))
     }
 }
 
 /// Whether an entry of `/certs` can be this certificate.
-pub(super) fn is_same(loaded: &LoadedCert, cert: &CertFacts) -> bool {
+pub(crate) fn is_same(loaded: &LoadedCert, cert: &CertFacts) -> bool {
     loaded.serial == cert.serial
         && loaded.not_before == cert.not_before
         && loaded.not_after == cert.not_after
@@ -210,6 +213,14 @@ pub struct StatSample {
     pub mark: Mark,
     /// Name to value.
     pub values: BTreeMap<String, u64>,
+}
+
+impl StatSample {
+    /// Sum of the values whose names match; absent where there is none.
+    fn sum(&self, matches: impl Fn(&str) -> bool) -> Option<u64> {
+        let hits = self.values.iter().filter(|(name, _)| matches(name)).map(|(_, v)| *v);
+        hits.reduce(u64::saturating_add)
+    }
 }
 
 /// One request through the proxy to its peer.
@@ -288,9 +299,42 @@ pub struct ProxyLedger {
     pub connections: Vec<(Mark, u32)>,
     /// Its rows of the ledger, in the order of the generations.
     pub rows: Vec<Row>,
+    /// Its lines of succession: one, unless it has several streams for its certificate at once.
+    pub successions: Vec<Succession>,
+    /// Row of a generation.
+    pub(super) index: HashMap<Fingerprint, usize>,
 }
 
 impl ProxyLedger {
+    pub(super) fn new(id: ProxyId) -> Self {
+        Self {
+            id,
+            spiffe_id: None,
+            contexts: None,
+            svid: SecretName::default_svid(),
+            streams: Vec::new(),
+            pushes: Vec::new(),
+            served: Vec::new(),
+            loads: Vec::new(),
+            dumps: Vec::new(),
+            stats: Vec::new(),
+            traffic: Vec::new(),
+            receipts: Vec::new(),
+            exits: Vec::new(),
+            starts: Vec::new(),
+            blind: Vec::new(),
+            connections: Vec::new(),
+            rows: Vec::new(),
+            successions: Vec::new(),
+            index: HashMap::new(),
+        }
+    }
+
+    /// Its streams for its own certificate, in the order of their opening.
+    pub fn certificate_streams(&self) -> impl DoubleEndedIterator<Item = &Stream> {
+        self.streams.iter().filter(|s| s.asked_for(self.svid.as_str()))
+    }
+
     /// Full handshakes of one role.
     pub fn full_handshakes(&self, role: TlsRole) -> impl DoubleEndedIterator<Item = (&Served, &CertFacts)> {
         self.served.iter().filter(move |s| s.role == role).filter_map(|s| s.leaf().map(|l| (s, l)))
@@ -303,15 +347,24 @@ impl ProxyLedger {
 
     /// First and last value of a counter, where it was shown.
     pub fn counter(&self, matches: impl Fn(&str) -> bool) -> Option<(u64, u64)> {
-        let sum = |s: &StatSample| {
-            let mut hits = s.values.iter().filter(|(name, _)| matches(name)).map(|(_, v)| *v).peekable();
-            hits.peek().is_some().then_some(()).map(|()| hits.sum::<u64>())
-        };
-        Some((self.stats.iter().find_map(sum)?, self.stats.iter().rev().find_map(sum)?))
+        Some((self.stats.iter().find_map(|s| s.sum(&matches))?, self.stats.iter().rev().find_map(|s| s.sum(&matches))?))
+    }
+
+    /// By how much a counter rose up to this observation, over all processes that the proxy had: with each it begins
+    /// at zero again. Absent where it was never shown: hidden is not zero.
+    pub fn risen(&self, until: u64, matches: impl Fn(&str) -> bool) -> Option<u64> {
+        let mut shown = self.stats.iter().filter(|s| s.mark.seq <= until).filter_map(|s| s.sum(&matches));
+        let mut before = shown.next()?;
+        let mut risen = 0_u64;
+        for value in shown {
+            risen = risen.saturating_add(value.checked_sub(before).unwrap_or(value));
+            before = value;
+        }
+        Some(risen)
     }
 
     /// Row of a generation.
     pub fn row(&self, generation: &Fingerprint) -> Option<&Row> {
-        self.rows.iter().find(|r| r.generation == *generation)
+        self.rows.get(*self.index.get(generation)?)
     }
 }

@@ -1,10 +1,11 @@
 //! The rows of the ledger: one generation on its way to one proxy.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::super::{CertFacts, Fingerprint, Layer, TlsRole};
-use super::proxy::ProxyLedger;
-use super::{Answer, Generation, Ledger, Mark};
+use super::super::{CertFacts, Fingerprint, Layer, Serial, TlsRole};
+use super::proxy::{ProxyLedger, is_same};
+use super::{Answer, Generation, Ledger, Mark, succession};
 
 /// How far a generation came, at one layer.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +57,17 @@ impl Entry {
     }
 }
 
+/// Whom a generation was minted for, as the provider's journal has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MintedFor {
+    /// Somebody else, or nobody knows.
+    Others,
+    /// This proxy's identity; for which subscriber is not said, and it may have been another one's.
+    Identity,
+    /// This proxy, or its own stream of its certificate.
+    Proxy,
+}
+
 /// One generation on its way to one proxy.
 #[derive(Debug, Clone)]
 pub struct Row {
@@ -63,6 +75,8 @@ pub struct Row {
     pub generation: Fingerprint,
     /// Its facts.
     pub cert: CertFacts,
+    /// Whom it was minted for.
+    pub minted_for: MintedFor,
     /// Minted.
     pub issued: Entry,
     /// On the stream, under the subscribed name and the right type.
@@ -120,138 +134,200 @@ fn both(inbound: &Entry, outbound: &Entry) -> Entry {
     }
 }
 
-impl Ledger {
-    /// Whether this generation is meant for this proxy: minted for its identity, and, where the provider mints per
-    /// stream, for its own stream of its certificate.
-    pub fn is_due(&self, generation: &Generation, proxy: &ProxyLedger) -> bool {
-        generation.issued.iter().any(|issue| {
-            let for_proxy = match &issue.proxy {
-                Some(id) => *id == proxy.id,
-                None => proxy.spiffe_id.as_ref().is_some_and(|id| generation.cert.uris.contains(id)),
-            };
-            let for_stream = issue.stream.is_none_or(|number| {
-                proxy.streams.iter().any(|s| s.number == number && s.asked_for(proxy.svid.as_str()))
-            });
-            for_proxy && for_stream
-        })
-    }
+/// Whom a generation was minted for. Where the provider mints per stream, only this proxy's streams of its own
+/// certificate count: those of the bundle get certificates too, which are never sent.
+fn minted_for(g: &Generation, p: &ProxyLedger, streams: &HashSet<u64>) -> MintedFor {
+    let of = |issue: &super::Issue| match (&issue.proxy, issue.stream) {
+        (Some(id), _) if *id != p.id => MintedFor::Others,
+        (_, Some(stream)) if !streams.contains(&stream) => MintedFor::Others,
+        (Some(_), _) | (_, Some(_)) => MintedFor::Proxy,
+        (None, None) if p.spiffe_id.as_ref().is_some_and(|id| g.cert.uris.contains(id)) => MintedFor::Identity,
+        (None, None) => MintedFor::Others,
+    };
+    g.issued.iter().map(of).max().unwrap_or(MintedFor::Others)
 }
 
 pub(super) fn build(ledger: &mut Ledger) {
     let mut all: Vec<&Generation> = ledger.generations.values().collect();
     all.sort_by_key(|g| g.first.seq);
-    let rows: Vec<Vec<Row>> = ledger
-        .proxies
-        .iter()
-        .map(|p| all.iter().filter(|g| concerns(ledger, g, p)).map(|g| row(ledger, g, p)).collect())
-        .collect();
+    let twins = twins(&all);
+    let rows: Vec<Vec<Row>> = ledger.proxies.iter().map(|p| rows_of(ledger, p, &all, &twins)).collect();
     for (p, rows) in ledger.proxies.iter_mut().zip(rows) {
+        p.index = rows.iter().enumerate().map(|(i, row)| (row.generation.clone(), i)).collect();
         p.rows = rows;
+    }
+    let lines: Vec<_> = ledger.proxies.iter().map(|p| succession::build(ledger, p)).collect();
+    for (p, lines) in ledger.proxies.iter_mut().zip(lines) {
+        p.successions = lines;
     }
 }
 
-fn concerns(ledger: &Ledger, g: &Generation, p: &ProxyLedger) -> bool {
-    let fp = &g.cert.fingerprint;
-    ledger.is_due(g, p)
-        || p.served.iter().any(|s| s.leaf().is_some_and(|l| l.fingerprint == *fp))
-        || p.pushes.iter().any(|push| push.leaf(&p.svid).is_some_and(|l| l.fingerprint == *fp))
+type Validity<'a> = (&'a Serial, jiff::Timestamp, jiff::Timestamp);
+
+fn validity(cert: &CertFacts) -> Validity<'_> {
+    (&cert.serial, cert.not_before, cert.not_after)
 }
 
-fn row(ledger: &Ledger, g: &Generation, p: &ProxyLedger) -> Row {
-    let cert = &g.cert;
-    let fp = &cert.fingerprint;
+/// Certificates that `/certs` can't tell apart: it shows serial, validity and identity only.
+fn twins<'a>(all: &[&'a Generation]) -> HashSet<&'a Fingerprint> {
+    let mut alike: HashMap<_, Vec<&Fingerprint>> = HashMap::new();
+    for g in all {
+        alike.entry((validity(&g.cert), &g.cert.uris)).or_default().push(&g.cert.fingerprint);
+    }
+    alike.into_values().filter(|same| same.len() > 1).flatten().collect()
+}
+
+/// What one proxy showed of one generation, gathered in one pass over each kind of observation.
+#[derive(Default)]
+struct Seen {
+    sends: u32,
+    sent: Option<Mark>,
+    acked: Option<Mark>,
+    refused: Option<(Mark, String)>,
+    dumped: Option<Mark>,
+    inbound: Option<Mark>,
+    outbound: Option<Mark>,
+    loaded: Loaded,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Loaded {
+    first: Option<Mark>,
+    all: Option<Mark>,
+    count: u32,
+    of: u32,
+}
+
+/// When each source was asked last.
+struct Last {
+    dump: Option<Mark>,
+    load: Option<Mark>,
+    inbound: Option<Mark>,
+    outbound: Option<Mark>,
+}
+
+fn rows_of(ledger: &Ledger, p: &ProxyLedger, all: &[&Generation], twins: &HashSet<&Fingerprint>) -> Vec<Row> {
+    let mut seen = gather(p);
+    gather_loads(p, all, &mut seen);
+    let handshake = |role| p.full_handshakes(role).next_back().map(|(s, _)| s.mark);
+    let last = Last {
+        dump: p.dumps.last().map(|d| d.mark),
+        load: p.loads.last().map(|l| l.mark),
+        inbound: handshake(TlsRole::Inbound),
+        outbound: handshake(TlsRole::Outbound),
+    };
+    let streams: HashSet<u64> = p.certificate_streams().map(|s| s.number).collect();
+    let mut rows = Vec::new();
+    for g in all {
+        let minted_for = minted_for(g, p, &streams);
+        let seen = seen.remove(&g.cert.fingerprint).unwrap_or_default();
+        let concerns =
+            minted_for > MintedFor::Others || seen.sends > 0 || seen.inbound.is_some() || seen.outbound.is_some();
+        if concerns {
+            rows.push(row(ledger, g, minted_for, seen, &last, twins.contains(&g.cert.fingerprint)));
+        }
+    }
+    rows
+}
+
+fn gather(p: &ProxyLedger) -> HashMap<&Fingerprint, Seen> {
+    let mut all: HashMap<&Fingerprint, Seen> = HashMap::new();
+    for push in &p.pushes {
+        let Some(leaf) = push.leaf(&p.svid) else { continue };
+        let seen = all.entry(&leaf.fingerprint).or_default();
+        seen.sends = seen.sends.saturating_add(1);
+        seen.sent.get_or_insert(push.mark);
+        match &push.answer {
+            Some(Answer::Acked(mark)) => {
+                seen.acked.get_or_insert(*mark);
+            }
+            Some(Answer::Nacked(mark, text)) if seen.refused.is_none() => seen.refused = Some((*mark, text.clone())),
+            _ => {}
+        }
+    }
+    for d in &p.dumps {
+        if let Some(leaf) = d.active(&p.svid).and_then(|s| s.chain.first()) {
+            all.entry(&leaf.fingerprint).or_default().dumped.get_or_insert(d.mark);
+        }
+    }
+    for s in &p.served {
+        let Some(leaf) = s.leaf() else { continue };
+        let seen = all.entry(&leaf.fingerprint).or_default();
+        match s.role {
+            TlsRole::Inbound => seen.inbound.get_or_insert(s.mark),
+            TlsRole::Outbound => seen.outbound.get_or_insert(s.mark),
+        };
+    }
+    all
+}
+
+fn gather_loads<'a>(p: &'a ProxyLedger, all: &[&'a Generation], seen: &mut HashMap<&'a Fingerprint, Seen>) {
+    let mut by_validity: HashMap<Validity<'_>, Vec<&CertFacts>> = HashMap::new();
+    for g in all {
+        by_validity.entry(validity(&g.cert)).or_default().push(&g.cert);
+    }
+    for load in &p.loads {
+        let expected = p.contexts.unwrap_or(0).max(load.contexts());
+        let mut holding: HashMap<&Fingerprint, u32> = HashMap::new();
+        for leaf in &load.own {
+            let alike = by_validity.get(&(&leaf.serial, leaf.not_before, leaf.not_after));
+            for cert in alike.into_iter().flatten().filter(|cert| is_same(leaf, cert)) {
+                let n = holding.entry(&cert.fingerprint).or_default();
+                *n = n.saturating_add(leaf.contexts);
+            }
+        }
+        for (fingerprint, n) in holding.into_iter().filter(|(_, n)| *n > 0) {
+            let loaded = &mut seen.entry(fingerprint).or_default().loaded;
+            loaded.first.get_or_insert(load.mark);
+            if n >= expected {
+                loaded.all.get_or_insert(load.mark);
+            }
+            if n >= loaded.count {
+                (loaded.count, loaded.of) = (n, expected);
+            }
+        }
+    }
+}
+
+fn row(ledger: &Ledger, g: &Generation, minted_for: MintedFor, seen: Seen, last: &Last, twin: bool) -> Row {
     let issued = match g.issued.first() {
         Some(issue) => Entry::at(issue.mark),
         None if ledger.issuer_seen => Entry::NotReached,
         None => Entry::unseen("no journal of what was minted"),
     };
-
-    let pushes: Vec<_> =
-        p.pushes.iter().filter(|push| push.leaf(&p.svid).is_some_and(|l| l.fingerprint == *fp)).collect();
-    let sent = match pushes.first() {
-        Some(push) => Entry::at(push.mark),
+    let on_stream = |mark: Option<Mark>| match mark {
+        Some(mark) => Entry::at(mark),
         None if ledger.streams_seen => Entry::NotReached,
         None => Entry::unseen("nobody saw the stream"),
     };
-    let acked = pushes
-        .iter()
-        .find_map(|push| push.refusal())
-        .map(|(at, text)| Entry::Rejected { at: *at, text: text.to_owned() })
-        .or_else(|| {
-            pushes.iter().find_map(|push| match &push.answer {
-                Some(Answer::Acked(mark)) => Some(Entry::at(*mark)),
-                _ => None,
-            })
-        })
-        .unwrap_or_else(
-            || if ledger.streams_seen { Entry::NotReached } else { Entry::unseen("nobody saw the stream") },
-        );
-
-    let dumped = p
-        .dumps
-        .iter()
-        .find(|d| d.active(&p.svid).is_some_and(|s| s.chain.first().is_some_and(|l| l.fingerprint == *fp)))
-        .map_or_else(|| looked(p.dumps.last().map(|d| d.mark), g, "no config_dump was read"), |d| Entry::at(d.mark));
-
-    Row {
-        generation: fp.clone(),
-        cert: cert.clone(),
-        issued,
-        sent,
-        sends: u32::try_from(pushes.len()).unwrap_or(u32::MAX),
-        acked,
-        dumped,
-        loaded: loaded(ledger, g, p),
-        inbound: served(p, g, TlsRole::Inbound),
-        outbound: served(p, g, TlsRole::Outbound),
-    }
-}
-
-/// A look that was made before the generation existed proves nothing about it.
-fn looked(last: Option<Mark>, g: &Generation, why: &str) -> Entry {
-    match last {
-        Some(mark) if mark.seq > g.first.seq => Entry::NotReached,
+    let acked = match seen.refused {
+        Some((at, text)) => Entry::Rejected { at, text },
+        None => on_stream(seen.acked),
+    };
+    let shown = |mark: Option<Mark>, looked: Option<Mark>, why: &str| match (mark, looked) {
+        (Some(mark), _) => Entry::at(mark),
+        // A look that was made before the generation existed proves nothing about it.
+        (None, Some(look)) if look.seq > g.first.seq => Entry::NotReached,
         _ => Entry::unseen(why),
-    }
-}
-
-fn served(p: &ProxyLedger, g: &Generation, role: TlsRole) -> Entry {
-    match p.full_handshakes(role).find(|(_, leaf)| leaf.fingerprint == g.cert.fingerprint) {
-        Some((s, _)) => Entry::at(s.mark),
-        None => {
-            looked(p.full_handshakes(role).next_back().map(|(s, _)| s.mark), g, "no full handshake shows this role")
+    };
+    let loaded = match seen.loaded {
+        _ if twin => {
+            Entry::unseen("two certificates share serial, validity and identity; /certs can't tell them apart")
         }
-    }
-}
-
-fn loaded(ledger: &Ledger, g: &Generation, p: &ProxyLedger) -> Entry {
-    let twins = ledger.generations.values().filter(|other| {
-        other.cert.fingerprint != g.cert.fingerprint
-            && other.cert.serial == g.cert.serial
-            && other.cert.not_before == g.cert.not_before
-            && other.cert.not_after == g.cert.not_after
-            && other.cert.uris == g.cert.uris
-    });
-    if twins.count() > 0 {
-        return Entry::unseen("two certificates share serial, validity and identity; /certs can't tell them apart");
-    }
-    let (mut first, mut all, mut most, mut of) = (None, None, 0, 0);
-    for load in &p.loads {
-        let holding = load.holding(&g.cert);
-        if holding == 0 {
-            continue;
-        }
-        let expected = p.contexts.unwrap_or(0).max(load.contexts());
-        first.get_or_insert(load.mark);
-        if holding >= expected {
-            all.get_or_insert(load.mark);
-        }
-        if holding >= most {
-            (most, of) = (holding, expected);
-        }
-    }
-    match first {
-        Some(first) => Entry::Reached { first, all, count: most, of },
-        None => looked(p.loads.last().map(|l| l.mark), g, "no /certs was read"),
+        Loaded { first: Some(first), all, count, of } => Entry::Reached { first, all, count, of },
+        _ => shown(None, last.load, "no /certs was read"),
+    };
+    Row {
+        generation: g.cert.fingerprint.clone(),
+        cert: g.cert.clone(),
+        minted_for,
+        issued,
+        sent: on_stream(seen.sent),
+        sends: seen.sends,
+        acked,
+        dumped: shown(seen.dumped, last.dump, "no config_dump was read"),
+        loaded,
+        inbound: shown(seen.inbound, last.inbound, "no full handshake shows this role"),
+        outbound: shown(seen.outbound, last.outbound, "no full handshake shows this role"),
     }
 }

@@ -1,8 +1,9 @@
 //! Whether the recording can bear a judgement at all.
 
 use super::{finding, or_holds};
-use crate::timeline::{ClockKind, Ledger};
-use crate::verdict::evidence::{ROLES, clock_time, first_served, role_name};
+use crate::timeline::ledger::{Mark, ProxyLedger};
+use crate::timeline::{ClockKind, Ledger, TlsRole};
+use crate::verdict::evidence::{ROLES, clock_time, first_served, role_name, span};
 use crate::verdict::{CheckResult, Finding};
 
 pub(super) fn complete(ledger: &Ledger) -> Vec<Finding> {
@@ -34,13 +35,16 @@ pub(super) fn receipts(ledger: &Ledger) -> Vec<Finding> {
             found.push(finding(NAME, CheckResult::Undecided, message, vec![mark.seq]).of(p));
             continue;
         }
-        // A receipt between each move of time and the next.
-        let mut receipts = p.receipts.iter().map(|(m, _)| m.seq).peekable();
+        // A receipt for each move of time after which something was seen of the proxy. One that started meanwhile
+        // began at the moved time.
         for (i, jump) in ledger.jumps.iter().enumerate() {
-            while receipts.next_if(|r| *r < jump.seq).is_some() {}
             let next = ledger.jumps.get(i + 1).map_or(u64::MAX, |j| j.seq);
-            let died = p.exits.first().is_some_and(|e| e.mark.seq < next);
-            if receipts.peek().is_none_or(|r| *r > next) && !died {
+            let within = |m: &Mark| m.seq > jump.seq && m.seq < next;
+            let seen = from(&p.served, |s| s.mark, jump.seq).is_some_and(|m| within(&m))
+                || from(&p.loads, |l| l.mark, jump.seq).is_some_and(|m| within(&m));
+            let receipt = from(&p.receipts, |r| r.0, jump.seq).is_some_and(|m| within(&m));
+            let moved = p.exits.iter().any(|e| within(&e.mark)) || p.starts.iter().any(within);
+            if seen && !receipt && !moved {
                 let message = format!("{} gave no receipt for the move of time at {}", p.id, clock_time(jump.at.wall));
                 found.push(finding(NAME, CheckResult::Undecided, message, vec![jump.seq]).of(p));
                 break;
@@ -48,6 +52,11 @@ pub(super) fn receipts(ledger: &Ledger) -> Vec<Finding> {
         }
     }
     or_holds(found, NAME, format!("every proxy's clock followed all {} moves of time", ledger.jumps.len()))
+}
+
+/// The first observation of a kind after another one; they are in the recording's order.
+fn from<T>(all: &[T], mark: impl Fn(&T) -> Mark, after: u64) -> Option<Mark> {
+    all.get(all.partition_point(|x| mark(x).seq <= after)).map(mark)
 }
 
 pub(super) fn alive(ledger: &Ledger) -> Vec<Finding> {
@@ -82,8 +91,11 @@ pub(super) fn handshakes(ledger: &Ledger) -> Vec<Finding> {
         };
         let expiry = first.not_after;
         for role in ROLES {
-            let mut past = p.full_handshakes(role).filter(|(s, _)| s.mark.at.wall > expiry);
-            if past.next().is_some() {
+            let last = p.full_handshakes(role).next_back().map(|(s, _)| s.mark);
+            if let Some(last) = last.filter(|m| m.at.wall > expiry) {
+                if let Some(message) = unwatched(ledger, p, role, last) {
+                    found.push(finding(NAME, CheckResult::Undecided, message, vec![last.seq]).of(p));
+                }
                 continue;
             }
             let resumed = p.served.iter().filter(|s| s.role == role && s.resumed).count();
@@ -101,4 +113,16 @@ pub(super) fn handshakes(ledger: &Ledger) -> Vec<Finding> {
     }
     let full = ledger.proxies.iter().flat_map(|p| &p.served).filter(|s| s.leaf().is_some()).count();
     or_holds(found, NAME, format!("{full} full handshakes show every proxy in both roles, past the first expiry"))
+}
+
+/// Whether the proxy went on for so long after the last full handshake that a renewal could have failed unseen.
+fn unwatched(ledger: &Ledger, p: &ProxyLedger, role: TlsRole, last: Mark) -> Option<String> {
+    let criteria = &ledger.header.criteria;
+    let end = ledger.collecting.or(ledger.end)?;
+    let passed = end.at.wall.duration_since(last.at.wall).as_secs();
+    let tolerable = criteria.renew_every_s.unwrap_or(criteria.ttl_s).saturating_mul(2);
+    (u64::try_from(passed).is_ok_and(|s| s >= tolerable)).then(|| {
+        let role = role_name(role);
+        format!("{}: no full {role} handshake in the last {}", p.id, span(passed))
+    })
 }

@@ -1,12 +1,12 @@
 //! Whether new generations come, in time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{finding, or_holds};
-use crate::timeline::ledger::{Answer, ProxyLedger, Served};
+use crate::timeline::ledger::{Answer, ProxyLedger, Row, Served};
 use crate::timeline::{CertFacts, Ledger, TlsRole};
-use crate::verdict::evidence::{ROLES, clock_time, due, first_served, longest_stall, role_name, span};
-use crate::verdict::summary::{margin as smallest_margin, margins};
+use crate::verdict::evidence::{ROLES, clock_time, first_served, is_stranger, longest_stall, role_name, span};
+use crate::verdict::summary::{Margin, margin as smallest_margin, margins};
 use crate::verdict::{CheckResult, Finding};
 
 pub(super) fn renewed(ledger: &Ledger) -> Vec<Finding> {
@@ -36,7 +36,7 @@ pub(super) fn renewed(ledger: &Ledger) -> Vec<Finding> {
                 let short = !newer.is_empty()
                     && ledger.header.criteria.renew_every_s.is_some_and(|every| {
                         let passed = last.mark.at.wall.duration_since(first_shown.mark.at.wall).as_secs();
-                        passed < i64::try_from(every * u64::from(wanted)).unwrap_or(i64::MAX)
+                        passed < i64::try_from(every.saturating_mul(u64::from(wanted))).unwrap_or(i64::MAX)
                     });
                 (if short { CheckResult::Undecided } else { CheckResult::Violated }, message)
             } else {
@@ -48,6 +48,9 @@ pub(super) fn renewed(ledger: &Ledger) -> Vec<Finding> {
             break;
         }
     }
+    if found.is_empty() {
+        found.extend(ledger.proxies.iter().filter_map(|p| too_short(ledger, p, NAME)));
+    }
     let generations = ledger
         .proxies
         .iter()
@@ -55,16 +58,31 @@ pub(super) fn renewed(ledger: &Ledger) -> Vec<Finding> {
     or_holds(found, NAME, format!("every proxy served {} or more generations", generations.min().unwrap_or(0)))
 }
 
+/// As many generations as are demanded must be served for the first time after the first one's expiry.
+fn too_short(ledger: &Ledger, p: &ProxyLedger, name: &str) -> Option<Finding> {
+    let wanted = ledger.header.criteria.generations_past_first_expiry as usize;
+    let (_, first) = first_served(p)?;
+    let shown =
+        ROLES.into_iter().flat_map(|role| p.full_handshakes(role)).filter_map(|(_, leaf)| p.row(&leaf.fingerprint));
+    let new = |row: &&Row| {
+        [row.inbound.first(), row.outbound.first()].into_iter().flatten().all(|m| m.at.wall >= first.not_after)
+    };
+    let after: BTreeSet<_> = shown.filter(new).map(|row| &row.generation).collect();
+    (after.len() < wanted).then(|| {
+        let message = format!(
+            "{}: {} generations were served first after the first expiry at {}; {wanted} are to be seen",
+            p.id,
+            after.len(),
+            clock_time(first.not_after)
+        );
+        finding(name, CheckResult::Undecided, message, Vec::new()).of(p)
+    })
+}
+
 pub(super) fn newest_or_previous(ledger: &Ledger) -> Vec<Finding> {
     const NAME: &str = "newest_or_previous";
     let mut found = Vec::new();
     for p in &ledger.proxies {
-        // Where certificates are minted per stream, each stream has its own succession.
-        let mut successions: BTreeMap<Option<u64>, Vec<(u64, &str)>> = BTreeMap::new();
-        for (row, g) in due(ledger, p) {
-            let stream = g.issued.first().and_then(|i| i.stream);
-            successions.entry(stream).or_default().push((g.first.seq, row.generation.as_str()));
-        }
         if let Some((s, leaf)) = stranger(ledger, p) {
             let message = format!(
                 "{}: at {} a full handshake showed serial {} (SHA-256 {}...), which its provider neither minted for it nor sent to it",
@@ -77,14 +95,9 @@ pub(super) fn newest_or_previous(ledger: &Ledger) -> Vec<Finding> {
             continue;
         }
         for role in ROLES {
+            // Where certificates are minted per stream, each stream has its own line.
             let behind = p.full_handshakes(role).find_map(|(s, leaf)| {
-                let newer = successions.values().map(|line| {
-                    let known = line.iter().filter(|(seq, _)| *seq < s.mark.seq);
-                    known.rev().take_while(|(_, f)| *f != leaf.fingerprint.as_str()).count()
-                });
-                // In a succession in which the leaf does not stand at all, everything would count as newer.
-                let stands = |line: &Vec<(u64, &str)>| line.iter().any(|(_, f)| *f == leaf.fingerprint.as_str());
-                let behind = successions.values().zip(newer).filter(|(line, _)| stands(line)).map(|(_, n)| n).min()?;
+                let behind = p.behind(p.place(&leaf.fingerprint)?, s.mark.seq)?;
                 (behind > 1).then_some((s, leaf, behind))
             });
             if let Some((s, leaf, behind)) = behind {
@@ -105,11 +118,9 @@ pub(super) fn newest_or_previous(ledger: &Ledger) -> Vec<Finding> {
 
 /// A leaf that came from nowhere, where all that its provider sends was seen.
 fn stranger<'a>(ledger: &Ledger, p: &'a ProxyLedger) -> Option<(&'a Served, &'a CertFacts)> {
-    if !ledger.streams_seen {
-        return None;
-    }
-    let known: BTreeSet<_> = due(ledger, p).into_iter().map(|(row, _)| &row.generation).collect();
-    ROLES.into_iter().flat_map(|role| p.full_handshakes(role)).find(|(_, leaf)| !known.contains(&leaf.fingerprint))
+    let strange: BTreeSet<_> =
+        p.rows.iter().filter(|row| is_stranger(ledger, p, row)).map(|row| &row.generation).collect();
+    ROLES.into_iter().flat_map(|role| p.full_handshakes(role)).find(|(_, leaf)| strange.contains(&leaf.fingerprint))
 }
 
 pub(super) fn margin(ledger: &Ledger) -> Vec<Finding> {
@@ -119,23 +130,25 @@ pub(super) fn margin(ledger: &Ledger) -> Vec<Finding> {
     let mut found = Vec::new();
     for p in &ledger.proxies {
         for role in ROLES {
-            // Only a handshake that still showed the old leaf below the floor proves that the new one was late; the
-            // first sight of the new one may itself have come late.
-            let Some(thin) = margins(p, role).into_iter().find(|m| m.left_when_old_ms < floor) else { continue };
-            let left = thin.left_when_old_ms;
+            let Some((thin, (left, proved))) = margins(p, role).into_iter().find_map(|m| {
+                let late = came_late(p, &m, floor)?;
+                Some((m, late))
+            }) else {
+                continue;
+            };
             let how = if left <= 0 {
-                format!("{} after it had expired", span(left / 1000))
+                format!("{} after the old one had expired", span(left / 1000))
             } else {
-                format!("with {} left of it", span(left / 1000))
+                format!("with {} left of the old one", span(left / 1000))
             };
             let message = format!(
-                "{}: an {} handshake still showed the old certificate {how}; the floor is {}",
+                "{}: a new certificate came {how} ({}); the floor is {}",
                 p.id,
                 role_name(role),
                 span(floor / 1000),
             );
-            let stalled = longest_stall(ledger, 0, thin.new_seen) * 1000 > u64::try_from(floor).unwrap_or(0) / 2;
-            let result = if stalled { CheckResult::Undecided } else { CheckResult::Violated };
+            let stalled = u128::from(longest_stall(ledger, 0, thin.new_seen)) * 1000 > floor.unsigned_abs().into();
+            let result = if proved && !stalled { CheckResult::Violated } else { CheckResult::Undecided };
             let evidence = vec![thin.old_seen, thin.new_seen];
             found.push(finding(NAME, result, message, evidence).of(p).about(&p.svid));
             break;
@@ -149,26 +162,47 @@ pub(super) fn margin(ledger: &Ledger) -> Vec<Finding> {
     )
 }
 
+/// What was left of the old certificate, in milliseconds, when the new one came below the floor; and whether that is
+/// proved: the first sight of the new one may itself have come late.
+fn came_late(p: &ProxyLedger, m: &Margin<'_>, floor: i64) -> Option<(i64, bool)> {
+    if m.left_when_old_ms < floor {
+        return Some((m.left_when_old_ms, true));
+    }
+    if m.left_ms >= floor {
+        return None;
+    }
+    let row = p.row(&m.new.fingerprint);
+    let came = row.and_then(|row| row.sent.first().or(row.issued.first())).map(|mark| mark.at.wall);
+    match came {
+        Some(came) => Some((m.left_at(came), true)).filter(|(left, _)| *left < floor),
+        None => Some((m.left_ms, m.left_at(m.new.not_before) < floor)),
+    }
+}
+
 pub(super) fn overdue(ledger: &Ledger) -> Vec<Finding> {
     const NAME: &str = "renewal_overdue";
     let Some(every) = ledger.header.criteria.renew_every_s.and_then(|s| i64::try_from(s).ok()).filter(|s| *s > 0)
     else {
         return vec![finding(NAME, CheckResult::Noted, "the interval of the renewals is not known", Vec::new())];
     };
+    let renewals = ledger.steps.iter().filter(|(_, renewal)| renewal.is_some_and(|n| n > 0));
+    let scheduled: Vec<u64> = renewals.map(|(mark, _)| mark.seq).collect();
     let mut found = Vec::new();
     for p in &ledger.proxies {
-        let hit = p.full_handshakes(TlsRole::Inbound).find_map(|(s, leaf)| {
-            let since = p.row(&leaf.fingerprint)?.issued.first().or(p.row(&leaf.fingerprint)?.sent.first());
-            let since = since.copied().unwrap_or_else(|| {
-                p.full_handshakes(TlsRole::Inbound)
-                    .find(|(_, l)| l.fingerprint == leaf.fingerprint)
-                    .map_or(s.mark, |(first, _)| first.mark)
-            });
+        let shown = ROLES.into_iter().flat_map(|role| p.full_handshakes(role));
+        let hit = shown.filter_map(|(s, leaf)| {
+            let row = p.row(&leaf.fingerprint)?;
+            let first_shown = [row.inbound.first(), row.outbound.first()].into_iter().flatten().min_by_key(|m| m.seq);
+            let since = *row.issued.first().or(row.sent.first()).or(first_shown)?;
             let age = s.mark.at.wall.duration_since(since.at.wall).as_secs();
-            (age >= 2 * every).then_some((s, leaf, since, age))
+            // Where the schedule is known, it says what was due: on a slow machine the clock alone runs ahead of it.
+            let steps = |until: u64| scheduled.partition_point(|seq| *seq < until);
+            let due = scheduled.is_empty() || steps(s.mark.seq).saturating_sub(steps(since.seq)) > 1;
+            (age >= every.saturating_mul(2) && due).then_some((s, leaf, since, age))
         });
+        let hit = hit.min_by_key(|(s, ..)| s.mark.seq);
         let Some((s, leaf, since, age)) = hit else { continue };
-        let late = age - every;
+        let late = age.saturating_sub(every);
         let left = leaf.not_after.duration_since(s.mark.at.wall).as_secs();
         let left = if left > 0 { format!("{} left", span(left)) } else { format!("expired {} ago", span(left)) };
         let message = format!(
@@ -180,7 +214,7 @@ pub(super) fn overdue(ledger: &Ledger) -> Vec<Finding> {
         );
         // A harness that stood still may itself be why nothing was renewed.
         let stall = longest_stall(ledger, since.seq, s.mark.seq);
-        let result = if i64::try_from(stall * 4).unwrap_or(i64::MAX) >= every {
+        let result = if i64::try_from(stall.saturating_mul(4)).unwrap_or(i64::MAX) >= every {
             CheckResult::Undecided
         } else {
             CheckResult::Violated
@@ -198,49 +232,49 @@ pub(super) fn lag(ledger: &Ledger) -> Vec<Finding> {
     or_holds(found, NAME, format!("from sent to served it took at most {longest:.1} ms"))
 }
 
-/// A handshake that began after the bound and still showed another leaf than the one accepted.
+/// A handshake that began after the bound and still showed an older leaf than the one accepted.
 fn late(ledger: &Ledger, p: &ProxyLedger, bound_ms: u128, name: &str) -> Option<Finding> {
+    // The same bytes, refused before, are accepted and change nothing: that is a refusal, not a lag.
+    let refused: BTreeSet<_> = p
+        .pushes
+        .iter()
+        .filter(|x| x.refusal().is_some())
+        .filter_map(|x| x.leaf(&p.svid))
+        .map(|l| &l.fingerprint)
+        .collect();
     let accepted: Vec<_> = p
         .pushes
         .iter()
         .filter_map(|push| match (&push.answer, push.leaf(&p.svid)) {
-            (Some(Answer::Acked(mark)), Some(leaf)) => Some((push, mark, leaf)),
+            (Some(Answer::Acked(mark)), Some(leaf)) if !refused.contains(&leaf.fingerprint) => Some((push, mark, leaf)),
             _ => None,
         })
         .collect();
-    for (i, (push, acked, leaf)) in accepted.iter().enumerate() {
-        let until = accepted.get(i + 1).map_or(u64::MAX, |(next, ..)| next.mark.seq);
-        let lasting = |s: &Served| {
-            s.mark.seq > acked.seq
-                && s.mark.seq < until
-                && s.mark.at.mono.saturating_sub(acked.at.mono).as_millis() > bound_ms
-        };
-        let refused_before = p
-            .pushes
-            .iter()
-            .any(|x| x.refusal().is_some() && x.leaf(&p.svid).is_some_and(|l| l.fingerprint == leaf.fingerprint));
-        // The same bytes, refused before, are accepted and change nothing: that is a refusal, not a lag.
-        if refused_before {
-            continue;
-        }
-        for role in ROLES {
-            let stale = p.full_handshakes(role).find(|(s, shown)| lasting(s) && shown.fingerprint != leaf.fingerprint);
-            if let Some((s, shown)) = stale {
-                let message = format!(
-                    "{}: serial {} was accepted at {}; {} ms later an {} handshake still showed serial {}",
-                    p.id,
-                    leaf.serial.short(),
-                    clock_time(acked.at.wall),
-                    s.mark.at.mono.saturating_sub(acked.at.mono).as_millis(),
-                    role_name(role),
-                    shown.serial.short(),
-                );
-                let stalled = u128::from(longest_stall(ledger, push.mark.seq, s.mark.seq)) * 1000 >= bound_ms;
-                let result = if stalled { CheckResult::Undecided } else { CheckResult::Violated };
-                return Some(
-                    finding(name, result, message, vec![push.mark.seq, acked.seq, s.mark.seq]).of(p).about(&p.svid),
-                );
+    // Acknowledgements and handshakes are both in the recording's order.
+    for role in ROLES {
+        for (s, shown) in p.full_handshakes(role) {
+            let ripe = accepted.partition_point(|(_, acked, _)| acked.seq < s.mark.seq);
+            let Some((push, acked, leaf)) = accepted[..ripe].last() else { continue };
+            let ms = s.mark.at.mono.saturating_sub(acked.at.mono).as_millis();
+            // Another line's leaf is no older one: its own stream's are to be compared.
+            let older = p.place(&shown.fingerprint).zip(p.place(&leaf.fingerprint)).is_some_and(|(old, new)| {
+                old < new && p.successions.iter().any(|line| line.holds(old) && line.holds(new))
+            });
+            if ms <= bound_ms || !older {
+                continue;
             }
+            let message = format!(
+                "{}: serial {} was accepted at {}; {ms} ms later an {} handshake still showed serial {}",
+                p.id,
+                leaf.serial.short(),
+                clock_time(acked.at.wall),
+                role_name(role),
+                shown.serial.short(),
+            );
+            let stalled = u128::from(longest_stall(ledger, push.mark.seq, s.mark.seq)) * 1000 >= bound_ms;
+            let result = if stalled { CheckResult::Undecided } else { CheckResult::Violated };
+            let evidence = vec![push.mark.seq, acked.seq, s.mark.seq];
+            return Some(finding(name, result, message, evidence).of(p).about(&p.svid));
         }
     }
     None

@@ -1,7 +1,8 @@
 //! What happens on the streams, and between the proxies.
 
 use super::{finding, or_holds};
-use crate::timeline::{Ledger, SecretName};
+use crate::timeline::ledger::{Mark, ProxyLedger, Row, Served, Traffic};
+use crate::timeline::{Ledger, ProxyId, SecretName};
 use crate::verdict::evidence::{clock_time, first_served};
 use crate::verdict::{CheckResult, Finding};
 
@@ -81,15 +82,19 @@ pub(super) fn peers_accept(ledger: &Ledger) -> Vec<Finding> {
                 first.to,
                 clock_time(first.mark.at.wall),
             );
-            // Nothing in the request itself tells a broken network from a refused certificate.
-            let result = if first.status.is_some() { CheckResult::Violated } else { CheckResult::Undecided };
+            let result = match unexplained(ledger, p, &fresh) {
+                // Nothing in the request itself tells a broken network from a refused certificate.
+                _ if failed.iter().all(|t| t.status.is_none()) => CheckResult::Undecided,
+                true => CheckResult::Noted,
+                false => CheckResult::Violated,
+            };
             found.push(finding(NAME, result, message, vec![first.mark.seq, last.mark.seq]).of(p));
-            continue;
+            if result != CheckResult::Noted {
+                continue;
+            }
         }
         let Some((_, leaf)) = first_served(p) else { continue };
-        let proof = |t: &&&crate::timeline::ledger::Traffic| {
-            t.succeeded() && t.resumed == Some(false) && t.mark.at.wall > leaf.not_after
-        };
+        let proof = |t: &&&Traffic| t.succeeded() && t.resumed == Some(false) && t.mark.at.wall > leaf.not_after;
         if !fresh.is_empty() && !fresh.iter().any(|t| proof(&t)) {
             let message = format!(
                 "no request of {} on a fresh connection with a full handshake was seen after the first expiry",
@@ -105,6 +110,32 @@ pub(super) fn peers_accept(ledger: &Ledger) -> Vec<Finding> {
     or_holds(found, NAME, format!("{all} requests from proxy to proxy succeeded on fresh connections"))
 }
 
+/// Whether all failed requests were passing ones: each was followed by one that succeeded between the very same
+/// certificates, trusted by the same bundles. Then it was not the certificates that failed it.
+fn unexplained(ledger: &Ledger, p: &ProxyLedger, fresh: &[&Traffic]) -> bool {
+    let changes = |from: u64, to: u64, q: &ProxyLedger| {
+        let newly_shown = |row: &Row| {
+            let marks = [row.inbound.first(), row.outbound.first(), row.acked.first()];
+            marks.into_iter().flatten().any(|m| m.seq > from && m.seq < to)
+        };
+        q.rows.iter().any(newly_shown) || q.pushes.iter().any(|push| push.mark.seq > from && push.mark.seq < to)
+    };
+    // A certificate that was not valid at that time is reason enough.
+    let invalid = |at: Mark, q: &ProxyLedger| {
+        let shown = q.served.iter().filter(|s| s.mark.seq <= at.seq).rev().find_map(Served::leaf);
+        shown.is_none_or(|leaf| leaf.not_after <= at.at.wall || leaf.not_before > at.at.wall)
+    };
+    fresh.iter().enumerate().filter(|(_, t)| !t.succeeded()).all(|(i, t)| {
+        let peer = ProxyId::parse(&t.to).ok().and_then(|id| ledger.proxy(&id));
+        let next =
+            fresh[i + 1..].iter().find(|next| next.to == t.to && next.succeeded() && next.resumed == Some(false));
+        next.is_some_and(|next| {
+            let pair = || peer.into_iter().chain([p]);
+            !pair().any(|q| changes(t.mark.seq, next.mark.seq, q) || invalid(t.mark, q))
+        })
+    })
+}
+
 pub(super) fn alive(ledger: &Ledger) -> Vec<Finding> {
     const NAME: &str = "stream_alive";
     if !ledger.streams_seen {
@@ -112,7 +143,7 @@ pub(super) fn alive(ledger: &Ledger) -> Vec<Finding> {
     }
     let mut found = Vec::new();
     for p in &ledger.proxies {
-        let of_svid: Vec<_> = p.streams.iter().filter(|s| s.asked_for(p.svid.as_str())).collect();
+        let of_svid: Vec<_> = p.certificate_streams().collect();
         for closed in of_svid.iter().filter_map(|s| Some((s, s.end.as_ref()?))) {
             let (stream, end) = closed;
             if p.exits.iter().any(|e| e.mark.seq < end.mark.seq || e.expected) {
@@ -134,7 +165,10 @@ pub(super) fn alive(ledger: &Ledger) -> Vec<Finding> {
                 }
                 None if of_svid.iter().any(|s| s.end.is_none() && s.number != stream.number) => continue,
                 None => {
-                    let waited = ledger.end.map_or(0, |m| m.at.mono.saturating_sub(end.mark.at.mono).as_millis());
+                    let waited = ledger
+                        .collecting
+                        .or(ledger.end)
+                        .map_or(0, |m| m.at.mono.saturating_sub(end.mark.at.mono).as_millis());
                     let result =
                         if waited > LONGEST_BACK_OFF_MS { CheckResult::Violated } else { CheckResult::Undecided };
                     let message = format!(

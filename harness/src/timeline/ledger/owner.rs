@@ -1,0 +1,78 @@
+//! Which proxy a stream belongs to. Some observations of a stream may say it, others not: the best claim counts.
+
+use std::collections::HashMap;
+
+use super::super::{Fact, Payload, ProxyId, Source, Timeline};
+
+/// How a stream is known to be a proxy's; a later one counts more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    /// It was sent a leaf with the proxy's identity.
+    Identity,
+    /// It says so itself.
+    Node,
+    /// The process that opened it is the proxy's.
+    Process,
+    /// The recorder knew.
+    Recorded,
+}
+
+pub(super) fn owners(timeline: &Timeline) -> HashMap<u64, ProxyId> {
+    let mut best: HashMap<u64, (Claim, ProxyId)> = HashMap::new();
+    let mut claim = |stream: u64, claim: Claim, id: &ProxyId| {
+        let have = best.entry(stream).or_insert_with(|| (claim, id.clone()));
+        if claim > have.0 {
+            *have = (claim, id.clone());
+        }
+    };
+    let known = &timeline.header.proxies;
+    let mut by_identity: HashMap<&str, Option<&ProxyId>> = HashMap::new();
+    for p in known {
+        if let Some(id) = &p.spiffe_id {
+            // Replicas share an identity: then it tells nothing.
+            by_identity.entry(id.as_str()).and_modify(|owner| *owner = None).or_insert(Some(&p.id));
+        }
+    }
+    let mut by_pid: HashMap<i32, &ProxyId> = HashMap::new();
+    for o in timeline.observations.iter().filter(|o| o.source != Source::Witness) {
+        let stream = match &o.fact {
+            Fact::Spawned(s) => {
+                if let Some(id) = &o.proxy {
+                    by_pid.insert(s.pid, id);
+                }
+                continue;
+            }
+            Fact::StreamOpened(s) => {
+                if let Some(id) = s.peer_pid.and_then(|pid| by_pid.get(&pid)) {
+                    claim(s.stream, Claim::Process, id);
+                }
+                s.stream
+            }
+            Fact::Subscribed(s) => {
+                if let Some(p) = known.iter().find(|p| p.id.as_str() == s.node) {
+                    claim(s.stream, Claim::Node, &p.id);
+                }
+                s.stream
+            }
+            Fact::Sent(s) => {
+                for secret in &s.secrets {
+                    if let Payload::Certificate { chain, .. } = &secret.payload
+                        && let Some([uri]) = chain.first().map(|leaf| leaf.uris.as_slice())
+                        && let Some(Some(id)) = by_identity.get(uri.as_str())
+                    {
+                        claim(s.stream, Claim::Identity, id);
+                    }
+                }
+                s.stream
+            }
+            Fact::Acked(a) => a.stream,
+            Fact::Nacked(n) => n.stream,
+            Fact::StreamClosed(c) => c.stream,
+            _ => continue,
+        };
+        if let Some(id) = &o.proxy {
+            claim(stream, Claim::Recorded, id);
+        }
+    }
+    best.into_iter().map(|(stream, (_, id))| (stream, id)).collect()
+}

@@ -1,0 +1,287 @@
+//! The provider's side: nothing newer was minted, or it did not reach the proxy's stream.
+
+use std::collections::HashSet;
+
+use super::super::Confidence;
+use super::super::evidence::{Defect, clock_time, defect, due, span};
+use super::{Case, ISSUER_DECIDES, Stop, many, one};
+use crate::timeline::ledger::{MintedFor, Push, SECRET_TYPE_URL, StreamEnd};
+use crate::timeline::{Fingerprint, Layer, SecretName};
+
+impl<'a> Case<'a> {
+    /// Minted for this proxy, but not on its stream.
+    pub(super) fn not_sent(&self) -> Stop {
+        let evidence: Vec<u64> = self.newer.iter().map(|(_, g)| g.first.seq).take(20).chain(self.seqs()).collect();
+        let after = self.served.and_then(|row| self.ledger.generations.get(&row.generation)).map_or(0, |g| g.first.seq);
+        let newer: Vec<_> =
+            due(self.ledger, self.p).into_iter().filter(|(row, g)| g.first.seq > after && row.sends == 0).collect();
+        let minted = match newer.len() {
+            1 => "a newer certificate was minted".to_owned(),
+            n => format!("{n} newer certificates were minted"),
+        };
+        if let Some(stop) = self.stream_lost(&minted).or_else(|| self.frozen(&minted)) {
+            return stop;
+        }
+        let sent = |mode, story| self.stop(Layer::Sent, one(mode, Confidence::Certain, evidence.clone()), story);
+        if let Some((mode, how)) = self.misaddressed() {
+            return sent(mode, format!("{minted}, and sent {how}"));
+        }
+        let repeats = self.repeats();
+        if !newer.iter().any(|(row, _)| row.minted_for == MintedFor::Proxy) {
+            return self.perhaps_for_others(&minted, repeats, &evidence);
+        }
+        match repeats {
+            0 if self.pushes.is_empty() => {
+                if let Some(stop) = self.thin() {
+                    return stop;
+                }
+                sent("issues-never-pushes", format!("{minted}, none was sent; the stream is open and silent"))
+            }
+            0 => self.stop(Layer::Sent, Vec::new(), format!("{minted}, none was sent to this proxy")),
+            n => sent(
+                "resend-stale",
+                format!("{minted}, but the provider re-sent serial {} ({n} times) under new versions", self.serial()),
+            ),
+        }
+    }
+
+    /// The journal says for which identity, but not for whom: a provider that mints per stream mints for fresh
+    /// subscribers and for the streams of the bundle too, and never sends those.
+    fn perhaps_for_others(&self, minted: &str, repeats: usize, evidence: &[u64]) -> Stop {
+        let (modes, how) = match repeats {
+            0 if self.pushes.is_empty() => (["issues-never-pushes", "never-renews"], "and nothing was sent".to_owned()),
+            0 => {
+                return self.stop(None, Vec::new(), format!("{minted} for this identity, none was sent to this proxy"));
+            }
+            n => (
+                ["resend-stale", "resend-cached"],
+                format!("and the provider re-sent serial {} ({n} times) under new versions", self.serial()),
+            ),
+        };
+        let [likely, possible] = modes;
+        let modes = [(likely, Confidence::Likely), (possible, Confidence::Possible)];
+        let decides = "the issuer's own log: for which stream was the newer certificate minted?";
+        self.stop(None, many(&modes, evidence, decides), format!("{minted} for this identity, {how}"))
+    }
+
+    /// No newer generation that is sound was ever seen.
+    pub(super) fn nothing_newer(&self) -> Stop {
+        let certain = self.ledger.issuer_seen;
+        if let Some(stop) = self.stream_lost("no newer certificate came") {
+            return stop;
+        }
+        if let Some((mode, how)) = self.misaddressed() {
+            let story = format!("provider sent a response {how}");
+            return self.stop(Layer::Sent, one(mode, Confidence::Certain, self.seqs()), story);
+        }
+        // A generation that was minted unfit and never served is the issuer's fault as well.
+        if let Some((row, g)) = self.newer.last()
+            && let Some(d) = defect(&g.cert, g.first.at.wall, self.p.spiffe_id.as_deref())
+        {
+            let mode = match d {
+                Defect::Expired => "expired-on-arrival",
+                Defect::NotYetValid => "not-yet-valid",
+                Defect::WrongIdentity => "wrong-identity",
+            };
+            let story =
+                format!("the newer certificate (serial {}) was unfit when it was minted", row.cert.serial.short());
+            return self.stop(Layer::Issued, one(mode, Confidence::Likely, vec![g.first.seq, self.wrong.seq]), story);
+        }
+        if let Some(stop) = self.frozen("no newer certificate came").or_else(|| self.thin()) {
+            return stop;
+        }
+        let bundles = self.bundle_pushes();
+        let churn = self.bundle_churn(&bundles);
+        let repeats = self.repeats();
+        let mut modes: Vec<(&str, Confidence)> = Vec::new();
+        let story;
+        let sure = if certain { Confidence::Certain } else { Confidence::Likely };
+        if repeats > 0 {
+            story = format!("provider re-sent serial {} ({repeats} times) under new versions", self.serial());
+            if churn {
+                modes.push(("starved-by-bundle-churn", Confidence::Likely));
+                if !certain {
+                    modes.push(("resend-cached", Confidence::Possible));
+                }
+            } else {
+                modes.push(("resend-cached", sure));
+            }
+            if !certain {
+                modes.push(("resend-stale", Confidence::Possible));
+            }
+        } else if !self.pushes.iter().all(|push| self.is_served(push)) {
+            return self.stop(
+                None,
+                Vec::new(),
+                format!("{} responses came for {}, none with a newer certificate", self.pushes.len(), self.p.svid),
+            );
+        } else if !bundles.is_empty() {
+            story = format!("provider sent {} new trust bundles, but no newer certificate", bundles.len());
+            modes.push(("bundle-only", sure));
+            if churn {
+                modes.push(("starved-by-bundle-churn", Confidence::Possible));
+            }
+            if !certain {
+                modes.push(("issues-never-pushes", Confidence::Possible));
+            }
+        } else if certain {
+            let again = if self.pushes.is_empty() { "sent nothing" } else { "sent the old one to a new stream" };
+            story = format!("provider minted no newer certificate and {again}");
+            modes.push(("never-renews", Confidence::Certain));
+        } else {
+            story = "nothing newer was sent on an open stream".to_owned();
+            modes.push(("never-renews", Confidence::Possible));
+            modes.push(("issues-never-pushes", Confidence::Possible));
+            modes.push(("provider-frozen", Confidence::Possible));
+        }
+        let evidence: Vec<u64> = bundles.iter().map(|push| push.mark.seq).take(10).chain(self.seqs()).collect();
+        self.stop(certain.then_some(Layer::Issued), many(&modes, &evidence, ISSUER_DECIDES), story)
+    }
+
+    /// A newer one came by itself, before anything expired, but later than the floor allows.
+    fn thin(&self) -> Option<Stop> {
+        let (row, came) = self.successor()?;
+        let left = self.served?.cert.not_after.duration_since(came.at.wall).as_secs();
+        let floor = i64::try_from(self.ledger.header.criteria.margin_floor_s).unwrap_or(i64::MAX);
+        if left <= 0 || left >= floor {
+            return None;
+        }
+        let story = format!(
+            "serial {} was sent only {} before the expiry of the old certificate",
+            row.cert.serial.short(),
+            span(left)
+        );
+        let evidence = vec![came.seq, self.wrong.seq];
+        // Minted in time and held back: then it also looks like one that was not pushed.
+        let held_back = row.issued.first().is_some_and(|minted| minted.seq < self.wrong.seq);
+        let modes = [("thin-margin", Confidence::Certain), ("issues-never-pushes", Confidence::Possible)];
+        let modes = if held_back { &modes[..] } else { &modes[..1] };
+        Some(self.stop(Layer::Sent, many(modes, &evidence, "whether later renewals come as late"), story))
+    }
+
+    /// Who asked anew got no answer either.
+    fn frozen(&self, what: &str) -> Option<Stop> {
+        let bound = u128::from(self.ledger.header.criteria.lag_bound_ms);
+        let end = self.ledger.collecting.or(self.ledger.end)?;
+        let waited = |from: crate::timeline::ledger::Mark| end.at.mono.saturating_sub(from.at.mono).as_millis();
+        let since = self.served.and_then(|row| row.sent.first()).map_or(0, |m| m.seq);
+        let asked = self.ledger.witness.iter().filter(|a| a.mark.seq > since);
+        let unheard = asked.filter(|a| a.answered.is_none() && waited(a.mark) > bound).last()?;
+        let answered_later = self.ledger.witness.iter().any(|a| a.answered.is_some_and(|m| m.seq > unheard.mark.seq));
+        let story = format!(
+            "{what}; a fresh subscription at {} was not answered within {} ms",
+            clock_time(unheard.mark.at.wall),
+            waited(unheard.mark)
+        );
+        let evidence = vec![unheard.mark.seq, self.wrong.seq];
+        let sure = if answered_later { Confidence::Likely } else { Confidence::Certain };
+        Some(self.stop(Layer::Sent, one("provider-frozen", sure, evidence), story))
+    }
+
+    /// The stream for the certificate was not open when the failure showed.
+    fn stream_lost(&self, what: &str) -> Option<Stop> {
+        let of_svid: Vec<_> = self.p.certificate_streams().collect();
+        let ended =
+            |s: &&&crate::timeline::ledger::Stream| s.end.as_ref().is_some_and(|e| e.mark.seq <= self.wrong.seq);
+        let last = of_svid.iter().filter(ended).filter_map(|s| s.end.as_ref()).max_by_key(|e| e.mark.seq)?;
+        if of_svid.iter().any(|s| s.opened.seq < self.wrong.seq && !ended(&s)) {
+            return None;
+        }
+        let ends = of_svid.iter().filter(ended).count();
+        let evidence = vec![last.mark.seq, self.wrong.seq];
+        let at = clock_time(last.mark.at.wall);
+        if last.by == "proxy" {
+            let story = format!("{what}, and the proxy itself ended the stream at {at} ({})", last.status);
+            return Some(self.stop(Layer::Sent, Vec::new(), story));
+        }
+        let (modes, story) = self.why_lost(what, last, ends, &at);
+        Some(self.stop(
+            Layer::Sent,
+            many(
+                &modes,
+                &evidence,
+                "the proxy's upstream_cx_connect_fail for the provider's cluster: climbing means that nothing listens",
+            ),
+            story,
+        ))
+    }
+
+    /// Attempts that end at once are refusals; silence after the end means that no attempt arrives.
+    fn why_lost(
+        &self,
+        what: &str,
+        last: &StreamEnd,
+        ends: usize,
+        at: &str,
+    ) -> (Vec<(&'static str, Confidence)>, String) {
+        if ends > 2 {
+            let story =
+                format!("{what}, and the provider ended the stream {ends} times (last at {at}: {})", last.status);
+            return (vec![("stream-refused", Confidence::Likely)], story);
+        }
+        let story = format!("{what}, and the stream, ended at {at} ({}), was not opened again", last.status);
+        let failed = |until| self.p.risen(until, |n| n.contains("sds") && n.ends_with("upstream_cx_connect_fail"));
+        let climbed = failed(u64::MAX).and_then(|all| Some(all > failed(last.mark.seq)?));
+        let modes = match climbed {
+            Some(true) => vec![("socket-gone", Confidence::Likely), ("stale-bind-mount", Confidence::Possible)],
+            Some(false) => vec![("stream-refused", Confidence::Possible)],
+            None => vec![("socket-gone", Confidence::Possible), ("stream-refused", Confidence::Possible)],
+        };
+        (modes, story)
+    }
+
+    /// Responses on the right stream that delivered nothing under the subscribed name.
+    fn misaddressed(&self) -> Option<(&'static str, String)> {
+        let push = self.pushes.iter().rev().find(|push| push.delivered(&self.p.svid).is_none())?;
+        if push.type_url != SECRET_TYPE_URL {
+            return Some(("wrong-type-url", format!("with the type {}", push.type_url)));
+        }
+        match push.secrets.first() {
+            None => Some(("empty-response", "without any secret in it".to_owned())),
+            Some(other) => Some(("wrong-name", format!("under the name {}, not {}", other.name, self.p.svid))),
+        }
+    }
+
+    /// Whether it delivered what is served.
+    fn is_served(&self, push: &Push) -> bool {
+        let served = self.served.map(|row| &row.generation);
+        push.leaf(&self.p.svid).is_some_and(|leaf| Some(&leaf.fingerprint) == served)
+    }
+
+    /// How often what is served was sent again, in the whole recording, on a stream that had it already: a stream that
+    /// was opened anew is rightly sent what there is.
+    fn repeats(&self) -> usize {
+        if !self.pushes.iter().any(|push| self.is_served(push)) {
+            return 0;
+        }
+        let mut has: HashSet<u64> = HashSet::new();
+        self.p.pushes_of(&self.p.svid).filter(|push| self.is_served(push) && !has.insert(push.stream)).count()
+    }
+
+    /// Responses with a bundle that differs from the one before, while what is served was the newest.
+    fn bundle_pushes(&self) -> Vec<&'a Push> {
+        let root = SecretName::root_ca();
+        let from = self.served.and_then(|r| r.sent.first()).map_or(0, |m| m.seq);
+        let until = self.successor().map_or(u64::MAX, |(_, came)| came.seq);
+        let mut held: Option<&Fingerprint> = None;
+        let mut changed = Vec::new();
+        for push in self.p.pushes_of(&root) {
+            if let Some((_, digest)) = push.bundle(&root) {
+                if held.is_some_and(|h| h != digest) && push.mark.seq > from && push.mark.seq < until {
+                    changed.push(push);
+                }
+                held = Some(digest);
+            }
+        }
+        changed
+    }
+
+    /// New bundles came more often than renewals are due: where they reset the timer, no renewal ever comes.
+    fn bundle_churn(&self, bundles: &[&Push]) -> bool {
+        let Some(every) = self.ledger.header.criteria.renew_every_s.and_then(|s| i64::try_from(s).ok()) else {
+            return false;
+        };
+        let apart = |w: &[&Push]| w[1].mark.at.wall.duration_since(w[0].mark.at.wall).as_secs();
+        bundles.len() > 2 && bundles.windows(2).all(|w| apart(w).saturating_mul(10) < every.saturating_mul(9))
+    }
+}

@@ -1,0 +1,182 @@
+//! The layer at which a proxy's new certificate stopped, and the modes that leave this evidence.
+
+mod delivery;
+mod outside;
+mod proxy_side;
+mod refusal;
+
+use super::evidence::{clock_time, defect, due, pushes_between};
+use super::{Candidate, CheckResult, Confidence, Finding};
+use crate::timeline::ledger::{Entry, Generation, Mark, ProxyLedger, Push, Row};
+use crate::timeline::{Layer, Ledger, TlsRole};
+
+/// Where a new certificate or bundle stopped on its way to one proxy.
+#[derive(Debug, Clone)]
+pub(super) struct Stop {
+    pub(super) proxy: crate::timeline::ProxyId,
+    /// Absent where the evidence leaves it open.
+    pub(super) layer: Option<Layer>,
+    /// Every mode that fits; none for a pattern that is not known.
+    pub(super) candidates: Vec<Candidate>,
+    /// What happened, in a sentence that follows the layer's name.
+    pub(super) story: String,
+    /// Further findings that the blame rests on.
+    pub(super) notes: Vec<Finding>,
+}
+
+/// What decides between minting and sending, when nobody saw the minting.
+const ISSUER_DECIDES: &str = "the issuer's own log: did it mint a newer certificate for this identity?";
+const STREAM_DECIDES: &str =
+    "what is on the SDS stream: a tap in front of the provider, or Envoy's `config` logger at debug";
+
+struct Case<'a> {
+    ledger: &'a Ledger,
+    p: &'a ProxyLedger,
+    /// What it served when it went wrong.
+    served: Option<&'a Row>,
+    /// First observation of the failure.
+    wrong: Mark,
+    /// Responses for its certificate between the delivery of what it served and the failure.
+    pushes: Vec<&'a Push>,
+    /// Generations meant for it that came after what it served.
+    newer: Vec<(&'a Row, &'a Generation)>,
+}
+
+/// Follows the proxy's own certificate, if one of the violated checks is about it.
+pub(super) fn own_certificate(ledger: &Ledger, p: &ProxyLedger, violated: &[&Finding]) -> Option<Stop> {
+    let about = |f: &&&Finding| f.secret.as_ref() == Some(&p.svid);
+    if let Some(f) = violated.iter().find(|f| f.check == "secrets_arrived") {
+        return Some(never_arrived(p, f));
+    }
+    let first = violated.iter().filter(about).filter_map(|f| f.evidence.last()).min().copied()?;
+    let wrong = failure_moment(p, violated, first)?;
+    let case = Case::new(ledger, p, wrong);
+    Some(case.follow())
+}
+
+/// The handshake (or look, or answer) at which the failure shows first.
+fn failure_moment(p: &ProxyLedger, violated: &[&Finding], fallback: u64) -> Option<Mark> {
+    let seqs = violated.iter().filter(|f| f.secret.as_ref() == Some(&p.svid)).map(|f| {
+        // These name the beginning of the wait first, and the sight of the failure last.
+        let sight = matches!(
+            f.check.as_str(),
+            "renewal_overdue" | "lag_bound" | "renewed_past_first_expiry" | "accepted" | "renewal_margin"
+        );
+        if sight { f.evidence.last() } else { f.evidence.first() }.copied().unwrap_or(fallback)
+    });
+    let seq = seqs.min().unwrap_or(fallback);
+    let marks = p.served.iter().map(|s| s.mark);
+    let marks = marks.chain(p.loads.iter().map(|l| l.mark));
+    let marks = marks.chain(p.pushes.iter().filter_map(|push| push.refusal().map(|(m, _)| *m)));
+    let marks = marks.chain(p.streams.iter().filter_map(|s| Some(s.end.as_ref()?.mark)));
+    marks.filter(|m| m.seq >= seq).min_by_key(|m| m.seq)
+}
+
+impl<'a> Case<'a> {
+    fn new(ledger: &'a Ledger, p: &'a ProxyLedger, wrong: Mark) -> Self {
+        // What it served at the failure, or last before it.
+        let shown = p.full_handshakes(TlsRole::Inbound).chain(p.full_handshakes(TlsRole::Outbound));
+        let at = shown.filter(|(s, _)| s.mark.seq <= wrong.seq).max_by_key(|(s, _)| s.mark.seq);
+        let served = at.and_then(|(_, leaf)| p.row(&leaf.fingerprint));
+        // The samples of one step are one look: answers and pushes of that step belong to the failure too.
+        let from = served.and_then(|row| row.sent.first().or(row.issued.first())).map_or(0, |m| m.seq);
+        let first_seen = served.and_then(|row| ledger.generations.get(&row.generation)).map(|g| g.first.seq);
+        let newer = due(ledger, p)
+            .into_iter()
+            .filter(|(row, g)| {
+                Some(g.first.seq) > first_seen
+                    && g.first.seq < wrong.seq
+                    && served.is_none_or(|s| s.generation != row.generation)
+            })
+            .collect();
+        Self { ledger, p, served, wrong, pushes: pushes_between(p, from, wrong.seq + 1), newer }
+    }
+
+    fn follow(self) -> Stop {
+        if let Some(stop) = self.strange().or_else(|| self.defective()).or_else(|| self.refused()) {
+            return stop;
+        }
+        let identity = self.p.spiffe_id.as_deref();
+        let sound = self.newer.iter().filter(|(_, g)| defect(&g.cert, g.first.at.wall, identity).is_none());
+        let sound: Vec<&Row> = sound.map(|(row, _)| *row).collect();
+        match sound.iter().rev().find(|row| row.sends > 0) {
+            Some(row) => self.after_sent(row),
+            None if !sound.is_empty() => self.not_sent(),
+            None if !self.ledger.streams_seen && !self.ledger.issuer_seen => self.from_outside(),
+            None => self.nothing_newer(),
+        }
+    }
+
+    fn stop(&self, layer: impl Into<Option<Layer>>, candidates: Vec<Candidate>, story: String) -> Stop {
+        Stop { proxy: self.p.id.clone(), layer: layer.into(), candidates, story, notes: Vec::new() }
+    }
+
+    fn seqs(&self) -> Vec<u64> {
+        self.pushes.iter().map(|push| push.mark.seq).take(20).chain([self.wrong.seq]).collect()
+    }
+
+    fn serial(&self) -> String {
+        self.served.map_or_else(|| "?".to_owned(), |row| row.cert.serial.short())
+    }
+
+    /// The generation that took the place of what was served, and when it was sent (or minted, or shown).
+    fn successor(&self) -> Option<(&'a Row, Mark)> {
+        let served = self.served?;
+        let after = self.ledger.generations.get(&served.generation)?.first.seq;
+        let next = |row: &&Row| {
+            let g = self.ledger.generations.get(&row.generation);
+            g.is_some_and(|g| g.first.seq > after) && (row.inbound.first().is_some() || row.outbound.first().is_some())
+        };
+        let row = self.p.rows.iter().find(next)?;
+        let came = [row.sent.first(), row.issued.first(), row.inbound.first(), row.outbound.first()];
+        Some((row, **came.iter().flatten().next()?))
+    }
+
+    fn row_note(&self, row: &Row) -> Finding {
+        let show = |entry: &Entry| match entry {
+            Entry::Reached { first, count, of, .. } if of > &1 => {
+                format!("reached at {} ({count} of {of})", clock_time(first.at.wall))
+            }
+            Entry::Reached { first, .. } => format!("reached at {}", clock_time(first.at.wall)),
+            Entry::Rejected { text, .. } => format!("rejected ({text})"),
+            Entry::NotReached => "not reached".to_owned(),
+            Entry::Unseen { why } => format!("unseen ({why})"),
+        };
+        let layers: Vec<_> = Layer::ALL.iter().map(|l| format!("{l}: {}", show(&row.entry(*l)))).collect();
+        Finding {
+            check: "ledger_row".to_owned(),
+            result: CheckResult::Noted,
+            proxy: Some(self.p.id.clone()),
+            secret: Some(self.p.svid.clone()),
+            message: format!("serial {}: {}", row.cert.serial.short(), layers.join("; ")),
+            evidence: vec![self.wrong.seq],
+        }
+    }
+}
+
+fn never_arrived(p: &ProxyLedger, f: &Finding) -> Stop {
+    Stop {
+        proxy: p.id.clone(),
+        layer: Some(Layer::Sent),
+        candidates: one("never-arrives", Confidence::Likely, f.evidence.clone()),
+        story: format!("{} was subscribed to and never sent", f.secret.as_ref().unwrap_or(&p.svid)),
+        notes: Vec::new(),
+    }
+}
+
+pub(super) fn one(mode: &str, confidence: Confidence, evidence: Vec<u64>) -> Vec<Candidate> {
+    vec![Candidate { mode: mode.to_owned(), confidence, evidence, would_decide: None }]
+}
+
+fn many(modes: &[(&str, Confidence)], evidence: &[u64], decides: &str) -> Vec<Candidate> {
+    let open = modes.len() > 1;
+    modes
+        .iter()
+        .map(|(mode, confidence)| Candidate {
+            mode: (*mode).to_owned(),
+            confidence: *confidence,
+            evidence: evidence.to_vec(),
+            would_decide: open.then(|| decides.to_owned()),
+        })
+        .collect()
+}

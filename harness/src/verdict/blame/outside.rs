@@ -1,0 +1,95 @@
+//! Nobody saw the stream: only what Envoy shows of itself.
+
+use super::super::Confidence;
+use super::{Case, ISSUER_DECIDES, STREAM_DECIDES, Stop, many};
+use crate::timeline::Layer;
+use crate::timeline::ledger::Mark;
+
+impl Case<'_> {
+    pub(super) fn from_outside(&self) -> Stop {
+        let name = self.p.svid.as_str();
+        // What was shown long after the failure may be true of another time.
+        let nearest = |marks: &mut dyn Iterator<Item = Mark>| {
+            marks.min_by_key(|m| m.at.mono.abs_diff(self.wrong.at.mono)).map_or(self.wrong.seq, |m| m.seq)
+        };
+        let sampled = nearest(&mut self.p.stats.iter().map(|s| s.mark));
+        let moved = |suffix: &str| {
+            let stat = format!("sds.{name}.{suffix}");
+            self.p.risen(sampled, |n| is(n, &stat))
+        };
+        let connected = self.p.stats.iter().find(|s| s.mark.seq == sampled).and_then(|s| {
+            let stat = format!("sds.{name}.control_plane.connected_state");
+            s.values.iter().find(|(n, _)| is(n, &stat)).map(|(_, v)| *v)
+        });
+        let looked = nearest(&mut self.p.dumps.iter().map(|d| d.mark));
+        let newer_in_dump = self.p.dumps.iter().find(|d| d.mark.seq == looked).and_then(|d| {
+            let leaf = d.active(&self.p.svid)?.chain.first()?.clone();
+            (Some(&leaf.fingerprint) != self.served.map(|row| &row.generation)).then_some(leaf)
+        });
+        let evidence = vec![sampled, self.wrong.seq];
+        let rejected = moved("update_rejected");
+        let refusals = ["nack-key-mismatch", "nack-bad-pem", "nack-chain-one-block", "nack-then-same-bytes"];
+        if let Some(n @ 1..) = rejected {
+            let story = format!("Envoy counts {n} refused updates of {name} (update_rejected)");
+            let modes = refusals.into_iter().chain(["partial-subscribers", "wrong-secret-kind"]);
+            let modes: Vec<_> = modes.map(|m| (m, Confidence::Possible)).collect();
+            // A refused update that is no certificate was never delivered as one.
+            let layer = newer_in_dump.is_some().then_some(Layer::Acked);
+            return self.stop(layer, many(&modes, &evidence, STREAM_DECIDES), story);
+        }
+        if let Some(leaf) = newer_in_dump {
+            let story = format!("config_dump holds serial {}, which no handshake shows", leaf.serial.short());
+            if rejected == Some(0) {
+                return self.stop(None, Vec::new(), story + ", and Envoy counts no refusal");
+            }
+            let modes: Vec<_> = refusals.into_iter().map(|m| (m, Confidence::Possible)).collect();
+            return self.stop(None, many(&modes, &evidence, STREAM_DECIDES), story);
+        }
+        if moved("key_rotation_failed").is_some_and(|n| n > 0) {
+            let story = "Envoy could not read the files that it watches (key_rotation_failed)".to_owned();
+            let modes = [("watched-file-missing", Confidence::Likely)];
+            return self.stop(Layer::Sent, many(&modes, &evidence, STREAM_DECIDES), story);
+        }
+        if connected == Some(0) {
+            let modes = ["stream-refused", "socket-gone", "stale-bind-mount"].map(|m| (m, Confidence::Possible));
+            let story = "Envoy has no stream for it (connected_state is 0)".to_owned();
+            return self.stop(Layer::Sent, many(&modes, &evidence, STREAM_DECIDES), story);
+        }
+        let dumps = self.p.dumps.iter().filter(|d| d.mark.seq <= looked);
+        let versions: std::collections::BTreeSet<_> =
+            dumps.filter_map(|d| d.active(&self.p.svid)).map(|s| &s.version_info).collect();
+        let updated = moved("update_success").is_some_and(|n| n > 0) || versions.len() > 1;
+        let resends = ["resend-cached", "resend-stale", "starved-by-bundle-churn"].map(|m| (m, Confidence::Possible));
+        if updated && self.only_one_served() {
+            let story = format!("Envoy accepts updates of {name}, and the certificate stays the same");
+            return self.stop(None, many(&resends, &evidence, ISSUER_DECIDES), story);
+        }
+        let silent =
+            ["never-renews", "issues-never-pushes", "provider-frozen", "bundle-only", "wrong-name", "empty-response"];
+        let mut modes: Vec<_> = silent.into_iter().map(|m| (m, Confidence::Possible)).collect();
+        modes.push(("wrong-type-url", Confidence::Possible));
+        // Hidden counters are not zero; and what moved may have been the renewals that did come.
+        if moved("update_success") != Some(0) {
+            modes.extend(resends);
+        }
+        if connected.is_none() {
+            modes.extend(["stream-refused", "socket-gone"].map(|m| (m, Confidence::Possible)));
+        }
+        if rejected.is_none() {
+            modes.push(("wrong-secret-kind", Confidence::Possible));
+            modes.extend(refusals.map(|m| (m, Confidence::Possible)));
+        }
+        self.stop(None, many(&modes, &evidence, STREAM_DECIDES), "Envoy shows no sign of an update".to_owned())
+    }
+
+    /// Whether what was served at the failure is the first that ever was: then no update brought another one.
+    fn only_one_served(&self) -> bool {
+        let first = super::super::evidence::first_served(self.p);
+        first.is_some_and(|(_, leaf)| self.served.is_some_and(|row| row.generation == leaf.fingerprint))
+    }
+}
+
+/// Whether it is this statistic, under whatever prefix.
+fn is(name: &str, stat: &str) -> bool {
+    name.strip_suffix(stat).is_some_and(|prefix| prefix.is_empty() || prefix.ends_with('.'))
+}

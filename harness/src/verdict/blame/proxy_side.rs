@@ -1,0 +1,150 @@
+//! The proxy's side: what it serves came from elsewhere, was unfit, or did not come through.
+
+use super::super::Confidence;
+use super::super::evidence::{Defect, clock_time, defect, delivered_by_provider, is_stranger, span};
+use super::refusal::refusal_modes;
+use super::{Case, Stop, one};
+use crate::timeline::Layer;
+use crate::timeline::ledger::{Entry, Row};
+
+impl<'a> Case<'a> {
+    /// What it served was neither minted nor sent by this provider.
+    pub(super) fn strange(&self) -> Option<Stop> {
+        let row = self.served?;
+        if !is_stranger(self.ledger, self.p, row) {
+            return None;
+        }
+        let serial = row.cert.serial.short();
+        if self.p.certificate_streams().next().is_none() {
+            let story =
+                format!("proxy serves serial {serial}, which this provider did not mint, and has no stream to it");
+            // With streams of unknown proxies about, one of them may be this one's.
+            let (layer, modes) = match self.ledger.unattributed_streams {
+                0 => (Some(Layer::Issued), one("agent-owns-socket", Confidence::Likely, vec![self.wrong.seq])),
+                _ => (None, Vec::new()),
+            };
+            return Some(self.stop(layer, modes, story));
+        }
+        let story = format!("a full handshake shows serial {serial}, which was never sent to the proxy");
+        let mut stop = self.stop(Layer::Served, Vec::new(), story);
+        stop.notes.push(self.row_note(row));
+        Some(stop)
+    }
+
+    /// What it served was unfit from the beginning.
+    pub(super) fn defective(&self) -> Option<Stop> {
+        let row = self.served?;
+        let from = delivered_by_provider(self.ledger, self.p, row)?;
+        let cert = &row.cert;
+        let serial = cert.serial.short();
+        if defect(cert, from.at.wall, self.p.spiffe_id.as_deref()).is_none()
+            && let Some(sent) = row.sent.first().filter(|sent| cert.not_after <= sent.at.wall)
+        {
+            let story = format!(
+                "serial {serial} was minted at {} and not sent before {}, when it had been expired since {}",
+                clock_time(from.at.wall),
+                clock_time(sent.at.wall),
+                clock_time(cert.not_after)
+            );
+            return Some(self.stop(Layer::Sent, Vec::new(), story));
+        }
+        let (mode, story) = match defect(cert, from.at.wall, self.p.spiffe_id.as_deref())? {
+            Defect::Expired => (
+                "expired-on-arrival",
+                format!(
+                    "provider sent serial {serial} at {}, when it had been expired since {}; the proxy serves it",
+                    clock_time(from.at.wall),
+                    clock_time(cert.not_after)
+                ),
+            ),
+            Defect::NotYetValid => (
+                "not-yet-valid",
+                format!(
+                    "provider sent serial {serial} at {}, {} before it becomes valid; the proxy serves it",
+                    clock_time(from.at.wall),
+                    span(cert.not_before.duration_since(from.at.wall).as_secs())
+                ),
+            ),
+            Defect::WrongIdentity => (
+                "wrong-identity",
+                format!(
+                    "provider sent serial {serial} with the identity {}; the proxy's is {}",
+                    cert.uris.first().map_or("(none)", String::as_str),
+                    self.p.spiffe_id.as_deref().unwrap_or("unknown")
+                ),
+            ),
+        };
+        Some(self.stop(Layer::Issued, one(mode, Confidence::Certain, vec![from.seq, self.wrong.seq]), story))
+    }
+
+    /// It was sent: did the proxy answer, load and serve it?
+    pub(super) fn after_sent(&self, row: &Row) -> Stop {
+        let serial = row.cert.serial.short();
+        let evidence: Vec<u64> = row.sent.first().map(|m| m.seq).into_iter().chain([self.wrong.seq]).collect();
+        let unknown = |layer: Option<Layer>, story: String| {
+            let mut stop = self.stop(layer, Vec::new(), story);
+            stop.notes.push(self.row_note(row));
+            stop
+        };
+        match &row.acked {
+            Entry::Rejected { text, .. } => {
+                // Refused before what is served now was delivered, so not among the responses looked at above.
+                let candidates = refusal_modes(None, text, &evidence);
+                return self.stop(Layer::Acked, candidates, format!("proxy refused serial {serial}: {text}"));
+            }
+            Entry::NotReached => {
+                return unknown(Some(Layer::Acked), format!("serial {serial} was sent, and the proxy never answered"));
+            }
+            Entry::Reached { .. } | Entry::Unseen { .. } => {}
+        }
+        match &row.loaded {
+            Entry::Reached { all: None, count, of, .. } => unknown(
+                Some(Layer::Loaded),
+                format!("serial {serial} was accepted, but only {count} of {of} TLS contexts hold it"),
+            ),
+            Entry::NotReached => {
+                unknown(Some(Layer::Loaded), format!("serial {serial} was accepted, but no TLS context holds it"))
+            }
+            Entry::Unseen { why } => unknown(None, format!("serial {serial} was accepted, and is not served ({why})")),
+            _ => match &row.inbound {
+                Entry::Reached { .. } if row.outbound.complete() => self.late(row),
+                _ => unknown(
+                    Some(Layer::Served),
+                    format!("serial {serial} is loaded, but full handshakes do not show it"),
+                ),
+            },
+        }
+    }
+
+    /// It came all the way, but too late.
+    fn late(&self, row: &Row) -> Stop {
+        let floor = i64::try_from(self.ledger.header.criteria.margin_floor_s).unwrap_or(i64::MAX);
+        // What it took the place of: what was served at the failure, or before it.
+        let old = match self.served {
+            Some(served) if served.generation != row.generation => Some(served),
+            _ => self.predecessor(row),
+        };
+        let sent = row.sent.first().copied();
+        match sent.and_then(|m| Some((m, old?.cert.not_after.duration_since(m.at.wall).as_secs()))) {
+            Some((mark, left)) if left < floor => {
+                let how = if left > 0 { format!("{} before", span(left)) } else { format!("{} after", span(left)) };
+                let story =
+                    format!("serial {} was sent only {how} the expiry of the old certificate", row.cert.serial.short());
+                self.stop(Layer::Sent, one("thin-margin", Confidence::Certain, vec![mark.seq, self.wrong.seq]), story)
+            }
+            _ => {
+                let mut stop =
+                    self.stop(Layer::Served, Vec::new(), format!("serial {} was served late", row.cert.serial.short()));
+                stop.notes.push(self.row_note(row));
+                stop
+            }
+        }
+    }
+
+    /// The row that was shown last before this one was.
+    fn predecessor(&self, row: &Row) -> Option<&'a Row> {
+        let shown = row.inbound.first().or(row.outbound.first())?;
+        let before = self.p.served.iter().filter(|s| s.mark.seq < shown.seq).filter_map(|s| s.leaf());
+        before.filter(|leaf| leaf.fingerprint != row.generation).last().and_then(|leaf| self.p.row(&leaf.fingerprint))
+    }
+}

@@ -1,0 +1,92 @@
+//! The proxy refused what came: by which words, and what became of it.
+
+use super::super::evidence::clock_time;
+use super::super::{Candidate, CheckResult, Confidence, Finding};
+use super::{Case, Stop, many, one};
+use crate::timeline::ledger::{Entry, Push};
+use crate::timeline::{Layer, Payload};
+
+impl Case<'_> {
+    /// The proxy refused what came, before it failed or at that moment.
+    pub(super) fn refused(&self) -> Option<Stop> {
+        let refusals: Vec<_> = self.pushes.iter().filter_map(|push| Some((*push, push.refusal()?))).collect();
+        let (push, (mark, text)) = refusals.first()?;
+        let evidence = vec![push.mark.seq, mark.seq, self.wrong.seq];
+        let delivered = push.delivered(&self.p.svid);
+        if let Some(Payload::Bundle { .. } | Payload::Other { .. }) = delivered {
+            let story = format!(
+                "provider sent something that is no certificate under the name {}; the proxy refused it: {text}",
+                self.p.svid
+            );
+            return Some(self.stop(Layer::Sent, one("wrong-secret-kind", Confidence::Certain, evidence), story));
+        }
+        // All of them, also after the first sight of the failure: how often it was tried is worth knowing.
+        let times = match self.p.pushes_of(&self.p.svid).filter(|push| push.refusal().is_some()).count() {
+            1 => "once".to_owned(),
+            n => format!("{n} times"),
+        };
+        let serial =
+            push.leaf(&self.p.svid).map_or_else(String::new, |leaf| format!(" serial {}", leaf.serial.short()));
+        let story = format!("proxy refused{serial} {times}, first at {}: {text}", clock_time(mark.at.wall));
+        let mut candidates = refusal_modes(delivered, text, &evidence);
+        // The refused bytes sent again are accepted, and change nothing.
+        let digest = |push: &Push| match push.delivered(&self.p.svid) {
+            Some(Payload::Certificate { digest, .. }) => Some(digest.clone()),
+            _ => None,
+        };
+        let again =
+            self.p.pushes_of(&self.p.svid).find(|x| x.mark.seq > mark.seq && x.accepted() && digest(x) == digest(push));
+        if let (Some(again), true) = (again, digest(push).is_some()) {
+            candidates =
+                one("nack-then-same-bytes", Confidence::Certain, [evidence.clone(), vec![again.mark.seq]].concat());
+        }
+        let mut stop = self.stop(Layer::Acked, candidates, story);
+        let took = self.newer.iter().find_map(|(row, _)| match row.loaded {
+            Entry::Reached { count, of, first, .. }
+                if row.acked == (Entry::Rejected { at: *(*mark), text: (*text).to_owned() }) =>
+            {
+                Some((count, of, first, row))
+            }
+            _ => None,
+        });
+        if let Some((count, of, first, row)) = took {
+            stop.notes.push(Finding {
+                check: "partial".to_owned(),
+                result: CheckResult::Violated,
+                proxy: Some(self.p.id.clone()),
+                secret: Some(self.p.svid.clone()),
+                message: format!(
+                    "{}: {count} of {of} TLS contexts took serial {} although the proxy refused it",
+                    self.p.id,
+                    row.cert.serial.short()
+                ),
+                evidence: vec![mark.seq, first.seq],
+            });
+            stop.candidates = one("partial-subscribers", Confidence::Likely, vec![mark.seq, first.seq]);
+        }
+        Some(stop)
+    }
+}
+
+/// The refusals that Envoy's words and the response itself tell apart.
+pub(super) fn refusal_modes(delivered: Option<&Payload>, text: &str, evidence: &[u64]) -> Vec<Candidate> {
+    let text = text.to_ascii_lowercase();
+    let certain = |mode| one(mode, Confidence::Certain, evidence.to_vec());
+    if let Some(Payload::Certificate { key_matches, problem, .. }) = delivered {
+        let of_the_chain = text.contains("certificate chain");
+        if *key_matches == Some(false) && problem.is_none() && !of_the_chain {
+            return certain("nack-key-mismatch");
+        }
+        if let Some(problem) = problem {
+            return certain(if problem.contains("one PEM block") { "nack-chain-one-block" } else { "nack-bad-pem" });
+        }
+    }
+    if text.contains("key_values_mismatch") || text.contains("key values mismatch") {
+        return certain("nack-key-mismatch");
+    }
+    if text.contains("failed to load certificate chain") || text.contains("pem") {
+        let modes = [("nack-bad-pem", Confidence::Possible), ("nack-chain-one-block", Confidence::Possible)];
+        return many(&modes, evidence, "the bytes of the chain: is there one PEM block for each certificate?");
+    }
+    Vec::new()
+}
