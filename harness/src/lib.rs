@@ -2,6 +2,8 @@
 //!
 //! `docs/decisions/0001-rooms.md` is the map: which room does what, and who may call whom.
 #![warn(missing_docs)]
+// `println!` and its like panic when nobody reads any more; cli writes, and may be cut off.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod archive;
 pub mod artifact;

@@ -85,9 +85,8 @@ impl ArchiveError {
 
 /// Temporary files add their random names to the errors of the system, which say nothing to anybody.
 fn plain(error: std::io::Error) -> std::io::Error {
-    let inner = error.get_ref().and_then(|e| e.source()).and_then(|e| e.downcast_ref::<std::io::Error>());
-    match inner.and_then(std::io::Error::raw_os_error) {
-        Some(number) => std::io::Error::from_raw_os_error(number),
+    match error.to_string().split_once(" at path \"") {
+        Some((why, _)) => std::io::Error::new(error.kind(), why),
         None => error,
     }
 }

@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
+use super::stderr::say;
 use crate::archive::ArchiveError;
 use crate::artifact::ArtifactError;
 use crate::plan::{CellReport, Outcome};
@@ -104,7 +105,7 @@ impl CliError {
 
     /// Shows it on stderr.
     pub fn render(&self) -> ExitCode {
-        eprintln!("{:?}", self.report);
+        say(format_args!("{:?}", self.report));
         self.exit.into()
     }
 }

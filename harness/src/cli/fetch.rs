@@ -7,6 +7,7 @@ use camino::Utf8PathBuf;
 use futures::StreamExt as _;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::stderr::say;
 use super::{CliError, Exit, stdout};
 use crate::artifact::{EnvoyBinary, Lock, Progress, Store, StoreOptions};
 use crate::plan::Library;
@@ -121,7 +122,7 @@ impl Line {
         if !self.terminal {
             let mut said = self.said.lock().unwrap_or_else(|e| e.into_inner());
             if *said != message {
-                eprintln!("{message}");
+                say(&message);
                 *said = message;
             }
             return;
@@ -144,7 +145,7 @@ impl Line {
     fn finish(&self, request: &EnvoyRequest, envoy: Option<&EnvoyBinary>) {
         self.clear();
         if let (false, Some(envoy)) = (self.terminal, envoy) {
-            eprintln!("Envoy {request}: ready, {} with SHA-256 {}", envoy.version, envoy.digest);
+            say(format_args!("Envoy {request}: ready, {} with SHA-256 {}", envoy.version, envoy.digest));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use super::stderr::say;
 use super::{CliError, Exit};
 use crate::archive::{Archive, ArchiveError, RunEvent};
 use crate::plan::{CellReport, Outcome};
@@ -26,7 +27,7 @@ pub struct Args {
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let (archive, cells) = judged(&args.run).map_err(|e| CliError::archive(&e))?;
     for problem in archive.problems() {
-        eprintln!("warning: cannot {problem}");
+        say(format_args!("warning: cannot {problem}"));
     }
     let exit = Exit::of(&cells);
     let event = RunEvent::RunFinished { run: archive.record().clone(), cells };
@@ -66,7 +67,7 @@ fn judged(path: &Utf8Path) -> Result<(Archive, Vec<CellReport>), ArchiveError> {
         if let (Some(before), Some(now)) = (&before, &cell.verdict)
             && (before.judgement, before.layer, &before.diagnosis) != (now.judgement, now.layer, &now.diagnosis)
         {
-            eprintln!("{}: the verdict that was kept was another one: {}", cell.id, before.headline);
+            say(format_args!("{}: the verdict that was kept was another one: {}", cell.id, before.headline));
         }
     }
     Ok((archive, cells))

@@ -6,6 +6,7 @@ use camino::Utf8PathBuf;
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::stderr::say;
 use super::{CliError, Exit};
 use crate::clock::{Clock, Deadline};
 use crate::provider::{Fake, FakeConfig, ProviderError};
@@ -81,10 +82,10 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot_listen)?;
     let talk = tokio::spawn(talk(recorder.clone()));
     let fake = Fake::start(config, recorder).await.map_err(cannot_serve)?;
-    eprintln!(
+    say(format_args!(
         "serving SDS and the SPIFFE Workload API on {}\n  trust domain {}, certificates live {}, renewed every {every}; stop with Ctrl-C",
         args.socket, args.trust_domain, args.ttl
-    );
+    ));
     let mut timer = tokio::time::interval(every.duration());
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     timer.tick().await;
@@ -103,7 +104,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     };
     fake.stop().await;
     talk.abort();
-    eprintln!("stopped; {} is gone", args.socket);
+    say(format_args!("stopped; {} is gone", args.socket));
     result
 }
 
@@ -150,7 +151,7 @@ async fn talk(recorder: Recorder) {
     recorder
         .await_until(0, never, |o| {
             if let Some(line) = line(o) {
-                eprintln!("{}  {line}", o.at.wall.strftime("%H:%M:%SZ"));
+                say(format_args!("{}  {line}", o.at.wall.strftime("%H:%M:%SZ")));
             }
             false
         })

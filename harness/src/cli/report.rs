@@ -2,6 +2,7 @@
 
 use camino::Utf8PathBuf;
 
+use super::stderr::say;
 use super::{CliError, Exit};
 use crate::archive::Archive;
 use crate::report::{self, ReportSpec};
@@ -21,7 +22,7 @@ pub struct Args {
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let archive = Archive::open(&args.run).map_err(|e| CliError::archive(&e))?;
     for problem in archive.problems() {
-        eprintln!("warning: cannot {problem}");
+        say(format_args!("warning: cannot {problem}"));
     }
     for mut reporter in ReportSpec::reporters(&args.reports) {
         report::replay(&archive, reporter.as_mut())

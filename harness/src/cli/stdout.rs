@@ -1,4 +1,4 @@
-//! Data goes to stdout; talk goes to stderr.
+//! Data, which goes to stdout.
 
 use std::io::{self, Write as _};
 

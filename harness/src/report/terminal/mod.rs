@@ -69,26 +69,30 @@ impl Terminal {
     }
 
     fn tick_at(&mut self, now: Instant) -> Result<(), ReportError> {
-        self.live.tick(now).map_err(ReportError::Terminal)
+        unless_nobody_reads(self.live.tick(now))
     }
 }
 
 impl Reporter for Terminal {
     fn event(&mut self, event: &RunEvent) -> Result<(), ReportError> {
-        self.live.event(event, Instant::now()).map_err(ReportError::Terminal)?;
+        unless_nobody_reads(self.live.event(event, Instant::now()))?;
         if let RunEvent::RunFinished { run, cells } = event {
             let text = summary(run, cells, self.width, self.paint);
-            match self.data.write_all(text.as_bytes()).and_then(|()| self.data.flush()) {
-                // Whoever reads (`| head`) has had enough.
-                Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
-                other => other.map_err(ReportError::Terminal)?,
-            }
+            unless_nobody_reads(self.data.write_all(text.as_bytes()).and_then(|()| self.data.flush()))?;
         }
         Ok(())
     }
 
     fn tick(&mut self) -> Result<(), ReportError> {
         self.tick_at(Instant::now())
+    }
+}
+
+/// Whoever reads (`| head`) may have had enough.
+fn unless_nobody_reads(written: std::io::Result<()>) -> Result<(), ReportError> {
+    match written {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(ReportError::Terminal),
     }
 }
 
