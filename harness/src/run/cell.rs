@@ -8,6 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::observe::{Observed, observe};
 use super::stall::StallWatch;
+use super::teller::Teller;
 use super::{RunError, RunOptions, Stop, milliseconds};
 use crate::archive::{CellDirectory, RunDirectory, RunEvent};
 use crate::clock::{Clock, Deadline, OffsetFile};
@@ -17,7 +18,7 @@ use crate::probe::{OutboundServer, ProbeContext, Roots};
 use crate::proc::{Guard, ProcError};
 use crate::provider::{Fake, FakeConfig};
 use crate::scenario::{ClockKind, Scenario, TRUST_DOMAIN};
-use crate::timeline::{CellId, Header, Phase, ProxyId, Recorder, SCHEMA_VERSION, Source, SpiffeId, Subject, Timeline};
+use crate::timeline::{CellId, Header, ProxyId, Recorder, SCHEMA_VERSION, SpiffeId, Subject, Timeline};
 use crate::verdict::judge;
 
 /// One cell that is to be run: everything decided, nothing started.
@@ -74,28 +75,6 @@ impl CellJob {
             criteria: self.scenario.criteria(),
             expect: self.scenario.expect.clone(),
         }
-    }
-}
-
-/// Where a cell tells how it gets on.
-pub(super) struct Teller<'a> {
-    pub(super) cell: &'a CellId,
-    pub(super) events: &'a UnboundedSender<RunEvent>,
-    pub(super) recorder: &'a Recorder,
-}
-
-impl Teller<'_> {
-    /// Enters a phase: recorded, and shown.
-    pub(super) fn phase(&self, name: &str) {
-        self.recorder.record(Source::Harness, None, None, Phase { name: name.to_owned() });
-        self.progress(name, 0, 0, 0);
-    }
-
-    pub(super) fn progress(&self, phase: &str, step: u32, steps: u32, cell_time_s: u64) {
-        let event =
-            RunEvent::CellProgress { cell: self.cell.clone(), phase: phase.to_owned(), step, steps, cell_time_s };
-        // Nobody listens any more only when the run itself is over.
-        let _ = self.events.send(event);
     }
 }
 

@@ -5,6 +5,7 @@ mod error;
 mod observe;
 mod stall;
 mod stop;
+mod teller;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 
 use super::RunError;
-use super::cell::Teller;
+use super::teller::Teller;
 use crate::clock::{Clock, Deadline};
 use crate::fleet::Fleet;
 use crate::probe::{Depth, ExpectedLeaf, ProbeContext, ProxySample, Roots, sample, settle};
@@ -79,7 +79,8 @@ impl Scene<'_> {
             if let Some(renewal) = step.renewal.filter(|n| *n > 0) {
                 self.renew(renewal).await?;
             }
-            self.look(from, step.renewal == Some(0), deadline).await;
+            let depth = if step.index + 1 == total { Depth::Collect } else { Depth::Complete };
+            self.look(from, step.renewal == Some(0), depth, deadline).await;
             self.recorder.flush();
             if let Some(e) = self.recorder.error() {
                 return Err(e.into());
@@ -129,17 +130,17 @@ impl Scene<'_> {
 
     /// One complete sample of all proxies; if the leaf that they accepted last is not served yet, another one when it
     /// is, or when its time is over.
-    async fn look(&self, from: usize, first: bool, ready: Deadline) {
+    async fn look(&self, from: usize, first: bool, depth: Depth, ready: Deadline) {
         let proxies = self.fleet.proxies();
         let expect = if first { self.first_leaves(ready).await } else { self.accepted_leaves(from) };
         if first {
             settle(proxies, self.probes, &expect, ready).await;
         }
-        let samples = sample(proxies, self.probes, Depth::Complete).await;
+        let samples = sample(proxies, self.probes, depth).await;
         if !first && !all_serve(&samples, &expect, self.fleet) {
             let deadline = Deadline::after(self.scenario.criteria.lag_bound.duration());
             settle(proxies, self.probes, &expect, deadline).await;
-            sample(proxies, self.probes, Depth::Complete).await;
+            sample(proxies, self.probes, depth).await;
         }
     }
 

@@ -1,0 +1,28 @@
+//! Where a cell tells how it gets on.
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::archive::RunEvent;
+use crate::timeline::{CellId, Phase, Recorder, Source};
+
+/// Where a cell tells how it gets on.
+pub(super) struct Teller<'a> {
+    pub(super) cell: &'a CellId,
+    pub(super) events: &'a UnboundedSender<RunEvent>,
+    pub(super) recorder: &'a Recorder,
+}
+
+impl Teller<'_> {
+    /// Enters a phase: recorded, and shown.
+    pub(super) fn phase(&self, name: &str) {
+        self.recorder.record(Source::Harness, None, None, Phase { name: name.to_owned() });
+        self.progress(name, 0, 0, 0);
+    }
+
+    pub(super) fn progress(&self, phase: &str, step: u32, steps: u32, cell_time_s: u64) {
+        let event =
+            RunEvent::CellProgress { cell: self.cell.clone(), phase: phase.to_owned(), step, steps, cell_time_s };
+        // Nobody listens any more only when the run itself is over.
+        let _ = self.events.send(event);
+    }
+}
