@@ -145,6 +145,16 @@ impl Fold {
                     }
                 }
                 let Some((p, stream)) = self.stream(s.stream, mark) else { return };
+                if stream.subscriptions.is_empty() {
+                    // Its request was missed (the recording began later): then it was sent what it had asked for.
+                    let named = o.secret.iter().map(|n| n.as_str().to_owned());
+                    let names = if o.secret.is_some() {
+                        named.collect()
+                    } else {
+                        s.secrets.iter().map(|x| x.name.clone()).collect()
+                    };
+                    stream.subscriptions.push(Subscription { mark, names, version_info: String::new() });
+                }
                 let subscribed = stream.names().to_vec();
                 let pushes = &mut self.ledger.proxies[p].pushes;
                 self.waiting.entry((s.stream, s.nonce.clone())).or_default().push_back((p, pushes.len()));
@@ -202,9 +212,21 @@ impl Fold {
     }
 
     fn answer(&mut self, stream: u64, nonce: &str, answer: Answer) {
-        // Only the first answer to a nonce counts; later ones are repetitions of the subscription.
-        if let Some((p, i)) = self.waiting.get_mut(&(stream, nonce.to_owned())).and_then(VecDeque::pop_front) {
-            self.ledger.proxies[p].pushes[i].answer = Some(answer);
+        let mark = match &answer {
+            Answer::Acked(mark) | Answer::Nacked(mark, _) => *mark,
+        };
+        match self.waiting.get_mut(&(stream, nonce.to_owned())) {
+            // Only the first answer to a nonce counts; later ones are repetitions of the subscription.
+            Some(pushes) => {
+                if let Some((p, i)) = pushes.pop_front() {
+                    self.ledger.proxies[p].pushes[i].answer = Some(answer);
+                }
+            }
+            None => {
+                if let Some((p, _)) = self.stream(stream, mark) {
+                    self.ledger.proxies[p].answers_to_nothing.push(mark);
+                }
+            }
         }
     }
 

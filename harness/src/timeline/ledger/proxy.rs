@@ -277,6 +277,8 @@ pub struct ProxyLedger {
     pub streams: Vec<Stream>,
     /// Responses to it.
     pub pushes: Vec<Push>,
+    /// Answers to responses that nobody recorded.
+    pub answers_to_nothing: Vec<Mark>,
     /// Handshakes.
     pub served: Vec<Served>,
     /// Looks at `/certs`.
@@ -314,6 +316,7 @@ impl ProxyLedger {
             svid: SecretName::default_svid(),
             streams: Vec::new(),
             pushes: Vec::new(),
+            answers_to_nothing: Vec::new(),
             served: Vec::new(),
             loads: Vec::new(),
             dumps: Vec::new(),

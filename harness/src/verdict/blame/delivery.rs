@@ -27,6 +27,13 @@ impl<'a> Case<'a> {
             return sent(mode, format!("{minted}, and sent {how}"));
         }
         let repeats = self.repeats();
+        if !self.p.answers_to_nothing.is_empty() {
+            return self.stop(
+                None,
+                Vec::new(),
+                format!("{minted}, and not all that was sent to the proxy was recorded"),
+            );
+        }
         if !newer.iter().any(|(row, _)| row.minted_for == MintedFor::Proxy) {
             return self.perhaps_for_others(&minted, repeats, &evidence);
         }
@@ -89,6 +96,15 @@ impl<'a> Case<'a> {
         }
         if let Some(stop) = self.frozen("no newer certificate came").or_else(|| self.thin()) {
             return stop;
+        }
+        if let Some(first) = self.p.answers_to_nothing.first() {
+            let story = format!(
+                "no newer certificate was seen on the stream, but the proxy answered {} responses that nobody recorded, \
+                 first at {}",
+                self.p.answers_to_nothing.len(),
+                clock_time(first.at.wall)
+            );
+            return self.stop(None, Vec::new(), story);
         }
         let bundles = self.bundle_pushes();
         let churn = self.bundle_churn(&bundles);

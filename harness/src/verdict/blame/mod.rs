@@ -7,7 +7,7 @@ mod refusal;
 
 use super::evidence::{clock_time, defect, due, pushes_between};
 use super::{Candidate, CheckResult, Confidence, Finding};
-use crate::timeline::ledger::{Entry, Generation, Mark, ProxyLedger, Push, Row};
+use crate::timeline::ledger::{Entry, Generation, Mark, ProxyLedger, Push, Row, is_same};
 use crate::timeline::{Layer, Ledger, TlsRole};
 
 /// Where a new certificate or bundle stopped on its way to one proxy.
@@ -51,6 +51,9 @@ pub(super) fn own_certificate(ledger: &Ledger, p: &ProxyLedger, violated: &[&Fin
     let first = violated.iter().filter(about).filter_map(|f| f.evidence.last()).min().copied()?;
     let wrong = failure_moment(p, violated, first)?;
     let case = Case::new(ledger, p, wrong);
+    if let Some(stop) = case.contexts_only(violated) {
+        return Some(stop);
+    }
     Some(case.follow())
 }
 
@@ -72,12 +75,23 @@ fn failure_moment(p: &ProxyLedger, violated: &[&Finding], fallback: u64) -> Opti
     marks.filter(|m| m.seq >= seq).min_by_key(|m| m.seq)
 }
 
+/// Without any handshake, what its contexts held.
+fn held(p: &ProxyLedger, wrong: Mark) -> Option<&Row> {
+    if p.served.iter().any(|s| s.leaf().is_some()) {
+        return None;
+    }
+    let load = p.loads.iter().rfind(|l| l.mark.seq <= wrong.seq)?;
+    let oldest = load.own.iter().min_by_key(|l| l.not_after)?;
+    let mut alike = p.rows.iter().filter(|row| is_same(oldest, &row.cert));
+    alike.next().filter(|_| alike.next().is_none())
+}
+
 impl<'a> Case<'a> {
     fn new(ledger: &'a Ledger, p: &'a ProxyLedger, wrong: Mark) -> Self {
         // What it served at the failure, or last before it.
         let shown = p.full_handshakes(TlsRole::Inbound).chain(p.full_handshakes(TlsRole::Outbound));
         let at = shown.filter(|(s, _)| s.mark.seq <= wrong.seq).max_by_key(|(s, _)| s.mark.seq);
-        let served = at.and_then(|(_, leaf)| p.row(&leaf.fingerprint));
+        let served = at.and_then(|(_, leaf)| p.row(&leaf.fingerprint)).or_else(|| held(p, wrong));
         // The samples of one step are one look: answers and pushes of that step belong to the failure too.
         let from = served.and_then(|row| row.sent.first().or(row.issued.first())).map_or(0, |m| m.seq);
         let first_seen = served.and_then(|row| ledger.generations.get(&row.generation)).map(|g| g.first.seq);
@@ -90,6 +104,25 @@ impl<'a> Case<'a> {
             })
             .collect();
         Self { ledger, p, served, wrong, pushes: pushes_between(p, from, wrong.seq + 1), newer }
+    }
+
+    /// Handshakes show the newest, and nothing but `/certs` is amiss.
+    fn contexts_only(&self, violated: &[&Finding]) -> Option<Stop> {
+        let about = violated.iter().filter(|f| f.secret.as_ref() == Some(&self.p.svid));
+        let (contexts, others): (Vec<&Finding>, Vec<&Finding>) =
+            about.copied().partition(|f| f.check == "every_context_fresh");
+        let (row, f) = (self.served?, contexts.first()?);
+        let shown = row.inbound.first().is_some() && row.outbound.first().is_some();
+        if !others.is_empty() || !shown || !self.newer.is_empty() {
+            return None;
+        }
+        let newest = self.p.place(&row.generation).and_then(|place| self.p.behind(place, self.wrong.seq));
+        let expired = row.cert.not_after <= self.wrong.at.wall;
+        (newest.unwrap_or(0) == 0 && !expired).then(|| {
+            let mut stop = self.stop(Layer::Loaded, Vec::new(), f.message.clone());
+            stop.notes.push(self.row_note(row));
+            stop
+        })
     }
 
     fn follow(self) -> Stop {

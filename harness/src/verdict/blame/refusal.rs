@@ -1,9 +1,11 @@
 //! The proxy refused what came: by which words, and what became of it.
 
+use std::collections::BTreeSet;
+
 use super::super::evidence::clock_time;
 use super::super::{Candidate, CheckResult, Confidence, Finding};
 use super::{Case, Stop, many, one};
-use crate::timeline::ledger::{Entry, Push};
+use crate::timeline::ledger::{Entry, Mark, Push};
 use crate::timeline::{Layer, Payload};
 
 impl Case<'_> {
@@ -20,14 +22,7 @@ impl Case<'_> {
             );
             return Some(self.stop(Layer::Sent, one("wrong-secret-kind", Confidence::Certain, evidence), story));
         }
-        // All of them, also after the first sight of the failure: how often it was tried is worth knowing.
-        let times = match self.p.pushes_of(&self.p.svid).filter(|push| push.refusal().is_some()).count() {
-            1 => "once".to_owned(),
-            n => format!("{n} times"),
-        };
-        let serial =
-            push.leaf(&self.p.svid).map_or_else(String::new, |leaf| format!(" serial {}", leaf.serial.short()));
-        let story = format!("proxy refused{serial} {times}, first at {}: {text}", clock_time(mark.at.wall));
+        let story = self.refusal_story(push, mark, text);
         let mut candidates = refusal_modes(delivered, text, &evidence);
         // The refused bytes sent again are accepted, and change nothing.
         let digest = |push: &Push| match push.delivered(&self.p.svid) {
@@ -65,6 +60,26 @@ impl Case<'_> {
             stop.candidates = one("partial-subscribers", Confidence::Likely, vec![mark.seq, first.seq]);
         }
         Some(stop)
+    }
+
+    /// All of them, also after the first sight of the failure: how often it was tried is worth knowing.
+    fn refusal_story(&self, first: &Push, mark: &Mark, text: &str) -> String {
+        let refused: Vec<_> = self.p.pushes_of(&self.p.svid).filter(|push| push.refusal().is_some()).collect();
+        let digest = |push: &Push| match push.delivered(&self.p.svid) {
+            Some(Payload::Certificate { digest, .. }) => Some(digest.clone()),
+            _ => None,
+        };
+        let distinct: BTreeSet<_> = refused.iter().map(|push| digest(push)).collect();
+        let at = clock_time(mark.at.wall);
+        let serial = first.leaf(&self.p.svid).map(|leaf| leaf.serial.short());
+        let what = match (&serial, distinct.len(), refused.len()) {
+            (Some(serial), _, 1) => format!("serial {serial} at {at}"),
+            (Some(serial), 1, n) => format!("serial {serial} ({n} times), first at {at}"),
+            (Some(serial), _, n) => format!("{n} certificates, first serial {serial} at {at}"),
+            (None, _, 1) => format!("a certificate at {at}"),
+            (None, _, n) => format!("{n} certificates, first at {at}"),
+        };
+        format!("proxy refused {what}: {text}")
     }
 }
 

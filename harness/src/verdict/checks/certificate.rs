@@ -21,14 +21,14 @@ pub(super) fn fresh(ledger: &Ledger) -> Vec<Finding> {
             let late = |s: &Served, leaf: &CertFacts| s.mark.at.wall.duration_since(leaf.not_after).as_secs();
             let explained = expired.iter().all(|(s, leaf)| stall_explains(ledger, s.mark, late(s, leaf)));
             let result = if explained { CheckResult::Undecided } else { CheckResult::Violated };
-            if let (Some((first, leaf)), Some((last, newest))) = (expired.first(), expired.last()) {
+            if let (Some((first, leaf)), Some((last, _))) = (expired.first(), expired.last()) {
                 let message = format!(
-                    "{}: {} of {} full {} handshakes served a certificate that had expired (serial {}, since {})",
+                    "{}: {} of {} full {} handshakes served a certificate that had expired (first serial {}, since {})",
                     p.id,
                     expired.len(),
                     shown.len(),
                     role_name(role),
-                    newest.serial.short(),
+                    leaf.serial.short(),
                     clock_time(leaf.not_after),
                 );
                 let evidence = vec![first.mark.seq, last.mark.seq];

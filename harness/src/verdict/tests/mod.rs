@@ -1,4 +1,6 @@
+mod recorded;
 mod sketch;
+mod twists;
 
 use super::*;
 use crate::timeline::*;

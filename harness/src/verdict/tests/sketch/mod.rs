@@ -1,5 +1,7 @@
 //! Timelines drawn by hand: what each failure leaves, as FAILURES describes it, without any of our own components.
 
+pub(super) mod scenes;
+
 use std::time::Duration;
 
 use crate::timeline::ledger::SECRET_TYPE_URL;
@@ -42,6 +44,10 @@ pub(super) struct Sketch {
     renewal: u32,
     /// Whether version and last_updated of the dump move with equal bytes (Envoy up to 1.36).
     old_envoy: bool,
+    contexts: u32,
+    /// Which authority signs, and which are in the bundle.
+    authority: u8,
+    bundle: Vec<u8>,
 }
 
 struct Side {
@@ -58,7 +64,25 @@ struct Side {
     updates: u64,
     updated: i64,
     bundle: u64,
+    /// Authorities in the bundle that it holds.
+    roots: Vec<u8>,
     open: bool,
+}
+
+fn authority(n: u8) -> CertFacts {
+    CertFacts {
+        fingerprint: Fingerprint::of_der(&[n]),
+        serial: Serial::from_be_bytes(&[n]),
+        uris: Vec::new(),
+        not_before: ts(-1000),
+        not_after: ts(100_000_000),
+        subject: format!("CN=authority {n}"),
+        issuer: format!("CN=authority {n}"),
+        subject_key_id: Some(format!("{n:02x}")),
+        authority_key_id: None,
+        key_type: "ecdsa-p256".into(),
+        is_ca: true,
+    }
 }
 
 const START: i64 = 1_790_000_000;
@@ -69,7 +93,12 @@ fn ts(s: i64) -> jiff::Timestamp {
 
 impl Sketch {
     pub(super) fn new(ttl: i64, every: i64) -> Self {
-        let ids = ["proxy-a", "proxy-b"].map(|id| ProxyId::parse(id).unwrap());
+        Self::fleet(2, 4, ttl, every)
+    }
+
+    pub(super) fn fleet(size: u8, contexts: u32, ttl: i64, every: i64) -> Self {
+        let ids = (0..size).map(|n| ProxyId::parse(&format!("proxy-{}", char::from(b'a' + n))).unwrap());
+        let ids: Vec<_> = ids.collect();
         let uri = |id: &ProxyId| format!("spiffe://cluster.local/ns/demo/sa/{id}");
         let header = Header {
             schema_version: SCHEMA_VERSION,
@@ -89,7 +118,7 @@ impl Sketch {
                 .map(|id| ProxyExpectation {
                     id: id.clone(),
                     spiffe_id: Some(SpiffeId::parse(&uri(id)).unwrap()),
-                    contexts: Some(4),
+                    contexts: Some(contexts),
                 })
                 .collect(),
             criteria: Criteria {
@@ -113,6 +142,9 @@ impl Sketch {
             streams: Vec::new(),
             renewal: 0,
             old_envoy: true,
+            contexts,
+            authority: 1,
+            bundle: vec![1],
         };
         for (n, id) in ids.iter().enumerate() {
             let cert = s.mint(&uri(id), s.now, s.now + ttl);
@@ -131,6 +163,7 @@ impl Sketch {
                 updates: 0,
                 updated: 0,
                 bundle: 0,
+                roots: Vec::new(),
                 open: true,
             };
             s.streams.push(side);
@@ -178,7 +211,7 @@ impl Sketch {
             subject: String::new(),
             issuer: "CN=one".into(),
             subject_key_id: None,
-            authority_key_id: Some("01".into()),
+            authority_key_id: Some(format!("{:02x}", self.authority)),
             key_type: "ecdsa-p256".into(),
             is_ca: false,
         }
@@ -251,19 +284,26 @@ impl Sketch {
 
     fn push_bundle(&mut self, n: usize) {
         self.streams[n].bundle += 1;
+        self.streams[n].roots.clone_from(&self.bundle);
         let digest = Fingerprint::of_der(&self.streams[n].bundle.to_be_bytes());
         let stream = self.streams[n].root;
-        let payload = Payload::Bundle { roots: Vec::new(), digest, problem: None };
+        let roots = self.bundle.iter().map(|n| authority(*n)).collect();
+        let payload = Payload::Bundle { roots, digest, problem: None };
         let nonce = self.send(n, stream, SECRET_TYPE_URL, vec![SentSecret { name: "ROOTCA".into(), payload }]);
         self.ack(n, stream, nonce);
     }
 
     /// Time passes, the renewal comes with its twist, everything is looked at.
     pub(super) fn step(&mut self, by: i64, twist: Twist) -> &mut Self {
+        self.each(by, |_| twist)
+    }
+
+    /// As `step`, with a twist for each proxy.
+    pub(super) fn each(&mut self, by: i64, twist: impl Fn(usize) -> Twist) -> &mut Self {
         self.pass(by);
         self.renewal += 1;
         for n in 0..self.streams.len() {
-            self.renew(n, twist);
+            self.renew(n, twist(n));
         }
         self.look();
         self
@@ -431,7 +471,12 @@ impl Sketch {
             let id = side.id.clone();
             let valid = |c: &CertFacts, s: &Self| c.not_after > ts(s.now) && c.not_before <= ts(s.now);
             let other = &self.streams[(n + 1) % self.streams.len()];
+            let trusted = |c: &CertFacts, by: &Side| {
+                by.roots.iter().any(|n| c.authority_key_id.as_deref() == Some(&format!("{n:02x}")))
+            };
             let fine = valid(&side.served, self)
+                && trusted(&side.served, other)
+                && trusted(&other.served, side)
                 && valid(&other.served, self)
                 && side.served.uris[0] == side.uri
                 && other.served.uris[0] == other.uri;
@@ -444,7 +489,8 @@ impl Sketch {
                 not_after: c.not_after,
                 contexts,
             };
-            let leaves = if rest { vec![leaf(&first, 4)] } else { vec![leaf(&first, 3), leaf(&served, 1)] };
+            let all = self.contexts;
+            let leaves = if rest { vec![leaf(&first, all)] } else { vec![leaf(&first, all - 1), leaf(&served, 1)] };
             let dumped = DumpedSecret {
                 name: SecretName::default_svid(),
                 state: "active".into(),
@@ -473,7 +519,7 @@ impl Sketch {
                 error: None,
             };
             self.add(Source::Outbound, Some(&id), "", h);
-            self.add(Source::Admin, Some(&id), "", Certs { leaves, authorities: Vec::new(), contexts: 4 });
+            self.add(Source::Admin, Some(&id), "", Certs { leaves, authorities: Vec::new(), contexts: all });
             self.add(Source::Admin, Some(&id), "", ConfigDump { secrets: vec![dumped] });
             self.add(Source::Admin, Some(&id), "", Stats { values });
             let offset = self.now;

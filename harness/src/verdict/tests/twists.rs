@@ -1,0 +1,461 @@
+//! Failures with a twist: late, healed, on one proxy only, composed, or seen with one source less.
+
+use super::sketch::scenes::duplicate_subscription;
+use super::*;
+
+fn named(v: &Verdict) -> (Judgement, Option<Layer>, Option<&str>) {
+    (v.judgement, v.layer, v.diagnosis.as_deref())
+}
+
+fn fails(v: &Verdict, layer: Layer, mode: &str) {
+    let expected = (Judgement::Fail, Some(layer), Some(mode));
+    assert_eq!(named(v), expected, "{}\n{:#?}\n{:#?}", v.headline, v.candidates, v.findings);
+}
+
+/// Passes, or says why it can't tell; never a failure.
+fn no_alarm(v: &Verdict) {
+    assert_eq!(v.judgement, Judgement::Pass, "{}\n{:#?}", v.headline, v.findings);
+}
+
+fn healthy(s: &mut Sketch, steps: u32) {
+    for _ in 0..steps {
+        s.step(1200, Twist::Healthy);
+    }
+}
+
+#[test]
+fn a_failure_that_heals_keeps_its_name() {
+    for (twist, layer, mode) in SEEDED {
+        for (from, until) in [(1, 5), (3, 7)] {
+            if *twist == Twist::StreamRefused {
+                continue;
+            }
+            let mut s = Sketch::new(3600, 1200);
+            for k in 1..=14 {
+                s.step(1200, if (from..until).contains(&k) { *twist } else { Twist::Healthy });
+            }
+            fails(&judge(&s.finish()), *layer, mode);
+        }
+    }
+}
+
+#[test]
+fn a_failure_of_one_proxy_names_that_proxy_only() {
+    for (twist, layer, mode) in SEEDED {
+        let mut s = Sketch::fleet(3, 4, 3600, 1200);
+        for k in 1..=12 {
+            s.each(1200, |n| if n == 1 && k >= 2 { *twist } else { Twist::Healthy });
+        }
+        let v = judge(&s.finish());
+        fails(&v, *layer, mode);
+        let blamed = v.findings.iter().filter(|f| f.result == CheckResult::Violated && f.secret.is_some());
+        assert!(blamed.into_iter().all(|f| f.proxy.as_ref().unwrap().as_str() == "proxy-b"), "{:#?}", v.findings);
+    }
+}
+
+#[test]
+fn proxies_that_fail_differently_have_no_common_layer() {
+    let mut s = Sketch::new(3600, 1200);
+    for _ in 1..=12 {
+        s.each(1200, |n| if n == 0 { Twist::ResendCached } else { Twist::Nack });
+    }
+    let v = judge(&s.finish());
+    assert_eq!(named(&v), (Judgement::Fail, None, None), "{}", v.headline);
+    let modes: Vec<_> = v.candidates.iter().map(|c| c.mode.as_str()).collect();
+    assert_eq!(modes, ["resend-cached", "nack-key-mismatch"]);
+}
+
+#[test]
+fn healthy_fleets_of_every_size_pass() {
+    for (size, contexts) in [(1, 1), (1, 4), (8, 4), (2, 45)] {
+        let mut s = Sketch::fleet(size, contexts, 3600, 1200);
+        healthy(&mut s, 6);
+        no_alarm(&judge(&s.finish()));
+    }
+}
+
+#[test]
+fn no_source_that_is_missing_makes_a_failure_pass_or_gives_it_a_wrong_name() {
+    let drops: [(&str, fn(&Observation) -> bool); 9] = [
+        ("issued", |o| matches!(o.fact, Fact::Issued(_))),
+        ("provider", |o| matches!(o.source, Source::Provider | Source::Tap)),
+        ("stats", |o| matches!(o.fact, Fact::Stats(_))),
+        ("dumps", |o| matches!(o.fact, Fact::ConfigDump(_))),
+        ("certs", |o| matches!(o.fact, Fact::Certs(_))),
+        ("admin", |o| o.source == Source::Admin),
+        ("inbound", |o| o.source == Source::Inbound),
+        ("outbound", |o| o.source == Source::Outbound),
+        ("provider and admin", |o| matches!(o.source, Source::Provider | Source::Admin)),
+    ];
+    for (twist, layer, mode) in SEEDED {
+        for (from, until) in [(1, 99), (3, 7)] {
+            let mut s = Sketch::new(3600, 1200);
+            for k in 1..=12 {
+                s.step(1200, if (from..until).contains(&k) { *twist } else { Twist::Healthy });
+            }
+            let whole = s.finish();
+            for (what, drop) in drops {
+                let v = judge(&without(&whole, drop));
+                let context = format!("{twist:?} {from}..{until} without {what}: {}\n{:#?}", v.headline, v.candidates);
+                assert_ne!(v.judgement, Judgement::Pass, "{context}");
+                assert!(v.layer.is_none() || v.layer == Some(*layer), "{:?} {context}", v.layer);
+                assert!(v.diagnosis.is_none() || v.diagnosis.as_deref() == Some(*mode), "{:?} {context}", v.diagnosis);
+                let named = v.candidates.is_empty() || v.candidates.iter().any(|c| c.mode == *mode);
+                assert!(named, "{context}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reconnected_stream_that_is_sent_what_there_is_is_no_repetition() {
+    let mut s = Sketch::new(3600, 1200);
+    for k in 1..=12 {
+        s.step(1200, Twist::NoRenewal);
+        if k % 3 == 0 {
+            s.reconnect().send_again();
+        }
+    }
+    fails(&judge(&s.finish()), Layer::Issued, "never-renews");
+}
+
+#[test]
+fn a_reconnect_heals_a_cache_that_was_sent_again() {
+    let mut s = Sketch::new(3600, 1200);
+    healthy(&mut s, 2);
+    for _ in 0..4 {
+        s.step(1200, Twist::ResendCached);
+    }
+    s.reconnect();
+    healthy(&mut s, 6);
+    fails(&judge(&s.finish()), Layer::Issued, "resend-cached");
+}
+
+#[test]
+fn streams_that_come_again_and_proxies_that_restart_are_no_failure() {
+    let mut s = Sketch::new(3600, 1200);
+    for k in 1..=10 {
+        if k == 3 {
+            s.reconnect().send_again();
+        }
+        if k == 5 {
+            s.restart(0);
+        }
+        s.step(1200, Twist::Healthy);
+    }
+    let v = judge(&s.finish());
+    no_alarm(&v);
+    assert!(v.findings.iter().any(|f| f.check == "stream_alive" && f.result == CheckResult::Noted));
+}
+
+#[test]
+fn two_streams_with_a_succession_each_are_healthy() {
+    no_alarm(&judge(&duplicate_subscription(8)));
+}
+
+#[test]
+fn certificates_minted_for_the_bundles_streams_are_nobodys_loss() {
+    for tells_stream in [true, false] {
+        for (twist, expected) in [(Twist::Healthy, None), (Twist::ResendCached, Some("resend-cached"))] {
+            let mut s = Sketch::new(3600, 1200);
+            for _ in 0..10 {
+                s.step(1200, twist).mint_for_bundle_streams(tells_stream);
+            }
+            let v = judge(&s.finish());
+            match expected {
+                None => no_alarm(&v),
+                Some(mode) if tells_stream => fails(&v, Layer::Issued, mode),
+                Some(mode) => {
+                    assert_eq!(named(&v), (Judgement::Fail, None, None), "{}", v.headline);
+                    assert!(v.candidates.iter().any(|c| c.mode == mode), "{:?}", v.candidates);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_witness_was_sent_decides_nothing_about_the_proxies() {
+    let mut s = Sketch::new(3600, 1200);
+    for _ in 0..10 {
+        s.step(1200, Twist::Healthy).witness(true);
+    }
+    no_alarm(&judge(&s.finish()));
+}
+
+#[test]
+fn a_provider_that_answers_nobody_is_frozen_and_one_that_answers_a_fresh_stream_is_not() {
+    for (answered, layer, mode) in [(false, Layer::Sent, "provider-frozen"), (true, Layer::Issued, "never-renews")] {
+        let mut s = Sketch::new(3600, 1200);
+        healthy(&mut s, 2);
+        for _ in 0..8 {
+            s.step(1200, Twist::NoRenewal).witness(answered);
+        }
+        fails(&judge(&s.finish()), layer, mode);
+    }
+}
+
+#[test]
+fn renewals_that_come_just_before_expiry_have_a_thin_margin() {
+    let mut s = Sketch::new(3600, 3500);
+    for _ in 0..6 {
+        s.step(3500, Twist::Healthy);
+    }
+    fails(&judge(&s.finish()), Layer::Sent, "thin-margin");
+}
+
+#[test]
+fn jittered_renewals_are_not_overdue() {
+    let mut s = Sketch::new(3600, 1800);
+    for by in [1620, 1980, 1700, 1980, 1980, 1620, 1900] {
+        s.step(by, Twist::Healthy);
+    }
+    no_alarm(&judge(&s.finish()));
+}
+
+#[test]
+fn an_unknown_interval_leaves_the_other_checks() {
+    for (twist, expected) in [(Twist::Healthy, Judgement::Pass), (Twist::ResendCached, Judgement::Fail)] {
+        let mut t = night(twist, 2, 12);
+        t.header.criteria.renew_every_s = None;
+        assert_eq!(judge(&t).judgement, expected);
+    }
+}
+
+#[test]
+fn bundles_that_change_too_often_starve_the_certificate() {
+    let mut s = Sketch::new(3600, 1200);
+    for _ in 0..12 {
+        s.pass(500);
+        s.another_bundle().pass(400);
+        s.another_bundle().send_again().pass(300);
+        s.look();
+    }
+    fails(&judge(&s.finish()), Layer::Issued, "starved-by-bundle-churn");
+}
+
+#[test]
+fn an_authority_that_signs_before_it_is_trusted_comes_before_its_bundle() {
+    let mut s = Sketch::new(3600, 1200);
+    healthy(&mut s, 3);
+    s.authorities(2, &[1], false);
+    s.step(1200, Twist::Healthy);
+    s.authorities(2, &[1, 2], true);
+    healthy(&mut s, 6);
+    fails(&judge(&s.finish()), Layer::Sent, "leaf-before-bundle");
+}
+
+#[test]
+fn an_authority_that_leaves_the_bundle_too_early_is_missed() {
+    let mut s = Sketch::new(3600, 1200);
+    healthy(&mut s, 3);
+    s.authorities(1, &[2], true).wait(10);
+    s.authorities(2, &[2], true);
+    healthy(&mut s, 6);
+    fails(&judge(&s.finish()), Layer::Sent, "bundle-drops-old-ca");
+}
+
+#[test]
+fn a_change_of_authority_with_overlap_is_healthy() {
+    let mut s = Sketch::new(3600, 1200);
+    healthy(&mut s, 2);
+    s.authorities(1, &[1, 2], true);
+    healthy(&mut s, 1);
+    s.authorities(2, &[1, 2], false);
+    healthy(&mut s, 4);
+    s.authorities(2, &[2], true);
+    healthy(&mut s, 4);
+    no_alarm(&judge(&s.finish()));
+}
+
+#[test]
+fn contexts_that_took_what_was_refused_are_partial_subscribers() {
+    let mut s = Sketch::new(3600, 1200);
+    healthy(&mut s, 2);
+    s.refuse_partially(1200);
+    healthy(&mut s, 6);
+    let v = judge(&s.finish());
+    fails(&v, Layer::Acked, "partial-subscribers");
+    assert!(v.findings.iter().any(|f| f.check == "partial"));
+}
+
+#[test]
+fn envoys_own_words_alone_tell_which_refusal_it_was() {
+    let chain = "Failed to load certificate chain from <inline>";
+    let key = "Failed to load private key from <inline>, Cause: error:0b000074:KEY_VALUES_MISMATCH";
+    for (problem, error, mode) in [
+        (Some("one PEM block holds 2 certificates"), chain, Some("nack-chain-one-block")),
+        (Some("no PEM block"), chain, Some("nack-bad-pem")),
+        (None, key, Some("nack-key-mismatch")),
+        (None, chain, None),
+        (None, "the moon is full", None),
+    ] {
+        let mut s = Sketch::new(3600, 1200);
+        healthy(&mut s, 2);
+        for _ in 0..6 {
+            s.refuse_with(1200, problem, error);
+        }
+        let v = judge(&s.finish());
+        assert_eq!(named(&v), (Judgement::Fail, Some(Layer::Acked), mode), "{}", v.headline);
+        let open = v.candidates.iter().map(|c| c.mode.as_str()).collect::<Vec<_>>();
+        if mode.is_none() && error == chain {
+            assert_eq!(open, ["nack-bad-pem", "nack-chain-one-block"]);
+        }
+    }
+}
+
+#[test]
+fn a_secret_that_never_comes_is_named() {
+    let mut t = night(Twist::Healthy, 1, 6);
+    t = without(&t, |o| match &o.fact {
+        Fact::Sent(s) => s.secrets.iter().any(|x| x.name == "ROOTCA"),
+        Fact::Handshake(_) | Fact::Request(_) => true,
+        _ => false,
+    });
+    let v = judge(&t);
+    fails(&v, Layer::Sent, "never-arrives");
+}
+
+#[test]
+fn an_agent_that_serves_its_own_is_found_by_the_stream_that_is_missing() {
+    let mut s = Sketch::new(3600, 1200);
+    for _ in 0..6 {
+        s.another_issuer(0).step(1200, Twist::Healthy);
+    }
+    let taken = ProxyId::parse("proxy-a").unwrap();
+    let t = without(&s.finish(), |o| o.source == Source::Provider && o.proxy.as_ref() == Some(&taken));
+    let mut t = without(&t, |o| matches!(&o.fact, Fact::StreamOpened(s) if s.stream < 10));
+    for o in t.observations.iter_mut().filter(|o| o.proxy.as_ref() == Some(&taken)) {
+        if let Fact::Handshake(h) = &mut o.fact {
+            h.chain[0].authority_key_id = Some("ff".into());
+        }
+    }
+    fails(&judge(&t), Layer::Issued, "agent-owns-socket");
+}
+
+#[test]
+fn one_request_or_handshake_that_fails_in_passing_is_only_noted() {
+    let mut s = Sketch::new(3600, 1200);
+    healthy(&mut s, 4);
+    s.one_request_fails().one_handshake_fails().look();
+    healthy(&mut s, 4);
+    let v = judge(&s.finish());
+    no_alarm(&v);
+    assert!(v.findings.iter().any(|f| f.check == "peers_accept" && f.result == CheckResult::Noted));
+}
+
+#[test]
+fn other_peoples_leaves_in_certs_are_left_alone() {
+    let mut t = night(Twist::Healthy, 1, 8);
+    for o in &mut t.observations {
+        if let Fact::Certs(c) = &mut o.fact {
+            let mut other = c.leaves[0].clone();
+            other.serial = Serial::parse("0abc").unwrap();
+            other.uris = vec!["spiffe://cluster.local/ns/demo/sa/gateway".into()];
+            other.not_after = "2020-01-01T00:00:00Z".parse().unwrap();
+            c.leaves.push(other);
+        }
+    }
+    no_alarm(&judge(&t));
+}
+
+#[test]
+fn a_leaf_in_certs_that_was_never_sent_is_a_failure() {
+    let mut t = night(Twist::Healthy, 1, 8);
+    let last = t.observations.iter_mut().rev().find_map(|o| match &mut o.fact {
+        Fact::Certs(c) => Some(c),
+        _ => None,
+    });
+    last.unwrap().leaves[0].serial = Serial::parse("beef").unwrap();
+    let v = judge(&t);
+    assert_eq!(named(&v), (Judgement::Fail, v.layer, None), "{}", v.headline);
+}
+
+#[test]
+fn two_certificates_with_one_serial_are_not_mixed_up() {
+    let mut t = night(Twist::Healthy, 1, 8);
+    let serial = Serial::parse("0042").unwrap();
+    for o in &mut t.observations {
+        match &mut o.fact {
+            Fact::Issued(i) => i.cert.serial = serial.clone(),
+            Fact::Sent(s) => {
+                for x in &mut s.secrets {
+                    if let Payload::Certificate { chain, .. } = &mut x.payload {
+                        chain.iter_mut().for_each(|c| c.serial = serial.clone());
+                    }
+                }
+            }
+            Fact::Handshake(h) => h.chain.iter_mut().for_each(|c| c.serial = serial.clone()),
+            Fact::Certs(c) => c.leaves.iter_mut().for_each(|c| c.serial = serial.clone()),
+            _ => {}
+        }
+    }
+    no_alarm(&judge(&t));
+}
+
+#[test]
+fn a_slow_machine_in_real_time_raises_no_alarm() {
+    let mut s = Sketch::new(8, 3);
+    s.timeline.header.clock = ClockKind::Real;
+    for by in [3, 3, 6, 4, 3, 3, 3] {
+        s.live(by, Twist::Healthy);
+    }
+    no_alarm(&judge(&s.finish()));
+
+    // A stall longer than what is left of the certificate proves nothing, and hides nothing.
+    let mut s = Sketch::new(8, 3);
+    s.timeline.header.clock = ClockKind::Real;
+    for k in 1..=8 {
+        if k == 4 {
+            s.stall(7).look();
+        }
+        s.live(3, Twist::Healthy);
+    }
+    let v = judge(&s.finish());
+    assert_eq!(v.judgement, Judgement::Inconclusive, "{}\n{:#?}", v.headline, v.findings);
+
+    let mut s = Sketch::new(8, 3);
+    s.timeline.header.clock = ClockKind::Real;
+    for _ in 1..=8 {
+        s.live(3, Twist::NoRenewal);
+    }
+    fails(&judge(&s.finish()), Layer::Issued, "never-renews");
+}
+
+#[test]
+fn streams_that_end_while_the_cell_is_taken_down_say_nothing() {
+    let mut s = Sketch::new(3600, 1200);
+    healthy(&mut s, 6);
+    s.add(Source::Harness, None, "", Phase { name: "collect".into() });
+    for stream in [1, 2, 11, 12] {
+        let closed = StreamClosed { stream, by: "provider".into(), status: "the provider stops".into() };
+        s.add(Source::Provider, None, "", closed);
+    }
+    no_alarm(&judge(&s.finish()));
+}
+
+#[test]
+fn hours_without_a_handshake_are_not_called_healthy() {
+    let whole = night(Twist::Healthy, 1, 20);
+    let half = whole.observations.len() as u64 / 2;
+    let v = judge(&without(&whole, |o| matches!(o.fact, Fact::Handshake(_)) && o.seq > half));
+    assert_eq!(v.judgement, Judgement::Inconclusive, "{}", v.headline);
+}
+
+#[test]
+fn streams_without_a_name_find_their_proxy_by_the_identity_that_they_carry() {
+    for (twist, mode) in [(Twist::Healthy, None), (Twist::ResendCached, Some("resend-cached"))] {
+        let mut t = night(twist, 2, 12);
+        for o in &mut t.observations {
+            let of_stream =
+                matches!(o.fact, Fact::Subscribed(_) | Fact::Sent(_) | Fact::Acked(_) | Fact::StreamClosed(_));
+            if of_stream {
+                o.proxy = None;
+            }
+            if let Fact::Subscribed(s) = &mut o.fact {
+                s.node = "sidecar~10.0.0.1".into();
+            }
+        }
+        assert_eq!(judge(&t).diagnosis.as_deref(), mode);
+    }
+}
