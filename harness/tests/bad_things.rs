@@ -244,6 +244,15 @@ fn a_noexec_or_read_only_temporary_directory_is_told() {
 }
 
 #[test]
+fn a_full_temporary_directory_is_told() {
+    let place = Place::new();
+    let run = ["run", "rotation", "--envoy", "1.38.3"];
+    let full = on_a_file_system(&place, "size=4k", "t", &run, &place.root.join("t"));
+    full.with(5, &["cannot move time: ", "No space left on device", "is there room in TMPDIR"]);
+    assert_eq!(verdict(&place)["outcome"], "error");
+}
+
+#[test]
 fn a_run_directory_that_is_read_only_is_told_before_anything_is_begun() {
     let place = Place::new();
     let run = ["run", "rotation", "--envoy", "1.38.3", "--runs", "r/runs"];

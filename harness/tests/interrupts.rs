@@ -3,11 +3,15 @@
 
 mod place;
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::time::Duration;
+use std::hash::{BuildHasher as _, RandomState};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use place::{Ended, Going, Place, until};
 
@@ -24,19 +28,26 @@ fn ended_after(place: &Place, after: Duration, end: impl FnOnce(&Going)) -> Ende
     going.ended()
 }
 
-/// Moments from the very start to the middle of the observation, each at random within its share.
+/// Moments from the very start to the middle of the observation, each at random within its share of the time that this
+/// takes on this machine at present.
 fn moments() -> impl Iterator<Item = Duration> {
-    use std::hash::{BuildHasher as _, RandomState};
-    (0..MOMENTS).map(|n| {
-        let random = RandomState::new().hash_one(n) % 1000;
-        Duration::from_micros(u64::from(n) * 200_000 + random * 200)
+    let place = Place::new();
+    let began = Instant::now();
+    ended_after(&place, Duration::ZERO, |going| {
+        observing(&place);
+        going.kill(Signal::KILL);
+    });
+    let share = began.elapsed() * 2 / MOMENTS;
+    (0..MOMENTS).map(move |n| {
+        let random = u32::try_from(RandomState::new().hash_one(n) % 1000).unwrap();
+        share * n + share * random / 1000
     })
 }
 
 /// What was recorded can be read, and nothing of it counts as more than it is.
 fn evidence_is_kept(place: &Place, run: &Utf8Path, moment: Duration) {
     let report = place.rotacheck(&["judge", run.as_str(), "--report", "json=-"]).output().unwrap();
-    let report: serde_json::Value = serde_json::from_slice(&report.stdout)
+    let report: Value = serde_json::from_slice(&report.stdout)
         .unwrap_or_else(|e| panic!("{moment:?}: {e}: {}", String::from_utf8_lossy(&report.stderr)));
     let cells = report["cells"].as_array().unwrap();
     assert_eq!(cells.len(), 2);
@@ -83,38 +94,68 @@ fn a_killed_harness_leaves_neither_process_nor_scratch_at_any_moment() {
 }
 
 #[test]
-fn a_second_ctrl_c_kills_at_once_and_still_keeps_the_run() {
-    for pause in [0, 1, 5, 20] {
+fn a_second_ctrl_c_kills_what_the_first_one_waits_for() {
+    let place = Place::new();
+    let mut going = Going::start(place.rotacheck(&["run", place.long_scenario().as_str(), "--envoy", "1.38.3"]));
+    observing(&place);
+    // Now they answer nothing, and collecting what they say takes all the time that it may.
+    proxies(&place).values().for_each(|pid| kill_process(*pid, Signal::STOP).unwrap());
+    going.kill_group(Signal::INT);
+    // Two that come at the same time are one to the kernel.
+    going.says("interrupted: collecting");
+    going.kill_group(Signal::INT);
+    going.ended().with(130, &["1 error"]);
+    place.nothing_is_left();
+    assert_eq!(place.record().unwrap()["interrupted"], true);
+    assert!(place.of_the_cell("verdict.json").contains("it was cut short by a second interrupt"));
+    assert!(place.of_the_cell("timeline.ndjson").contains("\"kind\":\"step\""));
+}
+
+#[test]
+fn ctrl_c_twice_at_any_distance_ends_with_130() {
+    for pause in [0, 2, 10, 50] {
         let place = Place::new();
-        let mut going = Going::start(place.rotacheck(&["run", place.long_scenario().as_str(), "--envoy", "1.38.3"]));
+        let going = Going::start(place.rotacheck(&["run", place.long_scenario().as_str(), "--envoy", "1.38.3"]));
         observing(&place);
         going.kill_group(Signal::INT);
-        // Two that come at the same time are one to the kernel.
-        going.says("interrupted");
         std::thread::sleep(Duration::from_millis(pause));
         going.kill_group(Signal::INT);
         going.ended().with(130, &[]);
         place.nothing_is_left();
-        let record = place.record().unwrap();
-        assert_eq!(record["interrupted"], true);
-        assert!(place.of_the_cell("timeline.ndjson").contains("\"kind\":\"step\""));
+        assert_eq!(place.record().unwrap()["interrupted"], true);
     }
 }
 
 #[test]
 fn a_closed_terminal_is_an_interrupt() {
     let place = Place::new();
-    let mut command = place.rotacheck(&["run", place.long_scenario().as_str(), "--envoy", "1.38.3"]);
-    // Nobody reads any more, as with a terminal that is gone.
-    let (reader, writer) = std::io::pipe().unwrap();
-    command.stdout(writer);
-    let going = Going::start(command);
+    let run = format!("{} run {} --envoy 1.38.3", env!("CARGO_BIN_EXE_rotacheck"), place.long_scenario());
+    // script(1) gives it a terminal, which is gone when script is.
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--command", &run, "/dev/null"]).current_dir(&place.root).env("TMPDIR", place.tmp());
+    terminal.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut terminal = terminal.spawn().expect("script(1) is there");
     observing(&place);
-    drop(reader);
-    going.kill_group(Signal::HUP);
-    going.ended().with(130, &[]);
-    place.nothing_is_left();
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    until("the end of the run", || place.record().is_some_and(|record| record["duration_ms"].is_u64()));
     assert_eq!(place.record().unwrap()["interrupted"], true);
+    assert!(place.of_the_cell("proxies/proxy-a/certs.json").contains("certificates"));
+    until("everything to be gone", || place.left().is_empty());
+}
+
+#[test]
+fn a_guard_that_is_killed_takes_the_cell_along_and_leaves_nothing() {
+    let place = Place::new();
+    let going = Going::start(place.rotacheck(&["run", place.long_scenario().as_str(), "--envoy", "1.38.3"]));
+    observing(&place);
+    let guard = place.left().into_iter().find(|left| left.contains("__guard")).unwrap();
+    let pid = guard.trim_start_matches("/proc/").split(':').next().unwrap().parse().unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    going.ended().with(5, &["cannot go on without the guard process"]);
+    // The kernel kills them, and nobody is left to wait for it.
+    until("everything to be gone", || place.left().is_empty());
+    assert!(place.of_the_cell("timeline.ndjson").lines().last().unwrap().contains("\"complete\":false"));
 }
 
 /// The proxies' secrets have come and time is being moved.
@@ -161,8 +202,7 @@ fn proxies_that_are_killed_from_outside_are_reported_at_once() {
         let place = Place::new();
         let going = Going::start(place.rotacheck(&["run", place.long_scenario().as_str(), "--envoy", "1.38.3"]));
         observing(&place);
-        let proxy = proxy_b(&place);
-        rustix::process::kill_process(rustix::process::Pid::from_raw(proxy).unwrap(), signal).unwrap();
+        kill_process(proxies(&place)["proxy-b"], signal).unwrap();
         let ended = going.ended();
         ended.with(5, &[&format!("proxy-b was killed by {name}"), "INCONCLUSIVE"]);
         place.nothing_is_left();
@@ -174,10 +214,14 @@ fn proxies_that_are_killed_from_outside_are_reported_at_once() {
     }
 }
 
-fn proxy_b(place: &Place) -> i32 {
+fn proxies(place: &Place) -> BTreeMap<String, Pid> {
     let timeline = place.of_the_cell("timeline.ndjson");
-    let spawned = timeline.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let spawned = spawned.filter(|line| line["kind"] == "spawned" && line["proxy"] == "proxy-b");
-    let pid = spawned.map(|line| line["data"]["pid"].as_i64().unwrap()).next().unwrap();
-    i32::try_from(pid).unwrap()
+    let lines = timeline.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let spawned = lines.filter(|line| line["kind"] == "spawned" && line["data"]["what"] == "envoy");
+    spawned
+        .map(|line| {
+            let pid = i32::try_from(line["data"]["pid"].as_i64().unwrap()).unwrap();
+            (line["proxy"].as_str().unwrap().to_owned(), Pid::from_raw(pid).unwrap())
+        })
+        .collect()
 }

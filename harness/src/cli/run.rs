@@ -11,7 +11,7 @@ use crate::archive::{ArchiveError, DEFAULT_BASE};
 use crate::artifact::{EnvoyBinary, Lock, Store, StoreOptions};
 use crate::plan::{Cell, Plan};
 use crate::report::{ReportSpec, Reporter};
-use crate::run::{CellJob, RunOptions, Stop, Told};
+use crate::run::{CellJob, Ran, RunOptions, Stop, Told};
 use crate::scenario::Span;
 use crate::timeline::{EnvoyRequest, EnvoySubject, ProviderSubject, Subject};
 
@@ -91,12 +91,17 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     if let Some(e) = &ran.unkept {
         cannot_keep(e).render();
     }
-    Ok(match Exit::of(&ran.reports) {
-        _ if stop.asked() => Exit::Interrupted,
+    Ok(exit(&ran, stop.asked(), untold))
+}
+
+/// Where several apply, an interrupt comes first, then a bug.
+fn exit(ran: &Ran, interrupted: bool, untold: bool) -> Exit {
+    match Exit::of(&ran.reports) {
+        _ if interrupted => Exit::Interrupted,
         _ if ran.bug => Exit::Bug,
         Exit::AsExpected if untold => Exit::CouldNotTell,
         exit => exit,
-    })
+    }
 }
 
 fn cannot_keep(e: &ArchiveError) -> CliError {
@@ -166,4 +171,27 @@ fn default_jobs(jobs: &[CellJob]) -> u32 {
     let free = memory.totalram.saturating_mul(u64::from(memory.mem_unit)) / 2;
     let by_memory = u32::try_from(free / (proxies * PER_PROXY)).unwrap_or(u32::MAX);
     processors.min(by_memory).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::sample;
+    use crate::plan::Outcome::{Error, Fail, Inconclusive, Pass};
+    use crate::scenario::Role::Conformance;
+
+    #[test]
+    fn the_gravest_end_gives_the_exit_code() {
+        let cell = |outcome, as_expected| sample::cell("rotation", "1.38.3", Conformance, outcome, as_expected);
+        let cells = [cell(Pass, true), cell(Inconclusive, false), cell(Error, false), cell(Fail, false)];
+        let code = |cells: &[_], bug, interrupted, untold| {
+            exit(&Ran { reports: cells.to_vec(), bug, unkept: None }, interrupted, untold)
+        };
+        assert_eq!(code(&cells[..1], false, false, false), Exit::AsExpected);
+        assert_eq!(code(&cells[..1], false, false, true), Exit::CouldNotTell);
+        assert_eq!(code(&cells[..3], false, false, false), Exit::CouldNotTell);
+        assert_eq!(code(&cells, false, false, true), Exit::Failed);
+        assert_eq!(code(&cells, true, false, true), Exit::Bug);
+        assert_eq!(code(&cells, true, true, true), Exit::Interrupted);
+    }
 }
