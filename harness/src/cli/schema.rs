@@ -28,6 +28,8 @@ pub(super) enum Of {
     Report,
     /// A cell's `verdict.json`
     Cell,
+    /// A line of a cell's `timeline.ndjson`
+    Timeline,
 }
 
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
@@ -41,6 +43,7 @@ pub(super) fn text(of: Of) -> String {
         Of::Matrix => draft07::<Matrix>().to_value(),
         Of::Report => json::schema(),
         Of::Cell => draft07::<CellReport>().to_value(),
+        Of::Timeline => crate::timeline::schema(),
     };
     let text = serde_json::to_string_pretty(&schema).expect("a schema is JSON");
     format!("{text}\n")

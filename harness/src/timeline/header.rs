@@ -161,7 +161,7 @@ pub enum ClockKind {
 }
 
 /// A proxy of the cell, and what is expected of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProxyExpectation {
     /// Its name.
     pub id: ProxyId,
@@ -174,7 +174,7 @@ pub struct ProxyExpectation {
 }
 
 /// First line of a timeline.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Header {
     /// Version of the format.
     pub schema_version: u32,
@@ -191,6 +191,7 @@ pub struct Header {
     /// Whose time the proxies live in.
     pub clock: ClockKind,
     /// Cell time at the beginning.
+    #[schemars(with = "String")]
     pub started: jiff::Timestamp,
     /// The proxies.
     pub proxies: Vec<ProxyExpectation>,
@@ -201,7 +202,7 @@ pub struct Header {
 }
 
 /// Last line of a timeline: without it, or with another count, the recording is incomplete.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Footer {
     /// Observations before this line.
     pub observations: u64,

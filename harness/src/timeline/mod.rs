@@ -10,7 +10,10 @@ mod ids;
 pub mod ledger;
 mod observation;
 mod recorder;
+#[cfg(test)]
+mod reference;
 mod request;
+mod schema;
 
 pub use fact::*;
 pub use file::{ReadError, Timeline};
@@ -20,6 +23,7 @@ pub use ledger::Ledger;
 pub use observation::{At, Observation, Source};
 pub use recorder::{RecordError, Recorder};
 pub use request::{EnvoyRequest, InvalidRequest};
+pub use schema::schema;
 
 /// Version of the timeline's format on disk; raised when a reader of the old form would misunderstand the new one.
 pub const SCHEMA_VERSION: u32 = 1;

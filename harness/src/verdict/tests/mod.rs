@@ -1,4 +1,5 @@
 mod recorded;
+mod size;
 mod sketch;
 mod twists;
 
