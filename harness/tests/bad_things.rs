@@ -40,10 +40,9 @@ fn a_proxy_that_exits_at_once_is_told_with_its_last_words() {
 #[test]
 fn a_port_that_is_taken_is_told_by_envoy_and_by_the_hint() {
     let place = Place::new();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let held = TcpListener::bind(taken).unwrap();
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
     // As if somebody had been faster: the admin port is another one, which is taken.
-    let port = taken.port();
+    let port = held.local_addr().unwrap().port();
     let body = format!(
         "sed '0,/\"port_value\": [0-9]*/s//\"port_value\": {port}/' \"$2\" > taken.json\nshift 2\nexec {} --config-path taken.json \"$@\"",
         envoy()

@@ -177,6 +177,22 @@ async fn a_scratch_directory_that_cannot_be_removed_is_reported() {
 }
 
 #[tokio::test]
+async fn a_scratch_directory_is_made_private_and_only_what_was_made_is_removed() {
+    let scratch = Scratch::new();
+    let (made, other) = (scratch.path.join("made"), scratch.path.join("other"));
+    std::fs::create_dir(&other).unwrap();
+    let guard = start(vec![]).await;
+    guard.make_scratch(&made).await.unwrap();
+    assert_eq!(std::fs::metadata(&made).unwrap().permissions().mode() & 0o777, 0o700);
+    std::fs::write(made.join("key"), "secret").unwrap();
+    let refused = guard.make_scratch(&other).await.unwrap_err();
+    let ProcError::Scratch { source, .. } = &refused else { panic!("{refused}") };
+    assert_eq!(source.kind(), std::io::ErrorKind::AlreadyExists);
+    guard.stop().await.unwrap();
+    assert!(!made.exists() && other.exists());
+}
+
+#[tokio::test]
 async fn dropping_the_guard_ends_everything() {
     let scratch = Scratch::new();
     let family = Family::await_in(&scratch.path);

@@ -208,6 +208,7 @@ fn proxies_that_are_killed_from_outside_are_reported_at_once() {
         place.nothing_is_left();
         let timeline = place.of_the_cell("timeline.ndjson");
         assert!(timeline.contains("\"kind\":\"exited\""));
+        assert_eq!(ended.stdout.contains("Caught Segmentation fault"), signal == Signal::SEGV, "{}", ended.stdout);
         assert!(timeline.lines().last().unwrap().contains("\"complete\":false"));
         // Whoever lives still was asked.
         assert!(place.of_the_cell("proxies/proxy-a/certs.json").contains("certificates"));

@@ -152,7 +152,7 @@ async fn live(
     let limit = Limit::from_now(options.timeout + real_time(&job.scenario));
     let socket = scratch.0.join("sds.sock");
     let living = Living { job, kept, options, stop, tell: &tell, guard: &guard, socket, limit };
-    let result = living.from_bring_up_to_collect(&recorder).await;
+    let result = living.bring_up_observe_collect(&recorder).await;
     let passed = clock.now().duration_since(started).as_secs();
     let timeline = recorder.finish(incomplete(&result));
     let stopped = guard.stop().await;
@@ -202,7 +202,7 @@ const READY: Duration = Duration::from_secs(30);
 const COLLECT: Duration = Duration::from_secs(10);
 
 impl Living<'_> {
-    async fn from_bring_up_to_collect(&self, recorder: &Recorder) -> Result<Observed, RunError> {
+    async fn bring_up_observe_collect(&self, recorder: &Recorder) -> Result<Observed, RunError> {
         self.tell.phase("bring_up");
         let scenario = &self.job.scenario;
         let members = scenario.fleet.members();
@@ -253,7 +253,7 @@ impl Living<'_> {
             self.hold(&fleet).await;
         }
         let observed = observed?;
-        collected?;
+        collected.map_err(RunError::Collect)?;
         Ok(observed)
     }
 

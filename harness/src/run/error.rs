@@ -42,6 +42,9 @@ pub enum RunError {
     /// The proxies.
     #[error("cannot start the proxies: {0}")]
     Fleet(#[from] FleetError),
+    /// What the proxies said at the end.
+    #[error("cannot keep what the proxies say: {0}")]
+    Collect(FleetError),
     /// The harness's own server.
     #[error("cannot start the server that the proxies dial: {0}")]
     Outbound(#[from] OutboundError),
@@ -49,12 +52,12 @@ pub enum RunError {
     #[error("the cell took longer than {0:?}; give it more with --timeout")]
     TimedOut(Duration),
     /// A proxy stays in the machine's time.
-    #[error("{proxy} does not live in moved time: {source}")]
+    #[error("{proxy} does not live in moved time: {why}")]
     NotMoved {
         /// Which.
         proxy: ProxyId,
         /// What was seen.
-        source: ClockError,
+        why: String,
     },
 }
 
@@ -76,7 +79,7 @@ impl RunError {
             Self::Provider(ProviderError::Socket(SocketError::TooLong { .. })) => {
                 Some("set TMPDIR to a directory with a shorter path")
             }
-            Self::Fleet(e) => e.hint(),
+            Self::Fleet(e) | Self::Collect(e) => e.hint(),
             _ => None,
         }
     }

@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::RunError;
 use super::teller::Teller;
-use crate::clock::{Clock, Deadline};
+use crate::clock::{Clock, ClockError, Deadline};
 use crate::fleet::Fleet;
 use crate::probe::{Depth, ExpectedLeaf, ProbeContext, ProxySample, Roots, sample, settle};
 use crate::provider::Fake;
@@ -61,8 +61,11 @@ impl Scene<'_> {
     async fn ready(&self, deadline: Deadline) -> Result<(), RunError> {
         self.fleet.ready(deadline).await?;
         for p in self.fleet.proxies() {
-            let not_moved = |source| RunError::NotMoved { proxy: p.id.clone(), source };
-            self.clock().taken_by(p.pid).map_err(not_moved)?;
+            self.clock().taken_by(p.pid).map_err(|e| match e {
+                ClockError::NotTaken { why } => RunError::NotMoved { proxy: p.id.clone(), why },
+                // It has gone in this very moment.
+                e => e.into(),
+            })?;
         }
         Ok(())
     }

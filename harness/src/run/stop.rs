@@ -66,17 +66,16 @@ impl Stop {
     /// Interrupts on SIGINT, asks on SIGTERM and SIGHUP, as long as the runtime lives.
     pub fn on_signals(&self) -> std::io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
-        let meanings: [(SignalKind, fn(&Stop)); 3] = [
-            (SignalKind::interrupt(), Stop::interrupt),
-            (SignalKind::terminate(), Stop::ask),
-            (SignalKind::hangup(), Stop::ask),
-        ];
-        for (kind, meaning) in meanings {
+        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
             let mut signals = signal(kind)?;
             let stop = self.clone();
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
-                    meaning(&stop);
+                    if kind == SignalKind::interrupt() {
+                        stop.interrupt();
+                    } else {
+                        stop.ask();
+                    }
                 }
             });
         }

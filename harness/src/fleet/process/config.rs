@@ -55,13 +55,31 @@ pub struct ProxyExit {
     pub log: Utf8PathBuf,
 }
 
+impl ProxyExit {
+    /// The last lines of the log that tell about its end: no account of a start that went well, no frames of a stack.
+    fn last_words(&self) -> Vec<&str> {
+        const MOST: usize = 3;
+        let says_nothing = |line: &&str| {
+            line.is_empty()
+                || line.contains("][info]")
+                || line.contains("][backtrace] ") && !line.contains("Caught ")
+                // Every Envoy without an overload manager says so at its start.
+                || line.contains("no configured limit to the number of allowed active downstream connections")
+        };
+        let mut telling: Vec<&str> =
+            self.log_tail.iter().map(|line| line.trim()).filter(|line| !says_nothing(line)).rev().take(MOST).collect();
+        telling.reverse();
+        telling
+    }
+}
+
 impl fmt::Display for ProxyExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.id, Exit { code: self.code, signal: self.signal })?;
-        match &self.log_tail[..] {
-            [] => write!(f, " and logged nothing"),
+        match &self.last_words()[..] {
+            [] => write!(f, "; its log is {}", self.log),
             lines => {
-                write!(f, "; its log {} ends:", self.log)?;
+                write!(f, "; its log {} says:", self.log)?;
                 lines.iter().try_for_each(|line| write!(f, "\n    {line}"))
             }
         }
@@ -152,3 +170,36 @@ impl FleetError {
 }
 
 pub(super) const MAX_SOCKET_PATH: usize = 107;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn crashed(log: &str) -> String {
+        let exit = ProxyExit {
+            id: ProxyId::parse("proxy-a").unwrap(),
+            pid: 1,
+            code: None,
+            signal: Some(11),
+            expected: false,
+            log_tail: log.lines().map(str::to_owned).collect(),
+            log: "/x/envoy.log".into(),
+        };
+        exit.to_string()
+    }
+
+    #[test]
+    fn the_last_words_are_those_about_the_end() {
+        let log = "\
+[2026-11-24T19:06:38.946Z][info][config] loading stats configuration
+[2026-11-24T19:06:38.952Z][warning][main] There is no configured limit to the number of allowed active downstream connections.
+[2026-11-24T20:18:39.291Z][critical][backtrace] Caught Segmentation fault, suspect faulting address 0x5312
+[2026-11-24T20:18:39.291Z][critical][backtrace] Backtrace (use tools/stack_decode.py to get line numbers):
+[2026-11-24T20:18:39.304Z][critical][backtrace] #0: [0x7f6266441050]";
+        insta::assert_snapshot!(crashed(log), @r"
+        proxy-a was killed by SIGSEGV; its log /x/envoy.log says:
+            [2026-11-24T20:18:39.291Z][critical][backtrace] Caught Segmentation fault, suspect faulting address 0x5312
+        ");
+        insta::assert_snapshot!(crashed("[x][info] fine\n\n"), @"proxy-a was killed by SIGSEGV; its log is /x/envoy.log");
+    }
+}
