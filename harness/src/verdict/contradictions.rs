@@ -70,7 +70,27 @@ fn of_proxy(p: &ProxyLedger) -> Vec<Contradiction> {
         });
     }
     found.extend(refused_but_dumped(p));
+    found.extend(masked(p, &against, last));
     found
+}
+
+/// Requests that go on succeeding, on a connection of old or with a resumed session: no peer looked at a certificate.
+fn masked(p: &ProxyLedger, against: &str, last: u64) -> Vec<Contradiction> {
+    let failed = p.traffic.iter().find(|t| t.fresh && !t.succeeded() && t.status.is_some());
+    let expired = p.full_handshakes(TlsRole::Inbound).find(|(s, leaf)| leaf.not_after <= s.mark.at.wall);
+    let Some(from) = failed.map(|t| t.mark).or(expired.map(|(s, _)| s.mark)) else { return Vec::new() };
+    let after = p.traffic.iter().filter(|t| t.mark.seq > from.seq && t.succeeded());
+    let (resumed, kept): (Vec<_>, Vec<_>) =
+        after.filter(|t| !t.fresh || t.resumed == Some(true)).partition(|t| t.fresh);
+    let told = |how: &str, hits: &[&crate::timeline::ledger::Traffic]| {
+        Some(Contradiction {
+            claim: format!("{}: {} requests {how} succeeded after that", p.id, hits.len()),
+            against: against.to_owned(),
+            evidence: vec![hits.first()?.mark.seq, hits.last()?.mark.seq, last],
+        })
+    };
+    let both = [told("on the connection kept since the beginning", &kept), told("with a resumed session", &resumed)];
+    both.into_iter().flatten().collect()
 }
 
 /// The dump holds a certificate that the proxy refused.

@@ -83,6 +83,7 @@ fn stops(ledger: &Ledger, findings: &[Finding]) -> Vec<Stop> {
     }
     let mut stops: Vec<Stop> =
         ledger.proxies.iter().filter_map(|p| blame::own_certificate(ledger, p, by_proxy.get(&p.id)?)).collect();
+    stops.extend(peers::refused_bundles(ledger, findings));
     // A peer that refuses is explained by what is wrong with a certificate, if something is; else look at the bundles.
     if stops.is_empty() {
         stops.extend(peers::refusals(ledger, findings));

@@ -12,6 +12,23 @@ pub(super) fn refusals(ledger: &Ledger, findings: &[Finding]) -> Vec<Stop> {
     failing.filter_map(|f| refusal(ledger, ledger.proxy(f.proxy.as_ref()?)?, f)).collect()
 }
 
+/// One stop for each proxy that refused something else than its own certificate: its bundle, usually. No mode is known
+/// for that, the layer is.
+pub(super) fn refused_bundles(ledger: &Ledger, findings: &[Finding]) -> Vec<Stop> {
+    let refused = findings.iter().filter(|f| f.check == "accepted" && f.result == CheckResult::Violated);
+    let others = refused.filter_map(|f| {
+        let p = ledger.proxy(f.proxy.as_ref()?)?;
+        (f.secret.as_ref() != Some(&p.svid)).then(|| Stop {
+            proxy: p.id.clone(),
+            layer: Some(Layer::Acked),
+            candidates: Vec::new(),
+            story: f.message.clone(),
+            notes: Vec::new(),
+        })
+    });
+    others.collect()
+}
+
 fn refusal(ledger: &Ledger, client: &ProxyLedger, f: &Finding) -> Option<Stop> {
     let failed = client.traffic.iter().find(|t| Some(&t.mark.seq) == f.evidence.first())?;
     let server = ProxyId::parse(&failed.to).ok().and_then(|id| ledger.proxy(&id));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{finding, or_holds};
+use super::{finding, or_holds, or_holds_if_shown};
 use crate::timeline::ledger::{Load, ProxyLedger, Served, is_same};
 use crate::timeline::{CertFacts, Ledger, LoadedCert, Serial};
 use crate::verdict::evidence::{ROLES, clock_time, role_name, stall_explains};
@@ -49,7 +49,12 @@ pub(super) fn fresh(ledger: &Ledger) -> Vec<Finding> {
             }
         }
     }
-    or_holds(found, NAME, "every full handshake, in both roles, showed a certificate valid at its time")
+    or_holds_if_shown(
+        ledger,
+        found,
+        NAME,
+        "every full handshake, in both roles, showed a certificate valid at its time",
+    )
 }
 
 pub(super) fn contexts(ledger: &Ledger) -> Vec<Finding> {
@@ -195,5 +200,5 @@ pub(super) fn identity(ledger: &Ledger) -> Vec<Finding> {
             }
         }
     }
-    or_holds(found, NAME, "every leaf carries the identity that its proxy is to have")
+    or_holds_if_shown(ledger, found, NAME, "every leaf carries the identity that its proxy is to have")
 }

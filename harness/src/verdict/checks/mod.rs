@@ -135,3 +135,12 @@ impl Finding {
 fn or_holds(found: Vec<Finding>, check: &str, message: impl Into<String>) -> Vec<Finding> {
     if found.is_empty() { vec![finding(check, CheckResult::Holds, message, Vec::new())] } else { found }
 }
+
+/// As `or_holds`, for rules about what handshakes show: without any, nothing holds.
+fn or_holds_if_shown(ledger: &Ledger, found: Vec<Finding>, check: &str, message: impl Into<String>) -> Vec<Finding> {
+    let shown = ledger.proxies.iter().flat_map(|p| &p.served).any(|s| s.leaf().is_some());
+    if found.is_empty() && !shown {
+        return vec![finding(check, CheckResult::Noted, "no full handshake was seen", Vec::new())];
+    }
+    or_holds(found, check, message)
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{finding, or_holds};
+use super::{finding, or_holds_if_shown};
 use crate::timeline::ledger::{Answer, ProxyLedger, Row, Served};
 use crate::timeline::{CertFacts, Ledger, TlsRole};
 use crate::verdict::evidence::{ROLES, clock_time, first_served, is_stranger, longest_stall, role_name, span};
@@ -55,7 +55,12 @@ pub(super) fn renewed(ledger: &Ledger) -> Vec<Finding> {
         .proxies
         .iter()
         .map(|p| p.full_handshakes(TlsRole::Inbound).map(|(_, leaf)| &leaf.fingerprint).collect::<BTreeSet<_>>().len());
-    or_holds(found, NAME, format!("every proxy served {} or more generations", generations.min().unwrap_or(0)))
+    or_holds_if_shown(
+        ledger,
+        found,
+        NAME,
+        format!("every proxy served {} or more generations", generations.min().unwrap_or(0)),
+    )
 }
 
 /// As many generations as are demanded must be served for the first time after the first one's expiry.
@@ -113,7 +118,7 @@ pub(super) fn newest_or_previous(ledger: &Ledger) -> Vec<Finding> {
             }
         }
     }
-    or_holds(found, NAME, "what was served was never older than the generation before the newest")
+    or_holds_if_shown(ledger, found, NAME, "what was served was never older than the generation before the newest")
 }
 
 /// A leaf that came from nowhere, where all that its provider sends was seen.
@@ -155,7 +160,8 @@ pub(super) fn margin(ledger: &Ledger) -> Vec<Finding> {
         }
     }
     let least = smallest_margin(ledger).map(|ms| format!("; the smallest was {}", span(ms / 1000)));
-    or_holds(
+    or_holds_if_shown(
+        ledger,
         found,
         NAME,
         format!("no renewal came below the floor of {}{}", span(floor / 1000), least.unwrap_or_default()),
@@ -221,7 +227,7 @@ pub(super) fn overdue(ledger: &Ledger) -> Vec<Finding> {
         };
         found.push(finding(NAME, result, message, vec![since.seq, s.mark.seq]).of(p).about(&p.svid));
     }
-    or_holds(found, NAME, "no renewal was left out")
+    or_holds_if_shown(ledger, found, NAME, "no renewal was left out")
 }
 
 pub(super) fn lag(ledger: &Ledger) -> Vec<Finding> {
@@ -229,7 +235,7 @@ pub(super) fn lag(ledger: &Ledger) -> Vec<Finding> {
     let bound = u128::from(ledger.header.criteria.lag_bound_ms);
     let found: Vec<_> = ledger.proxies.iter().filter_map(|p| late(ledger, p, bound, NAME)).collect();
     let longest = ledger.lags(crate::timeline::Layer::Served).into_iter().fold(0.0, f64::max);
-    or_holds(found, NAME, format!("from sent to served it took at most {longest:.1} ms"))
+    or_holds_if_shown(ledger, found, NAME, format!("from sent to served it took at most {longest:.1} ms"))
 }
 
 /// A handshake that began after the bound and still showed an older leaf than the one accepted.

@@ -1,7 +1,9 @@
 //! What happens on the streams, and between the proxies.
 
+use std::collections::BTreeMap;
+
 use super::{finding, or_holds};
-use crate::timeline::ledger::{Mark, ProxyLedger, Row, Served, Traffic};
+use crate::timeline::ledger::{Mark, ProxyLedger, Push, Row, Served, Traffic};
 use crate::timeline::{Ledger, ProxyId, SecretName};
 use crate::verdict::evidence::{clock_time, first_served};
 use crate::verdict::{CheckResult, Finding};
@@ -42,13 +44,19 @@ pub(super) fn accepted(ledger: &Ledger) -> Vec<Finding> {
     }
     let mut found = Vec::new();
     for p in &ledger.proxies {
-        let refused: Vec<_> = p.pushes.iter().filter_map(|push| Some((push, push.refusal()?))).collect();
-        if let Some((push, (mark, text))) = refused.first() {
-            let secret = push.subscribed.first().and_then(|n| SecretName::parse(n).ok()).unwrap_or(p.svid.clone());
+        let mut refused: BTreeMap<SecretName, Vec<&Push>> = BTreeMap::new();
+        for push in p.pushes.iter().filter(|push| push.refusal().is_some()) {
+            let secret = push.subscribed.first().and_then(|n| SecretName::parse(n).ok());
+            refused.entry(secret.unwrap_or_else(|| p.svid.clone())).or_default().push(push);
+        }
+        for (secret, pushes) in refused {
+            let Some((push, (mark, text))) = pushes.first().and_then(|push| Some((push, push.refusal()?))) else {
+                continue;
+            };
             let message = format!(
                 "{} refused {} of {} responses for {secret}, first at {}: {text}",
                 p.id,
-                refused.len(),
+                pushes.len(),
                 p.pushes_of(&secret).count(),
                 clock_time(mark.at.wall),
             );

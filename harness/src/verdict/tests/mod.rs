@@ -1,3 +1,4 @@
+mod controls;
 mod recorded;
 mod size;
 mod sketch;

@@ -459,3 +459,36 @@ fn streams_without_a_name_find_their_proxy_by_the_identity_that_they_carry() {
         assert_eq!(judge(&t).diagnosis.as_deref(), mode);
     }
 }
+
+#[test]
+fn a_bundle_that_is_refused_stops_at_acked() {
+    let mut t = night(Twist::Healthy, 1, 8);
+    let (i, stream, nonce) = t
+        .observations
+        .iter()
+        .enumerate()
+        .find_map(|(i, o)| match &o.fact {
+            Fact::Sent(s) if s.secrets.iter().any(|x| x.name == "ROOTCA") => Some((i, s.stream, s.nonce.clone())),
+            _ => None,
+        })
+        .unwrap();
+    let error = "Failed to load trusted CA certificates from <inline>".to_owned();
+    t.observations[i + 1].fact = Nacked { stream, nonce, version_info: String::new(), error }.into();
+    let v = judge(&t);
+    assert_eq!(named(&v), (Judgement::Fail, Some(Layer::Acked), None), "{}", v.headline);
+}
+
+#[test]
+fn a_kept_connection_and_a_resumed_session_hide_nothing() {
+    let mut t = night(Twist::NoRenewal, 1, 8);
+    for o in &mut t.observations {
+        if let Fact::Request(r) = &mut o.fact {
+            if r.status == Some(503) {
+                (r.status, r.resumed) = (Some(200), Some(true));
+            }
+        }
+    }
+    let v = judge(&t);
+    fails(&v, Layer::Issued, "never-renews");
+    assert!(v.contradictions.iter().any(|c| c.claim.contains("resumed session")), "{:#?}", v.contradictions);
+}
