@@ -69,7 +69,8 @@ pub(super) fn delivered_by_provider(ledger: &Ledger, p: &ProxyLedger, row: &Row)
         let held = p.certificate_streams().next().and_then(|s| s.subscriptions.first());
         let held = held.is_some_and(|s| !s.version_info.is_empty());
         let shown_before = shown.is_some_and(|m| m.seq < sent.seq);
-        return (!(first && held) && !shown_before).then_some(*sent);
+        let known_before = shown_before || (first && held);
+        return (!known_before).then_some(*sent);
     }
     // Nobody saw it coming, but it took the place of another leaf in the proxy's handshakes. Then it was unfit when it
     // came if it had been so at the last look before.

@@ -182,7 +182,7 @@ impl<'a> Case<'a> {
         let waited = |from: crate::timeline::ledger::Mark| end.at.mono.saturating_sub(from.at.mono).as_millis();
         let since = self.served.and_then(|row| row.sent.first()).map_or(0, |m| m.seq);
         let asked = self.ledger.witness.iter().filter(|a| a.mark.seq > since);
-        let unheard = asked.filter(|a| a.answered.is_none() && waited(a.mark) > bound).last()?;
+        let unheard = asked.rev().find(|a| a.answered.is_none() && waited(a.mark) > bound)?;
         let answered_later = self.ledger.witness.iter().any(|a| a.answered.is_some_and(|m| m.seq > unheard.mark.seq));
         let story = format!(
             "{what}; a fresh subscription at {} was not answered within {} ms",

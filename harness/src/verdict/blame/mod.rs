@@ -135,7 +135,7 @@ impl<'a> Case<'a> {
         match sound.iter().rev().find(|row| row.sends > 0) {
             Some(row) => self.after_sent(row),
             None if !sound.is_empty() => self.not_sent(),
-            None if !self.ledger.streams_seen && !self.ledger.issuer_seen => self.from_outside(),
+            None if !self.ledger.streams_seen && !self.ledger.issuer_seen => self.seen_from_outside(),
             None => self.nothing_newer(),
         }
     }

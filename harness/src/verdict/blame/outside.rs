@@ -6,7 +6,7 @@ use crate::timeline::Layer;
 use crate::timeline::ledger::Mark;
 
 impl Case<'_> {
-    pub(super) fn from_outside(&self) -> Stop {
+    pub(super) fn seen_from_outside(&self) -> Stop {
         let name = self.p.svid.as_str();
         // What was shown long after the failure may be true of another time.
         let nearest = |marks: &mut dyn Iterator<Item = Mark>| {

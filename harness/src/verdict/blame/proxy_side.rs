@@ -145,6 +145,6 @@ impl<'a> Case<'a> {
     fn predecessor(&self, row: &Row) -> Option<&'a Row> {
         let shown = row.inbound.first().or(row.outbound.first())?;
         let before = self.p.served.iter().filter(|s| s.mark.seq < shown.seq).filter_map(|s| s.leaf());
-        before.filter(|leaf| leaf.fingerprint != row.generation).last().and_then(|leaf| self.p.row(&leaf.fingerprint))
+        before.rev().find(|leaf| leaf.fingerprint != row.generation).and_then(|leaf| self.p.row(&leaf.fingerprint))
     }
 }

@@ -37,12 +37,13 @@ fn a_long_failure_is_judged_too() {
 
 /// For a look at the speed: `cargo test --release --lib a_million -- --ignored --nocapture`.
 #[test]
+#[expect(clippy::print_stderr, reason = "a measurement is for reading")]
 #[ignore = "a measurement, worth something in a release build only"]
 fn a_million_observations_are_judged() {
     for twist in [Twist::Healthy, Twist::ResendCached, Twist::Nack, Twist::NoPush] {
         let t = long(12_500, 5, twist);
         let began = Instant::now();
         let v = judge(&t);
-        println!("{} observations, {twist:?}: {:?} in {:?}", t.observations.len(), v.judgement, began.elapsed());
+        eprintln!("{} observations, {twist:?}: {:?} in {:?}", t.observations.len(), v.judgement, began.elapsed());
     }
 }

@@ -76,7 +76,8 @@ fn healthy_fleets_of_every_size_pass() {
 
 #[test]
 fn no_source_that_is_missing_makes_a_failure_pass_or_gives_it_a_wrong_name() {
-    let drops: [(&str, fn(&Observation) -> bool); 9] = [
+    type Drop = fn(&Observation) -> bool;
+    let drops: [(&str, Drop); 9] = [
         ("issued", |o| matches!(o.fact, Fact::Issued(_))),
         ("provider", |o| matches!(o.source, Source::Provider | Source::Tap)),
         ("stats", |o| matches!(o.fact, Fact::Stats(_))),
@@ -482,10 +483,10 @@ fn a_bundle_that_is_refused_stops_at_acked() {
 fn a_kept_connection_and_a_resumed_session_hide_nothing() {
     let mut t = night(Twist::NoRenewal, 1, 8);
     for o in &mut t.observations {
-        if let Fact::Request(r) = &mut o.fact {
-            if r.status == Some(503) {
-                (r.status, r.resumed) = (Some(200), Some(true));
-            }
+        if let Fact::Request(r) = &mut o.fact
+            && r.status == Some(503)
+        {
+            (r.status, r.resumed) = (Some(200), Some(true));
         }
     }
     let v = judge(&t);
