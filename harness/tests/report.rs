@@ -57,6 +57,7 @@ fn killed_run(base: &Utf8Path) -> RunDirectory {
         command: format!("rotacheck run {scenario} --envoy 1.38.3"),
     });
     directory.write_plan(&cells).unwrap();
+    directory.announce().unwrap();
     directory.cell_directory(&cells[0].id).unwrap();
     directory
 }

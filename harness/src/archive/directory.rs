@@ -44,7 +44,7 @@ pub struct RunDirectory {
 }
 
 impl RunDirectory {
-    /// Makes a private directory under `base` (made as well, if need be) and lets `latest` there point to it.
+    /// Makes a private directory under `base` (made as well, if need be).
     pub fn create(base: &Utf8Path) -> Result<Self, ArchiveError> {
         private().recursive(true).create(base).map_err(ArchiveError::io("make the directory", base))?;
         // Children run in directories of their own: a relative path would mean something else to them.
@@ -62,8 +62,12 @@ impl RunDirectory {
         };
         let cells = path.join(CELLS);
         private().create(&cells).map_err(ArchiveError::io("make the directory", cells))?;
-        point_latest(&base, &id)?;
         Ok(Self { id, path })
+    }
+
+    /// Lets `latest` beside it point to it: when there is something to be read, for it may be killed at any moment.
+    pub fn announce(&self) -> Result<(), ArchiveError> {
+        point_latest(self.path.parent().unwrap_or(&self.path), &self.id)
     }
 
     /// The run's name: its start in UTC and a random part, such as `20261124T173555Z-3f9c`.

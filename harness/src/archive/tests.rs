@@ -55,6 +55,7 @@ fn write_run(runs: &Runs) -> RunDirectory {
     let run = RunDirectory::create(&runs.base).unwrap();
     run.write_record(&record()).unwrap();
     run.write_plan(&[CellReport { outcome: Outcome::NotRun, ..passing() }, not_begun()]).unwrap();
+    run.announce().unwrap();
     let directory = run.cell_directory(&passing().id).unwrap();
     directory.write_scenario("name: rotation\n").unwrap();
     let recorder = Recorder::new(header(&passing()), Clock::real(), Some(directory.create_timeline().unwrap()));

@@ -109,6 +109,7 @@ where
     directory.write_record(&record)?;
     let mut reports: Vec<CellReport> = jobs.iter().map(CellJob::not_run).collect();
     directory.write_plan(&reports)?;
+    directory.announce()?;
     let cells = jobs.iter().map(|j| PlannedCell {
         id: j.id.clone(),
         scenario: j.scenario.name.clone(),
