@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("scenario", &["timeline"]),
     ("xds", &["timeline", "pki"]),
     ("pki", &["scenario", "timeline"]),
-    ("artifact", &["timeline", "clock"]),
+    ("artifact", &["timeline", "clock", "proc"]),
     ("proc", &["timeline"]),
     // One pair that names each other: moments are the timeline's type, and its recorder reads the clock.
     ("timeline", &["clock"]),

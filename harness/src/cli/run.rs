@@ -63,8 +63,9 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     stop.on_signals().map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot listen to signals: {e}")))?;
     let plan = args.selection.plan()?;
     let binaries = tokio::select! {
-        binaries = provide(&plan, &args) => binaries?,
+        biased;
         () = stop.requested() => return Ok(Exit::Interrupted),
+        binaries = provide(&plan, &args) => binaries?,
     };
     let exe = std::env::current_exe().ok().and_then(|p| Utf8PathBuf::from_path_buf(p).ok()).ok_or_else(|| {
         CliError::new(Exit::CouldNotTell, "cannot find the path of this program, which the guard is started from")

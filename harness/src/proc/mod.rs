@@ -4,6 +4,7 @@
 //! whatever way. The harness asks it over a socket pair ([`wire`]); the guard's side is [`warden`].
 
 mod cpu;
+mod errand;
 mod error;
 mod guard;
 mod log;
@@ -12,6 +13,7 @@ mod warden;
 mod wire;
 
 pub use cpu::{CpuTimes, cpu_times};
+pub(crate) use errand::dies_with_us;
 pub use error::ProcError;
 pub use guard::{Guard, Spawn, Stopped};
 pub use log::log_tail;
