@@ -144,7 +144,7 @@ fn header(members: &[(ProxyId, SpiffeId)]) -> Header {
             newer_generations: 2,
             generations_past_first_expiry: 2,
         },
-        expect: Expectation { judgement: ExpectedJudgement::Pass, layer: None, diagnosis: None },
+        expect: Expectation { judgement: ExpectedJudgement::Pass, layer: None, diagnosis: None, noted: Vec::new() },
     }
 }
 

@@ -107,6 +107,80 @@ async fn resend_stale_mints_but_sends_the_one_before() {
     }
 }
 
+/// What the last push to the leaf's stream was, as the timeline has it.
+fn last_sent(trial: &Trial) -> rotacheck::timeline::Sent {
+    let sent = |o: &std::sync::Arc<rotacheck::timeline::Observation>| match &o.fact {
+        Fact::Sent(sent) => Some(sent.clone()),
+        _ => None,
+    };
+    trial.cell.recorder.since(0).iter().rev().find_map(sent).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_sent_under_the_wrong_name_type_or_kind_is_recorded_as_that() {
+    for profile in ["generic", "tbot"] {
+        for (fault, names, types) in [
+            ("wrong-name", vec!["renewed"], "Secret"),
+            ("empty-response", vec![], "Secret"),
+            ("wrong-kind", vec!["default"], "Secret"),
+            ("wrong-type-url", vec!["default"], "Cluster"),
+        ] {
+            let mut trial = Trial::start(profile, fault).await;
+            let renewal = trial.renew(1).await;
+            assert_eq!((trial.minted(&renewal).len(), renewal.pushes.len()), (1, 1), "{fault}");
+            trial.cell.seen(renewal.from, |o| matches!(o.fact, Fact::Sent(_))).await;
+            let sent = last_sent(&trial);
+            assert_eq!(sent.secrets.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), names, "{fault}");
+            assert!(sent.type_url.ends_with(types), "{fault}: {}", sent.type_url);
+            let bundle = matches!(sent.secrets.first().map(|s| &s.payload), Some(Payload::Bundle { .. }));
+            assert_eq!(bundle, fault == "wrong-kind");
+            // The subscriber of these tests takes secrets only.
+            if types == "Secret" {
+                trial.leaf.next().await;
+                trial.recovers().await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_chain_in_one_block_names_its_problem() {
+    let mut trial = Trial::start("generic", "chain-in-one-block").await;
+    trial.renew(1).await;
+    trial.leaf.next().await;
+    let Payload::Certificate { problem, .. } = &last_sent(&trial).secrets[0].payload else { panic!("no certificate") };
+    assert!(problem.as_deref().unwrap().contains("one PEM block"));
+    trial.recovers().await;
+}
+
+#[tokio::test]
+async fn unfit_certificates_are_minted_unfit() {
+    let mut trial = Trial::start("generic", "not-yet-valid").await;
+    trial.renew(1).await;
+    let facts = trial.leaf.next().await.certificate().facts;
+    assert!(facts.not_before > trial.cell.recorder.clock().now());
+    trial.recovers().await;
+    let mut trial = Trial::start("generic", "wrong-identity").await;
+    trial.renew(1).await;
+    let facts = trial.leaf.next().await.certificate().facts;
+    assert_ne!(facts.uris, trial.first.facts.uris);
+    trial.recovers().await;
+}
+
+#[tokio::test]
+async fn refused_streams_end_as_soon_as_they_subscribe_until_the_fault_ends() {
+    let mut trial = Trial::start("generic", "refuse-streams").await;
+    let renewal = trial.renew(1).await;
+    assert_eq!(renewal.closed, [], "nobody is expected back");
+    assert_eq!(trial.leaf.end().await.code(), Code::Unavailable);
+    let mut again = Subscriber::open(&trial.cell.socket, "a", &["default"], "").await;
+    assert_eq!(again.end().await.code(), Code::Unavailable);
+    trial.renew(2).await;
+    let mut healed = Subscriber::open(&trial.cell.socket, "a", &["default"], "").await;
+    assert_ne!(healed.next().await.certificate().facts, trial.first.facts);
+    trial.cell.fake.stop().await;
+}
+
 #[tokio::test]
 async fn an_expired_certificate_had_a_life_before() {
     let mut trial = Trial::start("generic", "expired-certificate").await;

@@ -47,7 +47,7 @@ fn killed_run(base: &Utf8Path) -> RunDirectory {
             provider: ProviderSubject { kind: "fake".into(), profile: None, version: "0.1.0".into() },
         },
         clock: ClockKind::Virtual,
-        expect: Expectation { judgement: ExpectedJudgement::Pass, layer: None, diagnosis: None },
+        expect: Expectation { judgement: ExpectedJudgement::Pass, layer: None, diagnosis: None, noted: Vec::new() },
         outcome: Outcome::NotRun,
         as_expected: false,
         reason: None,

@@ -39,12 +39,28 @@ fn catalogue() -> String {
          | scenario | what it shows | role | profile | ttl, renewed every | observed | clock | expected |\n\
          |---|---|---|---|---|---|---|---|\n",
     );
-    for s in crate::plan::Library::embedded().scenarios().unwrap() {
+    let library = crate::plan::Library::embedded();
+    table(&mut text, "", library.scenarios().unwrap());
+    text.push_str(
+        "\n## Controls\n\nOne for each failure mode that the scenarios above do not show, run by name, by glob, or all by \
+         `rotacheck selfcheck`. What is *noted* recovers by itself, or hides another failure.\n\n\
+         | scenario | what it shows | role | profile | ttl, renewed every | observed | clock | expected |\n\
+         |---|---|---|---|---|---|---|---|\n",
+    );
+    table(&mut text, "controls/", library.controls().unwrap());
+    text
+}
+
+fn table(text: &mut String, directory: &str, scenarios: Vec<crate::scenario::Scenario>) {
+    for s in scenarios {
         let profile = serde_json::to_value(s.provider.profile).unwrap();
         let clock = if s.clock == ClockKind::Virtual { "virtual" } else { "real" };
-        let diagnosis = s.expect.diagnosis.as_deref().map(|name| format!(", {name}")).unwrap_or_default();
+        let mut diagnosis = s.expect.diagnosis.as_deref().map(|name| format!(", {name}")).unwrap_or_default();
+        if !s.expect.noted.is_empty() {
+            diagnosis.push_str(&format!("; noted: {}", s.expect.noted.join(", ")));
+        }
         text.push_str(&format!(
-            "| [{name}]({name}.yaml) | {} | {} | {} | {}, {} | {}, {} renewals | {clock} | {}{diagnosis} |\n",
+            "| [{name}]({directory}{name}.yaml) | {} | {} | {} | {}, {} | {}, {} renewals | {clock} | {}{diagnosis} |\n",
             s.summary,
             role(s.role),
             profile.as_str().unwrap(),
@@ -56,7 +72,6 @@ fn catalogue() -> String {
             name = s.name,
         ));
     }
-    text
 }
 
 fn modes() -> String {

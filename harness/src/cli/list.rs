@@ -27,24 +27,37 @@ struct Listed<'a> {
 }
 
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
-    let scenarios = args.library.open()?.scenarios()?;
+    let library = args.library.open()?;
+    let (scenarios, controls) = (library.scenarios()?, library.controls()?);
     if args.json {
-        let listed =
-            scenarios.iter().map(|s| Listed { name: &s.name, role: s.role, summary: &s.summary, expect: &s.expect });
+        let listed = scenarios.iter().chain(&controls).map(|s| Listed {
+            name: &s.name,
+            role: s.role,
+            summary: &s.summary,
+            expect: &s.expect,
+        });
         print_json(&listed.collect::<Vec<_>>());
         return Ok(Exit::AsExpected);
     }
     let mut page = Page::new();
-    show(&mut page, &scenarios);
+    show(&mut page, &scenarios, &controls);
     page.print();
     Ok(Exit::AsExpected)
 }
 
-fn show(page: &mut Page, scenarios: &[Scenario]) {
-    let rows =
-        scenarios.iter().map(|s| [s.name.to_string(), role(s.role).to_owned(), expected(&s.expect), s.summary.clone()]);
-    page.table(["SCENARIO", "ROLE", "EXPECTED", "WHAT IT SHOWS"], &rows.collect::<Vec<_>>());
+fn show(page: &mut Page, scenarios: &[Scenario], controls: &[Scenario]) {
+    let row = |s: &Scenario| [s.name.to_string(), role(s.role).to_owned(), expected(&s.expect), s.summary.clone()];
+    let table = |page: &mut Page, all: &[Scenario]| {
+        page.table(["SCENARIO", "ROLE", "EXPECTED", "WHAT IT SHOWS"], &all.iter().map(row).collect::<Vec<_>>());
+    };
+    table(page, scenarios);
     page.line("");
+    if !controls.is_empty() {
+        page.paragraph(0, "Run where they are named, by a glob, or all of them by `rotacheck selfcheck`:");
+        page.line("");
+        table(page, controls);
+        page.line("");
+    }
     page.paragraph(0, "A control seeds a fault that must be caught and blamed on the layer given. `rotacheck explain MODE` says what a mode is.");
 }
 
@@ -73,7 +86,8 @@ mod tests {
     #[test]
     fn the_list_fits_a_narrow_terminal() {
         let mut page = Page::plain(80);
-        show(&mut page, &Library::embedded().scenarios().unwrap());
+        let library = Library::embedded();
+        show(&mut page, &library.scenarios().unwrap(), &library.controls().unwrap());
         insta::assert_snapshot!(page.text());
     }
 }

@@ -142,7 +142,14 @@ fn fault(text: &str) -> Result<FaultSpec, String> {
     if until.is_some_and(|until| until <= from) {
         return Err(format!("{when:?} spoils nothing"));
     }
-    Ok(FaultSpec { fault: named(name)?, from_renewal: from, until_renewal: until, proxy: None, secret: None })
+    Ok(FaultSpec {
+        fault: named(name)?,
+        from_renewal: from,
+        until_renewal: until,
+        once: false,
+        proxy: None,
+        secret: None,
+    })
 }
 
 /// Says on stderr what happens.
@@ -231,7 +238,7 @@ fn header(spec: &ProviderSpec) -> Header {
             newer_generations: 0,
             generations_past_first_expiry: 0,
         },
-        expect: Expectation { judgement: ExpectedJudgement::Pass, layer: None, diagnosis: None },
+        expect: Expectation { judgement: ExpectedJudgement::Pass, layer: None, diagnosis: None, noted: Vec::new() },
     }
 }
 

@@ -63,6 +63,12 @@ fn scenario() -> Schema {
         let names = MODES.iter().filter(|mode| mode.layer.is_some()).map(|mode| serde_json::Value::from(mode.name));
         diagnosis.insert("enum".to_owned(), names.chain([serde_json::Value::Null]).collect());
     }
+    if let Some(noted) = schema.pointer_mut("/definitions/ExpectSpec/properties/noted/items")
+        && let Some(noted) = noted.as_object_mut()
+    {
+        let names = MODES.iter().filter(|mode| mode.layer.is_none()).map(|mode| serde_json::Value::from(mode.name));
+        noted.insert("enum".to_owned(), names.collect());
+    }
     schema
 }
 

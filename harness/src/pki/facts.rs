@@ -31,7 +31,7 @@ pub enum ChainError {
         why: String,
     },
     /// More than one certificate in one PEM block, or rubbish behind it.
-    #[error("certificate {index} is followed by {bytes} bytes that belong to nothing")]
+    #[error("certificate {index} is followed by {bytes} bytes in the same block: one PEM block holds one certificate")]
     Trailing {
         /// From 0, the leaf.
         index: usize,

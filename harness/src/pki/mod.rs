@@ -9,6 +9,7 @@ mod facts;
 mod key;
 
 pub use authorities::Authorities;
+pub(crate) use authority::pem_of;
 pub use authority::{Authority, Leaf, LeafRequest, San, Validity};
 pub use facts::{ChainError, chain_der, chain_facts, facts, leaf_key_matches};
 pub use key::PrivateKey;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{Matrix, PlanError};
-use crate::scenario::{Problem, Scenario, refusal};
+use crate::scenario::{Problem, Role, Scenario, refusal};
 use crate::verdict;
 
 macro_rules! embedded {
@@ -26,16 +26,37 @@ const SCENARIOS: &[(&str, &str)] = embedded![
     "rotation.yaml",
     "stream-closed-once.yaml",
 ];
+/// The controls that it holds: one for each mode that `SCENARIOS` does not show.
+const CONTROLS: &[(&str, &str)] = embedded![
+    "controls/bundle-drops-old-ca.yaml",
+    "controls/bundle-only.yaml",
+    "controls/empty-response.yaml",
+    "controls/healed-by-reconnect.yaml",
+    "controls/leaf-before-bundle.yaml",
+    "controls/nack-bad-pem.yaml",
+    "controls/nack-chain-one-block.yaml",
+    "controls/nack-then-same-bytes.yaml",
+    "controls/not-yet-valid.yaml",
+    "controls/resend-stale.yaml",
+    "controls/thin-margin.yaml",
+    "controls/wrong-identity.yaml",
+    "controls/wrong-name.yaml",
+    "controls/wrong-secret-kind.yaml",
+    "controls/wrong-type-url.yaml",
+];
 const MATRIX: (&str, &str) = ("matrix.yaml", include_str!("../../../scenarios/matrix.yaml"));
 /// Files beside the scenarios that are none.
 const NO_SCENARIOS: &[&str] = &["matrix.yaml", "known-failures.yaml"];
 /// The directory looked for in the working directory.
 const DIRECTORY: &str = "scenarios";
+/// The directory of controls below it: selected by name only.
+const CONTROLS_DIRECTORY: &str = "controls";
 
 /// The scenarios that can be selected by name, and the matrix.
 #[derive(Debug, Clone)]
 pub struct Library {
     entries: BTreeMap<String, Entry>,
+    controls: BTreeMap<String, Entry>,
     matrix: Entry,
     /// `--scenarios`, for the command that repeats a cell.
     directory: Option<Utf8PathBuf>,
@@ -46,14 +67,21 @@ pub struct Library {
 struct Entry {
     file: String,
     text: String,
+    /// Why there is no text.
+    unreadable: Option<String>,
 }
 
 impl Library {
     /// What the binary holds.
     pub fn embedded() -> Self {
-        let entry = |file: &str, text: &str| Entry { file: format!("{DIRECTORY}/{file}"), text: text.to_owned() };
-        let entries = SCENARIOS.iter().map(|(file, text)| (stem(file), entry(file, text)));
-        Self { entries: entries.collect(), matrix: entry(MATRIX.0, MATRIX.1), directory: None }
+        let entry = |file: &str, text: &str| Entry::new(format!("{DIRECTORY}/{file}"), text.to_owned());
+        let entries = |all: &[(&str, &str)]| all.iter().map(|(file, text)| (stem(file), entry(file, text))).collect();
+        Self {
+            entries: entries(SCENARIOS),
+            controls: entries(CONTROLS),
+            matrix: entry(MATRIX.0, MATRIX.1),
+            directory: None,
+        }
     }
 
     /// The library of a command: the directory given, and nothing else of scenarios; or what the binary holds, over
@@ -63,6 +91,7 @@ impl Library {
         let mut library = Self::embedded();
         if let Some(directory) = given {
             library.entries.clear();
+            library.controls.clear();
             library.overlay(directory)?;
             library.directory = Some(directory.to_owned());
         } else if Utf8Path::new(DIRECTORY).join(MATRIX.0).is_file() {
@@ -72,25 +101,30 @@ impl Library {
     }
 
     fn overlay(&mut self, directory: &Utf8Path) -> Result<(), PlanError> {
-        let unreadable = |e| PlanError::Unreadable { path: directory.to_owned(), source: e };
-        for file in directory.read_dir_utf8().map_err(unreadable)? {
-            let file = file.map_err(unreadable)?;
-            let name = file.file_name();
-            if name.starts_with('.') || !name.ends_with(".yaml") {
-                continue;
-            }
+        for file in yaml_files(directory)? {
+            let name = file.file_name().unwrap_or_default();
             if name == MATRIX.0 {
-                self.matrix = Entry::read(file.path())?;
+                self.matrix = Entry::read(&file)?;
             } else if !NO_SCENARIOS.contains(&name) {
-                self.entries.insert(stem(name), Entry::read(file.path())?);
+                self.controls.remove(&stem(name));
+                self.entries.insert(stem(name), Entry::found(&file));
+            }
+        }
+        let controls = directory.join(CONTROLS_DIRECTORY);
+        if controls.is_dir() {
+            for file in yaml_files(&controls)? {
+                let name = stem(file.file_name().unwrap_or_default());
+                if !self.entries.contains_key(&name) {
+                    self.controls.insert(name, Entry::found(&file));
+                }
             }
         }
         Ok(())
     }
 
-    /// The names of all scenarios.
+    /// The names of all scenarios, those of `controls/` last.
     pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
-        self.entries.keys().map(String::as_str)
+        self.entries.keys().chain(self.controls.keys()).map(String::as_str)
     }
 
     /// The directory given with `--scenarios`.
@@ -100,10 +134,24 @@ impl Library {
 
     /// The scenario of that name, read and checked; `None` if there is none.
     pub fn scenario(&self, name: &str) -> Option<Result<Scenario, PlanError>> {
-        self.entries.get(name).map(Entry::scenario)
+        self.entries.get(name).or_else(|| self.controls.get(name)).map(Entry::scenario)
     }
 
-    /// All scenarios, those that are expected to pass first.
+    /// Every control, also those that are only selected by name.
+    pub fn every_control(&self) -> Result<Vec<Scenario>, PlanError> {
+        let all = self.entries.values().chain(self.controls.values());
+        let mut all = all.map(Entry::scenario).collect::<Result<Vec<_>, _>>()?;
+        all.retain(|scenario| scenario.role == Role::Control);
+        all.sort_by_key(super::matrix_order);
+        Ok(all)
+    }
+
+    /// The scenarios of `controls/`, in the order of their names.
+    pub fn controls(&self) -> Result<Vec<Scenario>, PlanError> {
+        self.controls.values().map(Entry::scenario).collect()
+    }
+
+    /// The scenarios that are run where none is named, those that are expected to pass first.
     pub fn scenarios(&self) -> Result<Vec<Scenario>, PlanError> {
         let mut all = self.entries.values().map(Entry::scenario).collect::<Result<Vec<_>, _>>()?;
         all.sort_by_key(super::matrix_order);
@@ -122,6 +170,21 @@ pub(super) fn read_file(path: &Utf8Path) -> Result<Scenario, PlanError> {
 }
 
 impl Entry {
+    fn new(file: String, text: String) -> Self {
+        Self { file, text, unreadable: None }
+    }
+
+    /// A file that nobody may ask for.
+    fn found(path: &Utf8Path) -> Self {
+        Self::read(path).unwrap_or_else(|e| {
+            let why = match e {
+                PlanError::Unreadable { source, .. } => source.to_string(),
+                other => other.to_string(),
+            };
+            Self { file: path.to_string(), text: String::new(), unreadable: Some(why) }
+        })
+    }
+
     fn read(path: &Utf8Path) -> Result<Self, PlanError> {
         use std::io::Read as _;
         // A little more than a scenario may have is enough to see that it is too large.
@@ -140,12 +203,16 @@ impl Entry {
         } else {
             String::from_utf8(bytes).map_err(not_utf8)?
         };
-        Ok(Self { file: path.to_string(), text })
+        Ok(Self::new(path.to_string(), text))
     }
 
     fn scenario(&self) -> Result<Scenario, PlanError> {
+        if let Some(why) = &self.unreadable {
+            let source = std::io::Error::new(std::io::ErrorKind::InvalidData, why.clone());
+            return Err(PlanError::Unreadable { path: self.file.clone().into(), source });
+        }
         let scenario = Scenario::read(&self.text, &self.file)?;
-        let problems = diagnosis_problem(&scenario).into_iter().collect();
+        let problems = diagnosis_problem(&scenario).into_iter().chain(noted_problems(&scenario)).collect();
         refusal(&self.text, &self.file, problems).map_or(Ok(scenario), |error| Err(error.into()))
     }
 }
@@ -176,8 +243,41 @@ fn diagnosis_problem(scenario: &Scenario) -> Option<Problem> {
     }
 }
 
+/// What is to be noted must be a mode that is no failure by itself.
+fn noted_problems(scenario: &Scenario) -> Vec<Problem> {
+    let noted = scenario.expect.noted.iter().enumerate();
+    let wrong = noted.filter(|(_, name)| verdict::mode(name).is_none_or(|mode| mode.layer.is_some()));
+    wrong
+        .map(|(n, name)| {
+            let passing = verdict::MODES.iter().filter(|mode| mode.layer.is_none()).map(|mode| mode.name);
+            let shown: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
+            Problem {
+                path: format!("expect.noted[{n}]"),
+                message: format!("`{shown}` is no mode that is only noted"),
+                help: Some(format!("these are: {}", passing.collect::<Vec<_>>().join(", "))),
+            }
+        })
+        .collect()
+}
+
+/// The YAML files of a directory, in the order of their names.
+fn yaml_files(directory: &Utf8Path) -> Result<Vec<Utf8PathBuf>, PlanError> {
+    let unreadable = |e| PlanError::Unreadable { path: directory.to_owned(), source: e };
+    let mut found = Vec::new();
+    for file in directory.read_dir_utf8().map_err(unreadable)? {
+        let file = file.map_err(unreadable)?;
+        if !file.file_name().starts_with('.') && file.file_name().ends_with(".yaml") {
+            found.push(file.path().to_owned());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// A file's name without directory and ending.
 fn stem(file: &str) -> String {
-    file.strip_suffix(".yaml").unwrap_or(file).to_owned()
+    let name = file.rsplit('/').next().unwrap_or(file);
+    name.strip_suffix(".yaml").unwrap_or(name).to_owned()
 }
 
 #[cfg(test)]
@@ -190,12 +290,14 @@ mod tests {
 
     #[test]
     fn every_file_on_disk_is_embedded() {
-        let mut on_disk: Vec<String> =
-            sources().read_dir_utf8().unwrap().map(|file| file.unwrap().file_name().to_owned()).collect();
-        on_disk.retain(|name| name.ends_with(".yaml") && !NO_SCENARIOS.contains(&name.as_str()));
-        on_disk.sort();
-        let embedded: Vec<&str> = SCENARIOS.iter().map(|(file, _)| *file).collect();
-        assert_eq!(on_disk, embedded);
+        let on_disk = |directory: &Utf8Path| {
+            let files = yaml_files(directory).unwrap().into_iter();
+            let names = files.map(|file| file.strip_prefix(sources()).unwrap().to_string());
+            names.filter(|name| !NO_SCENARIOS.contains(&name.as_str())).collect::<Vec<_>>()
+        };
+        let embedded = |all: &[(&'static str, &str)]| all.iter().map(|(file, _)| *file).collect::<Vec<_>>();
+        assert_eq!(on_disk(sources()), embedded(SCENARIOS));
+        assert_eq!(on_disk(&sources().join(CONTROLS_DIRECTORY)), embedded(CONTROLS));
     }
 
     #[test]
@@ -206,13 +308,27 @@ mod tests {
         for (file, text) in SCENARIOS {
             assert!(text.starts_with("# yaml-language-server: $schema=schema/scenario.schema.json\n"), "{file}");
         }
+        for (file, text) in CONTROLS {
+            assert!(text.starts_with("# yaml-language-server: $schema=../schema/scenario.schema.json\n"), "{file}");
+        }
+        let controls = library.controls().unwrap();
+        assert!(controls.iter().all(|control| control.role == Role::Control));
+        assert_eq!(controls.len(), CONTROLS.len());
+    }
+
+    #[test]
+    fn what_is_noted_must_be_a_mode_without_a_layer() {
+        let good = CONTROLS.iter().find(|(file, _)| file.ends_with("healed-by-reconnect.yaml")).unwrap().1;
+        let text = good.replace("noted: [stream-closed-once]", "noted: [stream-closed-once, resend-cached]");
+        let entry = Entry::new("healed-by-reconnect.yaml".to_owned(), text);
+        assert_eq!(entry.scenario().unwrap_err().to_string(), "`resend-cached` is no mode that is only noted");
     }
 
     #[test]
     fn a_diagnosis_must_be_a_mode_and_blame_its_layer() {
         let good = SCENARIOS.iter().find(|(file, _)| *file == "incident.yaml").unwrap().1;
         let why = |from: &str, to: &str| {
-            let entry = Entry { file: "incident.yaml".to_owned(), text: good.replacen(from, to, 1) };
+            let entry = Entry::new("incident.yaml".to_owned(), good.replacen(from, to, 1));
             entry.scenario().unwrap_err().to_string()
         };
         assert_eq!(why("diagnosis: resend-cached", "diagnosis: resend-cache"), "there is no mode `resend-cache`");
@@ -228,7 +344,7 @@ mod tests {
         std::fs::write(path.join("mine.yaml"), text).unwrap();
         std::fs::write(path.join("notes.txt"), "no scenario").unwrap();
         let library = Library::open(Some(path)).unwrap();
-        assert_eq!(library.names().collect::<Vec<_>>(), ["mine"]);
+        assert_eq!(library.names().collect::<Vec<_>>(), ["mine"], "also no controls");
         assert_eq!(library.matrix().unwrap(), Library::embedded().matrix().unwrap());
 
         std::fs::write(path.join("broken.yaml"), [0xff, 0xfe, b'\n']).unwrap();

@@ -89,7 +89,8 @@ impl CellReport {
         };
         self.as_expected = verdict.judgement == judgement
             && (self.expect.layer.is_none() || verdict.layer == self.expect.layer)
-            && (self.expect.diagnosis.is_none() || verdict.diagnosis == self.expect.diagnosis);
+            && (self.expect.diagnosis.is_none() || verdict.diagnosis == self.expect.diagnosis)
+            && self.expect.noted.iter().all(|mode| verdict.findings.iter().any(|f| f.check == *mode));
         self.outcome = verdict.judgement.into();
         self.reason = None;
         self.verdict = Some(verdict);

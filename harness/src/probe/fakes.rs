@@ -127,7 +127,7 @@ pub(super) async fn context(patience: Duration) -> ProbeContext {
             newer_generations: 2,
             generations_past_first_expiry: 2,
         },
-        expect: Expectation { judgement: ExpectedJudgement::Pass, layer: None, diagnosis: None },
+        expect: Expectation { judgement: ExpectedJudgement::Pass, layer: None, diagnosis: None, noted: Vec::new() },
     };
     let recorder = Recorder::new(header, Clock::real(), None);
     let roots = Roots::default();

@@ -1,9 +1,9 @@
 //! Which fault spoils what, and when.
 
-use crate::scenario::{Fault, FaultSpec};
+use crate::scenario::{Fault, FaultPlace, FaultSpec};
 use crate::timeline::{ProxyId, SecretName};
 
-/// The scenario's faults. Where several hit the same secret in the same renewal, the first counts.
+/// The scenario's faults. Where several of one place hit the same secret in the same renewal, the first counts.
 pub(super) struct Faults(Vec<FaultSpec>);
 
 impl Faults {
@@ -14,32 +14,46 @@ impl Faults {
     /// What spoils a certificate. A fault that names no secret is about certificates, and a certificate is meant by
     /// `default` too, whatever name a stream gives it.
     pub(super) fn of_certificate(&self, renewal: u32, proxy: Option<&ProxyId>, name: &str) -> Option<Fault> {
-        self.first(renewal, proxy, |secret| {
-            secret.is_none_or(|secret| secret.as_str() == name || *secret == SecretName::default_svid())
-        })
+        self.first(FaultPlace::Content, renewal, proxy, |secret| of_certificate(secret, name))
     }
 
     /// What spoils a bundle: only what names it.
     pub(super) fn of_bundle(&self, renewal: u32, proxy: Option<&ProxyId>, name: &str) -> Option<Fault> {
-        self.first(renewal, proxy, |secret| secret.is_some_and(|secret| secret.as_str() == name))
+        self.first(FaultPlace::Content, renewal, proxy, |secret| secret.is_some_and(|secret| secret.as_str() == name))
     }
 
-    /// Whether all streams of the proxy are ended, not only those of one secret.
-    pub(super) fn close_everything(&self, renewal: u32, proxy: Option<&ProxyId>) -> bool {
-        self.0
-            .iter()
-            .any(|spec| spec.fault == Fault::CloseStream && spec.secret.is_none() && spec.spoils(renewal, proxy))
+    /// What befalls a stream for a certificate (or for a bundle): a fault that names no secret befalls all streams of
+    /// the proxy.
+    pub(super) fn of_stream(
+        &self,
+        renewal: u32,
+        proxy: Option<&ProxyId>,
+        name: &str,
+        is_bundle: bool,
+    ) -> Option<Fault> {
+        self.first(FaultPlace::Streams, renewal, proxy, |secret| match (secret, is_bundle) {
+            (None, _) => true,
+            (Some(_), false) => of_certificate(secret, name),
+            (Some(secret), true) => secret.as_str() == name,
+        })
     }
 
     fn first(
         &self,
+        place: FaultPlace,
         renewal: u32,
         proxy: Option<&ProxyId>,
         concerns: impl Fn(Option<&SecretName>) -> bool,
     ) -> Option<Fault> {
-        let hits = |spec: &&FaultSpec| concerns(spec.secret.as_ref()) && spec.spoils(renewal, proxy);
+        let hits = |spec: &&FaultSpec| {
+            spec.fault.place() == place && concerns(spec.secret.as_ref()) && spec.spoils(renewal, proxy)
+        };
         self.0.iter().find(hits).map(|spec| spec.fault)
     }
+}
+
+fn of_certificate(secret: Option<&SecretName>, name: &str) -> bool {
+    secret.is_none_or(|secret| secret.as_str() == name || *secret == SecretName::default_svid())
 }
 
 /// The fault's name in a scenario, and what it does, for readers.
@@ -52,6 +66,14 @@ pub(super) fn words(fault: Fault) -> (&'static str, &'static str) {
         Fault::ExpiredCertificate => ("expired-certificate", "minted a certificate that has already expired"),
         Fault::WrongKey => ("wrong-key", "sent the new chain with another key"),
         Fault::BadPem => ("bad-pem", "sent a chain that is no PEM"),
+        Fault::ChainInOneBlock => ("chain-in-one-block", "sent the whole chain in one PEM block"),
+        Fault::WrongIdentity => ("wrong-identity", "minted a certificate for another SPIFFE ID"),
+        Fault::NotYetValid => ("not-yet-valid", "minted a certificate that is not valid yet"),
+        Fault::WrongName => ("wrong-name", "sent the new certificate under another name"),
+        Fault::EmptyResponse => ("empty-response", "minted a certificate, sent a response without a secret"),
+        Fault::WrongKind => ("wrong-kind", "minted a certificate, sent a trust bundle under its name"),
+        Fault::WrongTypeUrl => ("wrong-type-url", "sent the new certificate in a response of another type"),
         Fault::CloseStream => ("close-stream", "ended the streams instead of pushing"),
+        Fault::RefuseStreams => ("refuse-streams", "ended the streams, and each that came after them"),
     }
 }

@@ -17,10 +17,16 @@ use crate::timeline::{
     Authority, CertFacts, FaultNote, Fingerprint, Issued, Log, Payload, ProxyId, SecretName, SentSecret, Source,
     SpiffeId,
 };
-use crate::xds::{Command, Content, Event, Journal, Push, Rpc, Secret};
+use crate::xds::{Announced, Command, Content, Event, Journal, Push, Rpc, Secret};
 
 /// How long ago a certificate that is made to have expired did so.
 const EXPIRED_SINCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// How long before its time a certificate comes that is made not to be valid yet.
+const VALID_IN: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// The type of a response that is made to have another one than `Secret`: that of a cluster.
+const OTHER_TYPE_URL: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 
 /// Hands a command to the outlet, wherever that lives.
 pub(super) type Deliver = Box<dyn Fn(Command) + Send>;
@@ -158,7 +164,12 @@ impl Issuer {
             match self.deed(stream, bundle_changed, &deeds) {
                 Deed::Push => renewal.pushes.extend(self.push(stream)),
                 Deed::Withhold => {}
-                Deed::Close => renewal.closed.extend(self.close(stream, Code::Unavailable, "the provider goes away")),
+                Deed::Close => {
+                    let refused = self.refused(stream);
+                    let closed = self.close(stream, Code::Unavailable, "the provider goes away");
+                    // Who is refused does not come again.
+                    renewal.closed.extend(closed.filter(|_| !refused));
+                }
             }
         }
         // Nobody answers on the Workload API.
@@ -218,16 +229,16 @@ impl Issuer {
     ) -> Result<Deed, PkiError> {
         let proxy = holder.proxy.clone();
         let fault = self.certificate_fault(proxy.as_ref(), secret.as_str());
+        let ends = self.faults.of_stream(self.renewal, proxy.as_ref(), secret.as_str(), false);
         let before = self.held.get(&holder).cloned().unwrap_or_default();
         let mints = match fault {
             Some(Fault::NoRenewal | Fault::ResendCached) => false,
             // The stream that it would be minted for is about to end.
-            Some(Fault::CloseStream) => holder.stream.is_none(),
-            _ => true,
+            _ => ends.is_none() || holder.stream.is_none(),
         };
         let mut held = before.clone();
         if mints {
-            let fresh = self.mint(&holder, secret, fault == Some(Fault::ExpiredCertificate))?;
+            let fresh = self.mint(&holder, secret, fault)?;
             renewal.minted.push((proxy.clone(), fingerprint(&fresh)));
             held.newest = Some(fresh.clone());
             held.serving = match fault {
@@ -236,15 +247,15 @@ impl Issuer {
             };
         }
         let deed = match fault {
+            _ if ends.is_some() => Deed::Close,
             Some(Fault::NoRenewal | Fault::NoPush) => Deed::Withhold,
-            Some(Fault::CloseStream) => Deed::Close,
             _ => Deed::Push,
         };
         if deed == Deed::Push || mints {
             held.revision = self.revision;
         }
         self.held.insert(holder, held);
-        if let Some(fault) = fault {
+        for fault in fault.into_iter().chain(ends) {
             self.record_fault(proxy.as_ref(), secret, fault);
         }
         Ok(deed)
@@ -262,6 +273,7 @@ impl Issuer {
                 whole.with_key(other.key)
             }
             Some(Fault::BadPem) => whole.with_bad_pem(),
+            Some(Fault::ChainInOneBlock) => whole.with_one_block(self.authorities.active()),
             _ => whole,
         })
     }
@@ -275,17 +287,17 @@ impl Issuer {
             deeds.iter().find(|(holder, _)| holder.proxy == proxy).map(|(_, deed)| deed)
         });
         let bundle_fault = bundle.and_then(|n| self.bundle_fault(proxy.as_ref(), &n.text));
+        let ends = bundle.and_then(|n| self.faults.of_stream(self.renewal, proxy.as_ref(), &n.text, true));
         if self.has_certificate(stream) {
             let deed = of_certificate.copied().unwrap_or(Deed::Withhold);
             return if deed == Deed::Withhold && bundle.is_some() && bundle_changed { Deed::Push } else { deed };
         }
         match bundle_fault {
+            // A closing provider ends all streams of the proxy.
+            _ if ends.is_some() => Deed::Close,
             Some(Fault::NoPush | Fault::NoRenewal) => Deed::Withhold,
-            Some(Fault::CloseStream) => Deed::Close,
             Some(_) => Deed::Push,
             None => match of_certificate {
-                // A closing provider ends all streams of the proxy.
-                Some(Deed::Close) if self.faults.close_everything(self.renewal, proxy.as_ref()) => Deed::Close,
                 _ if bundle_changed => Deed::Push,
                 Some(Deed::Push) if profile::repeats_bundle(self.spec.profile) => Deed::Push,
                 _ => Deed::Withhold,
@@ -323,6 +335,10 @@ impl Issuer {
             // Later requests carry no node.
             entry.spiffe_validator |= spiffe_validator;
         }
+        if self.refused(stream) {
+            self.close(stream, Code::Unavailable, "the provider refuses streams");
+            return Ok(());
+        }
         if let Some(secret) = leaf {
             let holder = self.holder(stream);
             if !self.held.contains_key(&holder) {
@@ -340,7 +356,7 @@ impl Issuer {
             if self.renewal == 0 { self.certificate_fault(holder.proxy.as_ref(), secret.as_str()) } else { None };
         let mut held = Held { revision: self.revision, ..Held::default() };
         if fault != Some(Fault::NoRenewal) {
-            let fresh = self.mint(&holder, secret, fault == Some(Fault::ExpiredCertificate))?;
+            let fresh = self.mint(&holder, secret, fault)?;
             held.newest = Some(fresh.clone());
             if fault != Some(Fault::NoPush) {
                 held.serving = Some(self.spoil(fault, fresh)?);
@@ -353,14 +369,17 @@ impl Issuer {
         Ok(())
     }
 
-    fn mint(&self, holder: &Holder, secret: &SecretName, expired: bool) -> Result<Arc<Certificate>, PkiError> {
+    fn mint(&self, holder: &Holder, secret: &SecretName, fault: Option<Fault>) -> Result<Arc<Certificate>, PkiError> {
         let (now, ttl) = (self.now(), self.spec.ttl.duration());
-        let validity = if expired {
-            Validity::ending(now.checked_sub(EXPIRED_SINCE).unwrap_or(now), ttl)
-        } else {
-            Validity::starting(now, ttl)
+        let validity = match fault {
+            Some(Fault::ExpiredCertificate) => Validity::ending(now.checked_sub(EXPIRED_SINCE).unwrap_or(now), ttl),
+            Some(Fault::NotYetValid) => Validity::starting(now.checked_add(VALID_IN).unwrap_or(now), ttl),
+            _ => Validity::starting(now, ttl),
         };
-        let spiffe_id = self.identity_of(holder.proxy.as_ref());
+        let spiffe_id = match fault {
+            Some(Fault::WrongIdentity) => self.somebody("ns/demo/sa/somebody-else"),
+            _ => self.identity_of(holder.proxy.as_ref()),
+        };
         let request =
             LeafRequest { names: vec![San::Spiffe(spiffe_id.clone())], validity, key_type: self.spec.key_type };
         let leaf = self.authorities.mint(&request)?;
@@ -375,6 +394,7 @@ impl Issuer {
         let held = self.held.get(&self.holder(stream)).cloned().unwrap_or_default();
         let entry = self.streams.get(&stream)?;
         let mut revision = 0;
+        let (mut empty, mut type_url) = (false, None);
         let (mut secrets, mut sent) = (Vec::new(), Vec::new());
         let mut add = |name: &Name, content: Content, payload: &Payload| {
             secrets.push(Secret { name: name.text.clone(), content });
@@ -388,11 +408,26 @@ impl Issuer {
                 let repeated = self.bundle_fault(proxy.as_ref(), &name.text).is_some();
                 revision = revision.max(if repeated { self.revision } else { self.bundle_revision });
             } else if let Some(certificate) = &held.serving {
-                add(name, certificate.content(), &certificate.payload);
                 revision = revision.max(held.revision);
+                let fault = self.certificate_fault(proxy.as_ref(), &name.text).filter(|_| entry.rpc == Rpc::SdsStream);
+                match fault {
+                    Some(Fault::EmptyResponse) => empty = true,
+                    Some(Fault::WrongName) => {
+                        add(&Name::leaf("renewed"), certificate.content(), &certificate.payload);
+                    }
+                    Some(Fault::WrongKind) => {
+                        add(name, self.bundle.content(&self.trust_domain, false), &self.bundle.payload);
+                    }
+                    other => {
+                        add(name, certificate.content(), &certificate.payload);
+                        if other == Some(Fault::WrongTypeUrl) {
+                            type_url = Some(OTHER_TYPE_URL.to_owned());
+                        }
+                    }
+                }
             }
         }
-        if secrets.is_empty() {
+        if secrets.is_empty() && !empty {
             return None;
         }
         let names = secrets.iter().map(|s| s.name.clone()).collect();
@@ -402,8 +437,10 @@ impl Issuer {
         if let Some(entry) = self.streams.get_mut(&stream) {
             entry.pushes = of_stream;
         }
-        self.journal.announce(stream, &nonce, &version_info, sent);
-        (self.deliver)(Command::Push { stream, push: Push { version_info, nonce: nonce.clone(), secrets } });
+        let announced = Announced { version_info: version_info.clone(), type_url: type_url.clone(), secrets: sent };
+        self.journal.announce(stream, &nonce, announced);
+        let push = Push { version_info, nonce: nonce.clone(), type_url, secrets };
+        (self.deliver)(Command::Push { stream, push });
         Some(Pushed { stream, nonce, proxy, secrets: names })
     }
 
@@ -434,6 +471,16 @@ impl Issuer {
         self.faults.of_bundle(self.renewal, proxy, name)
     }
 
+    /// Whether the stream is one of those that are not served at present.
+    fn refused(&self, stream: u64) -> bool {
+        let proxy = self.proxy(stream);
+        let names = self.streams.get(&stream).and_then(|s| s.names.as_deref()).unwrap_or_default();
+        names.iter().any(|name| {
+            let fault = self.faults.of_stream(self.renewal, proxy.as_ref(), &name.text, name.is_bundle);
+            fault == Some(Fault::RefuseStreams)
+        })
+    }
+
     fn has_certificate(&self, stream: u64) -> bool {
         self.streams.get(&stream).is_some_and(|s| s.certificate_name().is_some())
     }
@@ -452,10 +499,12 @@ impl Issuer {
     }
 
     fn identity_of(&self, proxy: Option<&ProxyId>) -> SpiffeId {
-        proxy.and_then(|p| self.identities.get(p)).cloned().unwrap_or_else(|| {
-            SpiffeId::parse(&format!("spiffe://{}/workload", self.trust_domain))
-                .expect("the trust domain was checked when the provider was made")
-        })
+        proxy.and_then(|p| self.identities.get(p)).cloned().unwrap_or_else(|| self.somebody("workload"))
+    }
+
+    fn somebody(&self, path: &str) -> SpiffeId {
+        SpiffeId::parse(&format!("spiffe://{}/{path}", self.trust_domain))
+            .expect("the trust domain was checked when the provider was made")
     }
 
     fn bundle_id(&self) -> String {

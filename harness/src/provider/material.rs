@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::pki::{self, Authorities, Leaf, PrivateKey, chain_facts, leaf_key_matches};
+use crate::pki::{self, Authorities, Leaf, PrivateKey, chain_der, chain_facts, leaf_key_matches};
 use crate::timeline::{Fingerprint, Payload, SpiffeId};
 use crate::xds::Content;
 
@@ -28,6 +28,13 @@ impl Certificate {
     /// A chain that no PEM reader accepts.
     pub(super) fn with_bad_pem(&self) -> Arc<Self> {
         Self::of(self.spiffe_id.clone(), bad_pem(&self.chain), self.key.clone())
+    }
+
+    /// Leaf and authority in one PEM block.
+    pub(super) fn with_one_block(&self, authority: &pki::Authority) -> Arc<Self> {
+        let ders = chain_der(self.chain.as_bytes()).unwrap_or_default();
+        let all: Vec<u8> = ders.iter().flatten().copied().chain(authority.der().iter().copied()).collect();
+        Self::of(self.spiffe_id.clone(), pki::pem_of([all.as_slice()]), self.key.clone())
     }
 
     fn of(spiffe_id: SpiffeId, chain: String, key: PrivateKey) -> Arc<Self> {

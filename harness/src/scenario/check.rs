@@ -3,7 +3,7 @@
 use crate::timeline::{Layer, ProxyId, SecretName};
 
 use super::error::Problem;
-use super::{AuthorityAction, ClockKind, ExpectedJudgement, Fault, FaultSpec, Role, Scenario, Span};
+use super::{AuthorityAction, ClockKind, ExpectedJudgement, Fault, FaultPlace, FaultSpec, Role, Scenario, Span};
 
 /// Longest observation in real time.
 const LONGEST_REAL: Span = Span::seconds(3600);
@@ -158,14 +158,17 @@ impl Scenario {
         let proxies = self.fleet.proxy_ids();
         for (n, fault) in self.provider.faults.iter().enumerate() {
             let at = |key: &str| format!("provider.faults[{n}].{key}");
-            if fault.from_renewal == 0 {
+            let never_first = fault.fault == Fault::NoPush && fault.secret == Some(SecretName::root_ca());
+            if fault.from_renewal == 0 && !never_first {
                 found
                     .add(at("from_renewal"), "the first issue (renewal 0) cannot be spoiled")
                     .hint("a rotation begins with a certificate that works; spoil renewal 1 or a later one");
             } else if fault.from_renewal > last {
                 found.add(at("from_renewal"), format!("the fault never comes: the last renewal observed is {last}"));
             }
-            if let Some(until) = fault.until_renewal
+            if fault.once && fault.until_renewal.is_some() {
+                found.add(at("until_renewal"), "a fault that comes once ends by itself: leave `until_renewal` out");
+            } else if let Some(until) = fault.until_renewal
                 && until <= fault.from_renewal
             {
                 let from = fault.from_renewal;
@@ -192,10 +195,10 @@ impl Scenario {
                     .add(at("secret"), format!("this fault cannot spoil the secret `{secret}`"))
                     .hint("`default` is the certificate, `ROOTCA` the trust bundle");
             }
-            if self.role == Role::Conformance && fault.until_renewal.is_none() && !fault.fault.passes_by_itself() {
+            if self.role == Role::Conformance && fault.ends().is_none() && !fault.fault.passes_by_itself() {
                 found
                     .add(at("fault"), "a conformance scenario must recover, and this fault never ends")
-                    .hint("give `until_renewal`, or make it `role: control` with what must be found");
+                    .hint("give `until_renewal` or `once`, or make it `role: control` with what must be found");
             }
             if let Some(earlier) = self.provider.faults[..n].iter().position(|other| collide(other, fault)) {
                 found.add(at("fault"), format!("faults[{earlier}] spoils the same renewals of the same proxy"));
@@ -251,9 +254,9 @@ impl Scenario {
             (Role::Conformance, _) => found
                 .add("expect.judgement", "a conformance scenario is expected to pass")
                 .hint("a scenario whose fault must be caught is `role: control`"),
-            (Role::Control, ExpectedJudgement::Pass) => found
+            (Role::Control, ExpectedJudgement::Pass) if expect.noted.is_empty() => found
                 .add("expect", "a control must be caught: `judgement: fail` with its `layer`, or `inconclusive`")
-                .hint("a scenario that must pass is `role: conformance`"),
+                .hint("one that recovers by itself must be `noted`; a scenario that must only pass is `role: conformance`"),
             (Role::Control, ExpectedJudgement::Fail) if expect.layer.is_none() => {
                 let names: Vec<&str> = Layer::ALL.into_iter().map(Layer::name).collect();
                 found
@@ -269,16 +272,22 @@ impl Scenario {
                 }
             }
         }
-        if self.role == Role::Control && self.provider.faults.is_empty() && self.provider.authorities.is_empty() {
+        if self.role == Role::Control && !self.seeds_a_fault() {
             found.add("role", "a control seeds a fault, and there is none in `provider.faults`");
         }
+    }
+}
+
+impl Scenario {
+    fn seeds_a_fault(&self) -> bool {
+        !self.provider.faults.is_empty() || !self.provider.authorities.is_empty()
     }
 }
 
 impl Fault {
     /// Whether the fault can be about this secret.
     fn can_spoil(self, secret: &SecretName) -> bool {
-        let about_streams = matches!(self, Fault::NoPush | Fault::CloseStream);
+        let about_streams = self == Fault::NoPush || self.place() == FaultPlace::Streams;
         *secret == SecretName::default_svid() || (about_streams && *secret == SecretName::root_ca())
     }
 
@@ -298,9 +307,12 @@ impl AuthorityAction {
     }
 }
 
-/// Whether two faults want to spoil one renewal for one proxy and secret in different ways.
+/// Whether two faults of one place want to spoil one renewal for one proxy and secret in different ways.
 fn collide(a: &FaultSpec, b: &FaultSpec) -> bool {
-    let before = |x: &FaultSpec, y: &FaultSpec| x.until_renewal.is_some_and(|until| until <= y.from_renewal);
+    if a.fault.place() != b.fault.place() {
+        return false;
+    }
+    let before = |x: &FaultSpec, y: &FaultSpec| x.ends().is_some_and(|until| until <= y.from_renewal);
     let overlap = !before(a, b) && !before(b, a);
     let differ = |x: bool, y: bool, same: bool| x && y && !same;
     let apart = differ(a.proxy.is_some(), b.proxy.is_some(), a.proxy == b.proxy) || a.secret != b.secret;

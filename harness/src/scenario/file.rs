@@ -50,11 +50,14 @@ struct ExpectSpec {
     layer: Option<Layer>,
     /// The name of the mode; `rotacheck explain` lists them.
     diagnosis: Option<String>,
+    /// Modes without a layer that must be noted: what recovered, or hides the failure.
+    #[serde(default)]
+    noted: Vec<String>,
 }
 
 fn strict_expectation<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Expectation, D::Error> {
-    let ExpectSpec { judgement, layer, diagnosis } = ExpectSpec::deserialize(deserializer)?;
-    Ok(Expectation { judgement, layer, diagnosis })
+    let ExpectSpec { judgement, layer, diagnosis, noted } = ExpectSpec::deserialize(deserializer)?;
+    Ok(Expectation { judgement, layer, diagnosis, noted })
 }
 
 fn conformance() -> Role {
@@ -62,7 +65,7 @@ fn conformance() -> Role {
 }
 
 fn pass() -> Expectation {
-    Expectation { judgement: ExpectedJudgement::Pass, layer: None, diagnosis: None }
+    Expectation { judgement: ExpectedJudgement::Pass, layer: None, diagnosis: None, noted: Vec::new() }
 }
 
 /// The certificate provider.
@@ -144,6 +147,9 @@ pub struct FaultSpec {
     /// First renewal that it spares again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_renewal: Option<u32>,
+    /// It spoils `from_renewal` only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub once: bool,
     /// Only this proxy. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxyId>,
@@ -160,8 +166,15 @@ impl FaultSpec {
     /// Whether it spoils this renewal for this proxy.
     pub fn spoils(&self, renewal: u32, proxy: Option<&ProxyId>) -> bool {
         renewal >= self.from_renewal
-            && self.until_renewal.is_none_or(|until| renewal < until)
+            && self.ends().is_none_or(|until| renewal < until)
             && (self.proxy.is_none() || self.proxy.as_ref() == proxy)
+    }
+}
+
+impl FaultSpec {
+    /// First renewal that it spares again.
+    pub fn ends(&self) -> Option<u32> {
+        if self.once { Some(self.from_renewal.saturating_add(1)) } else { self.until_renewal }
     }
 }
 
@@ -183,8 +196,43 @@ pub enum Fault {
     WrongKey,
     /// Pushes a chain that is no PEM.
     BadPem,
+    /// Pushes the leaf and its authority in one PEM block.
+    ChainInOneBlock,
+    /// Pushes a certificate for somebody else's SPIFFE ID.
+    WrongIdentity,
+    /// Pushes a certificate that becomes valid in ten minutes.
+    NotYetValid,
+    /// Pushes the new certificate under another name than the one subscribed to.
+    WrongName,
+    /// Pushes a response without any secret in it.
+    EmptyResponse,
+    /// Pushes a trust bundle under the certificate's name.
+    WrongKind,
+    /// Pushes the new certificate in a response of another type.
+    WrongTypeUrl,
     /// Ends the streams instead of pushing; what was minted is sent when they come again.
     CloseStream,
+    /// Ends the streams, and every further one as soon as it subscribes.
+    RefuseStreams,
+}
+
+/// Where a fault sits. Faults of different places go together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultPlace {
+    /// In what is minted and pushed.
+    Content,
+    /// In the streams.
+    Streams,
+}
+
+impl Fault {
+    /// Where it sits.
+    pub fn place(self) -> FaultPlace {
+        match self {
+            Fault::CloseStream | Fault::RefuseStreams => FaultPlace::Streams,
+            _ => FaultPlace::Content,
+        }
+    }
 }
 
 /// A change of the signing authorities.

@@ -135,6 +135,9 @@ pub struct Expectation {
     /// The mode's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<String>,
+    /// Modes without a layer that must be noted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub noted: Vec<String>,
 }
 
 /// The judgement that a scenario expects.

@@ -8,6 +8,7 @@ mod evidence;
 mod headline;
 mod model;
 mod modes;
+mod notes;
 mod peers;
 mod summary;
 
@@ -54,6 +55,7 @@ pub fn judge_ledger(ledger: &Ledger) -> Verdict {
     for stop in &stops {
         findings.extend(stop.notes.iter().cloned());
     }
+    findings.extend(notes::all(ledger));
     let (layer, diagnosis, candidates) = match judgement {
         Judgement::Fail => combine(&stops),
         _ => (None, None, Vec::new()),

@@ -36,7 +36,18 @@ struct Entry {
     proxy: Option<ProxyId>,
     secret: Option<SecretName>,
     /// What was announced and not yet reported as sent, by nonce.
-    announced: HashMap<String, (String, Vec<SentSecret>)>,
+    announced: HashMap<String, Announced>,
+}
+
+/// What a push will hold.
+#[derive(Debug, Clone, Default)]
+pub struct Announced {
+    /// Its version.
+    pub version_info: String,
+    /// The type that it claims, where that is not its API's.
+    pub type_url: Option<String>,
+    /// What is in it.
+    pub secrets: Vec<SentSecret>,
 }
 
 impl Journal {
@@ -56,9 +67,9 @@ impl Journal {
     }
 
     /// What the push with this nonce will hold; recorded once the push is reported as sent.
-    pub fn announce(&self, stream: u64, nonce: &str, version_info: &str, secrets: Vec<SentSecret>) {
+    pub fn announce(&self, stream: u64, nonce: &str, push: Announced) {
         if let Some(entry) = self.lock().streams.get_mut(&stream) {
-            entry.announced.insert(nonce.to_owned(), (version_info.to_owned(), secrets));
+            entry.announced.insert(nonce.to_owned(), push);
         }
     }
 
@@ -96,10 +107,11 @@ impl Journal {
             }
             Event::Sent { stream, nonce } => {
                 let entry = state.streams.get_mut(stream)?;
-                let (version_info, secrets) = entry.announced.remove(nonce).unwrap_or_default();
+                let Announced { version_info, type_url: claimed, secrets } =
+                    entry.announced.remove(nonce).unwrap_or_default();
                 let fact = Sent {
                     stream: *stream,
-                    type_url: type_url(entry.rpc).to_owned(),
+                    type_url: claimed.unwrap_or_else(|| type_url(entry.rpc).to_owned()),
                     version_info,
                     nonce: nonce.clone(),
                     secrets,

@@ -150,6 +150,9 @@ pub struct Push {
     pub version_info: String,
     /// Its nonce.
     pub nonce: String,
+    /// The type that it claims, where that is not `Secret`.
+    #[serde(default)]
+    pub type_url: Option<String>,
     /// What it holds.
     pub secrets: Vec<Secret>,
 }

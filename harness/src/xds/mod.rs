@@ -23,7 +23,7 @@ mod workload;
 use camino::Utf8PathBuf;
 
 pub use apart::{ApartError, OutletApart, serve_apart};
-pub use journal::{Journal, Subscribers};
+pub use journal::{Announced, Journal, Subscribers};
 pub use message::{Command, Content, Event, Push, Rpc, SECRET_TYPE_URL, Secret};
 pub use serve::{Outlet, Sink};
 pub use socket::{Socket, SocketError};

@@ -20,7 +20,7 @@ impl Push {
         DiscoveryResponse {
             version_info: self.version_info.clone(),
             nonce: self.nonce.clone(),
-            type_url: SECRET_TYPE_URL.to_owned(),
+            type_url: self.type_url.clone().unwrap_or_else(|| SECRET_TYPE_URL.to_owned()),
             resources: self.secrets.iter().map(|secret| pack_any(secret.to_envoy())).collect(),
             ..Default::default()
         }

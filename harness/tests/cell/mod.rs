@@ -118,6 +118,6 @@ fn header() -> Header {
             newer_generations: 1,
             generations_past_first_expiry: 1,
         },
-        expect: Expectation { judgement: ExpectedJudgement::Pass, layer: None, diagnosis: None },
+        expect: Expectation { judgement: ExpectedJudgement::Pass, layer: None, diagnosis: None, noted: Vec::new() },
     }
 }

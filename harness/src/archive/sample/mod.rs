@@ -57,6 +57,7 @@ pub(crate) fn cell(scenario: &str, envoy: &str, role: Role, outcome: Outcome, as
             judgement: if fails { ExpectedJudgement::Fail } else { ExpectedJudgement::Pass },
             layer: fails.then_some(Layer::Issued),
             diagnosis: fails.then(|| "resend-cached".to_owned()),
+            noted: Vec::new(),
         },
         outcome,
         as_expected,

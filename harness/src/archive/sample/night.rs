@@ -99,7 +99,7 @@ pub(crate) fn recording(night: Night, cell: &CellId, hostile: &str) -> Timeline 
             newer_generations: 2,
             generations_past_first_expiry: 2,
         },
-        expect: Expectation { judgement: ExpectedJudgement::Pass, layer: None, diagnosis: None },
+        expect: Expectation { judgement: ExpectedJudgement::Pass, layer: None, diagnosis: None, noted: Vec::new() },
     };
     let mut pen = Pen { out: Vec::new(), mono_ms: 0, offset_s: 0 };
     pen.note(Source::Harness, None, Phase { name: "observe".into() });

@@ -26,7 +26,8 @@ fn night(name: &str, envoy: &str, night: Night, hostile: &str, directory: &RunDi
     cell.verdict = Some(judge(&timeline));
     if night == Night::Refused {
         let diagnosis = Some("nack-key-mismatch".to_owned());
-        cell.expect = Expectation { judgement: ExpectedJudgement::Fail, layer: Some(Layer::Acked), diagnosis };
+        cell.expect =
+            Expectation { judgement: ExpectedJudgement::Fail, layer: Some(Layer::Acked), diagnosis, noted: Vec::new() };
     }
     let file = directory.cell_directory(&cell.id).unwrap().create_timeline().unwrap();
     timeline.write(file).unwrap();

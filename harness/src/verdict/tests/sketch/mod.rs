@@ -129,7 +129,7 @@ impl Sketch {
                 newer_generations: 2,
                 generations_past_first_expiry: 2,
             },
-            expect: Expectation { judgement: ExpectedJudgement::Fail, layer: None, diagnosis: None },
+            expect: Expectation { judgement: ExpectedJudgement::Fail, layer: None, diagnosis: None, noted: Vec::new() },
         };
         let mut s = Self {
             timeline: Timeline { header, observations: Vec::new(), footer: None },
