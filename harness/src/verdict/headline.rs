@@ -33,11 +33,11 @@ fn passed(ledger: &Ledger) -> String {
             p.full_handshakes(TlsRole::Inbound).map(|(_, leaf)| &leaf.fingerprint).collect();
         leaves.len()
     });
-    format!(
-        "{} proxies served {} generations each, past the first expiry",
-        ledger.proxies.len(),
-        least.min().unwrap_or(0)
-    )
+    let least = least.min().unwrap_or(0);
+    match ledger.proxies.len() {
+        1 => format!("the proxy served {least} generations, past the first expiry"),
+        n => format!("{n} proxies served {least} generations each, past the first expiry"),
+    }
 }
 
 fn failed(
