@@ -46,12 +46,18 @@ pub struct Library {
 struct Entry {
     file: String,
     text: String,
+    /// Where it ceases to be UTF-8, if it does.
+    utf8_until: Option<usize>,
 }
 
 impl Library {
     /// What the binary holds.
     pub fn embedded() -> Self {
-        let entry = |file: &str, text: &str| Entry { file: format!("{DIRECTORY}/{file}"), text: text.to_owned() };
+        let entry = |file: &str, text: &str| Entry {
+            file: format!("{DIRECTORY}/{file}"),
+            text: text.to_owned(),
+            utf8_until: None,
+        };
         let entries = SCENARIOS.iter().map(|(file, text)| (stem(file), entry(file, text)));
         Self { entries: entries.collect(), matrix: entry(MATRIX.0, MATRIX.1), directory: None }
     }
@@ -112,7 +118,7 @@ impl Library {
 
     /// The default subjects.
     pub fn matrix(&self) -> Result<Matrix, PlanError> {
-        Ok(Matrix::read(&self.matrix.text, &self.matrix.file)?)
+        Ok(Matrix::read(self.matrix.text()?, &self.matrix.file)?)
     }
 }
 
@@ -129,22 +135,21 @@ impl Entry {
         let unreadable = |e| PlanError::Unreadable { path: path.to_owned(), source: e };
         let mut bytes = Vec::new();
         std::fs::File::open(path).map_err(unreadable)?.take(MOST).read_to_end(&mut bytes).map_err(unreadable)?;
-        let not_utf8 = |e: std::string::FromUtf8Error| {
-            let why = format!("it is not UTF-8 from byte {} on", e.utf8_error().valid_up_to());
-            unreadable(std::io::Error::new(std::io::ErrorKind::InvalidData, why))
-        };
         // What is too large is told as that, wherever it was cut.
         let cut = bytes.len() as u64 == MOST;
-        let text = if cut {
-            String::from_utf8_lossy(&bytes).into_owned()
-        } else {
-            String::from_utf8(bytes).map_err(not_utf8)?
-        };
-        Ok(Self { file: path.to_string(), text })
+        let utf8_until = std::str::from_utf8(&bytes).err().filter(|_| !cut).map(|e| e.valid_up_to());
+        Ok(Self { file: path.to_string(), text: String::from_utf8_lossy(&bytes).into_owned(), utf8_until })
+    }
+
+    fn text(&self) -> Result<&str, PlanError> {
+        let Some(until) = self.utf8_until else { return Ok(&self.text) };
+        let why = format!("it is not UTF-8 from byte {until} on");
+        let source = std::io::Error::new(std::io::ErrorKind::InvalidData, why);
+        Err(PlanError::Unreadable { path: self.file.clone().into(), source })
     }
 
     fn scenario(&self) -> Result<Scenario, PlanError> {
-        let scenario = Scenario::read(&self.text, &self.file)?;
+        let scenario = Scenario::read(self.text()?, &self.file)?;
         let problems = diagnosis_problem(&scenario).into_iter().collect();
         refusal(&self.text, &self.file, problems).map_or(Ok(scenario), |error| Err(error.into()))
     }
@@ -212,7 +217,7 @@ mod tests {
     fn a_diagnosis_must_be_a_mode_and_blame_its_layer() {
         let good = SCENARIOS.iter().find(|(file, _)| *file == "incident.yaml").unwrap().1;
         let why = |from: &str, to: &str| {
-            let entry = Entry { file: "incident.yaml".to_owned(), text: good.replacen(from, to, 1) };
+            let entry = Entry { file: "incident.yaml".to_owned(), text: good.replacen(from, to, 1), utf8_until: None };
             entry.scenario().unwrap_err().to_string()
         };
         assert_eq!(why("diagnosis: resend-cached", "diagnosis: resend-cache"), "there is no mode `resend-cache`");
