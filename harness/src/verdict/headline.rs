@@ -57,7 +57,7 @@ fn failed(
     {
         // What the dump claimed is worth a word only where it sounds as if all were well.
         match last_claim(p) {
-            Some(claim) => text.push_str(&format!("; config_dump said {claim}, {end}")),
+            Some(claim) => text.push_str(&format!("; config_dump said updated {claim}, {end}")),
             None => text.push_str(&format!("; {end}")),
         }
     }
