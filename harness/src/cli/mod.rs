@@ -19,6 +19,7 @@ mod report;
 mod run;
 mod schema;
 mod selection;
+mod selfcheck;
 mod stderr;
 mod stdout;
 
@@ -30,22 +31,32 @@ pub use error::{CliError, Exit};
 
 /// Certificate rotation in service meshes, reproduced and checked on real Envoys.
 ///
-/// Brings up Envoys with a certificate provider, lets hours of rotation pass in about a second, and checks that every
+/// Brings up Envoys with a certificate provider, lets hours of rotation pass in seconds, and checks that every
 /// Envoy's served certificates renew, past the first expiry. Where they do not, it names the layer at which the new
-/// certificate stopped.
+/// certificate stopped: issued, sent, acked, dumped, loaded or served.
 #[derive(Debug, Parser)]
-#[command(name = "rotacheck", version, max_term_width = 100)]
+#[command(name = "rotacheck", version, max_term_width = 100, after_long_help = FIRST_STEPS)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
+const FIRST_STEPS: &str = "\
+First steps:
+  rotacheck doctor                      what this machine can run
+  rotacheck run                         everything; fetches the Envoys on first use
+  rotacheck run incident                one scenario
+  rotacheck report --report html=matrix.html
+  rotacheck explain resend-cached       what a diagnosis means, and first aid";
+
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run scenarios on real Envoys and print the matrix of verdicts.
     Run(run::Args),
+    /// Run every control on every Envoy of the matrix: is each seeded fault caught, and blamed right?
+    Selfcheck(selfcheck::Args),
     /// List the scenarios, and what each shows.
     List(list::Args),
     /// Show which cells a run would have.
@@ -108,6 +119,7 @@ async fn dispatch(command: Command) -> Result<Exit, CliError> {
         Command::Run(args) => run::run(args).await,
         Command::List(args) => list::run(args).await,
         Command::Plan(args) => plan::run(args).await,
+        Command::Selfcheck(args) => selfcheck::run(args).await,
         Command::Judge(args) => judge::run(args).await,
         Command::Report(args) => report::run(args).await,
         Command::Explain(args) => explain::run(args).await,

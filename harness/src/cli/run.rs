@@ -21,25 +21,34 @@ use crate::timeline::{EnvoyRequest, EnvoySubject, ProviderSubject, Subject};
 pub struct Args {
     #[command(flatten)]
     selection: SelectionArgs,
-    /// Further reports: json=FILE, html=FILE, junit=FILE, markdown=FILE (FILE may be -), terminal.
+    #[command(flatten)]
+    how: HowArgs,
+}
+
+/// How cells are run; `selfcheck` shares it.
+#[derive(Debug, clap::Args)]
+pub(super) struct HowArgs {
+    /// A report to write when the run is over: json=FILE, html=FILE, junit=FILE, markdown=FILE; `-` is standard output,
+    /// and the matrix then goes to stderr. Repeatable.
     #[arg(long = "report", value_name = "FORMAT=FILE")]
     reports: Vec<ReportSpec>,
-    /// Cells at a time [default: by processors and memory].
+    /// Cells at a time [default: one per processor, as far as half of the memory holds their Envoys].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     jobs: Option<u32>,
-    /// Longest time for a cell, beyond the real time that its scenario takes by itself.
-    #[arg(long, value_name = "SPAN", default_value = "2m")]
+    /// Longest real time for a cell, beyond what its scenario takes by itself: 90s, 2m. A cell that takes longer is
+    /// an error; what it has recorded is kept.
+    #[arg(long, value_name = "TIME", default_value = "2m")]
     timeout: Span,
     /// Hold every cell at its end, with its processes, until Ctrl-C; prints where each proxy can be reached.
     #[arg(long)]
     keep: bool,
-    /// Where runs are kept.
+    /// Where runs are kept; `latest` in it points to the newest.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_BASE)]
     runs: Utf8PathBuf,
-    /// Download nothing.
+    /// Download nothing: use the Envoys that are cached.
     #[arg(long)]
     offline: bool,
-    /// The lock file to use.
+    /// The lock file to use [default: artifacts.lock in the working directory, else the one in the binary].
     #[arg(long, value_name = "FILE")]
     lock: Option<Utf8PathBuf>,
 }
@@ -48,23 +57,31 @@ const EXAMPLES: &str = "\
 Examples:
   rotacheck run                                        every scenario on every Envoy of the matrix
   rotacheck run incident                               one scenario, every Envoy
-  rotacheck run rotation --envoy 1.38.3 --clock real --ttl 10s
-  rotacheck run --envoy path=/usr/local/bin/envoy      your own build
-  rotacheck run --report json=out.json --report html=matrix.html
+  rotacheck run 'rotation*' --envoy 1.38.3             scenarios by pattern, one Envoy
+  rotacheck run rotation --clock real --ttl 10s        without moving time
+  rotacheck run ./mine.yaml --envoy path=/usr/local/bin/envoy
+  rotacheck run --report html=matrix.html --report junit=rotacheck.xml
 
-Exit codes: 0 all as expected, 1 a conformance failure or a control that was missed, 2 usage,
-3 an invalid scenario or configuration, 4 nothing selected, 5 it could not be told, 130 interrupted.";
+The matrix goes to stdout, what happens meanwhile to stderr. A control seeds a fault: `caught` is how it should end.
+
+Exit codes: 0 all as expected; 1 a conformance failure, or a control that was missed or misblamed; 2 usage;
+3 an invalid scenario or configuration; 4 nothing selected; 5 it could not be told; 70 a bug; 130 interrupted.";
 
 /// Memory that a proxy takes, with its share of the harness, in bytes.
 const PER_PROXY: u64 = 100 << 20;
 
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let stop = Stop::default();
+    let (_, exit) = carry_out(args.selection.plan()?, args.how, &stop).await?;
+    Ok(exit)
+}
+
+/// Runs the cells of a plan and reports them. No [`Ran`]: interrupted before anything was begun.
+pub(super) async fn carry_out(plan: Plan, args: HowArgs, stop: &Stop) -> Result<(Option<Ran>, Exit), CliError> {
     stop.on_signals().map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot listen to signals: {e}")))?;
-    let plan = args.selection.plan()?;
     let binaries = tokio::select! {
         biased;
-        () = stop.requested() => return Ok(Exit::Interrupted),
+        () = stop.requested() => return Ok((None, Exit::Interrupted)),
         binaries = provide(&plan, &args) => binaries?,
     };
     let exe = std::env::current_exe().ok().and_then(|p| Utf8PathBuf::from_path_buf(p).ok()).ok_or_else(|| {
@@ -77,7 +94,8 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         timeout: args.timeout.duration(),
         keep: args.keep,
         exe,
-        command_line: std::env::args().collect(),
+        // Where the program lies is the machine's affair, and of no use to whoever repeats the run.
+        command_line: std::iter::once("rotacheck".to_owned()).chain(std::env::args().skip(1)).collect(),
         digests: binaries.values().map(|b| (format!("envoy {}", b.version), b.digest.to_string())).collect(),
     };
     let mut reporters = ReportSpec::reporters(&args.reports);
@@ -92,7 +110,8 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     if let Some(e) = &ran.unkept {
         cannot_keep(e).render();
     }
-    Ok(exit(&ran, stop.asked(), untold))
+    let exit = exit(&ran, stop.asked(), untold);
+    Ok((Some(ran), exit))
 }
 
 /// Where several apply, an interrupt comes first, then a bug.
@@ -125,7 +144,7 @@ fn tell(reporters: &mut [Box<dyn Reporter>], told: &Told<'_>, trouble: &mut Vec<
 }
 
 /// Every Envoy of the plan, verified.
-async fn provide(plan: &Plan, args: &Args) -> Result<BTreeMap<EnvoyRequest, EnvoyBinary>, CliError> {
+async fn provide(plan: &Plan, args: &HowArgs) -> Result<BTreeMap<EnvoyRequest, EnvoyBinary>, CliError> {
     let lock = Lock::discover(args.lock.as_deref()).map_err(|e| CliError::artifact("use the lock file", &e))?;
     let store = Store::open(StoreOptions { cache: None, lock, offline: args.offline })
         .map_err(|e| CliError::artifact("use the cache", &e))?;
@@ -186,7 +205,7 @@ mod tests {
         let cell = |outcome, as_expected| sample::cell("rotation", "1.38.3", Conformance, outcome, as_expected);
         let cells = [cell(Pass, true), cell(Inconclusive, false), cell(Error, false), cell(Fail, false)];
         let code = |cells: &[_], bug, interrupted, untold| {
-            exit(&Ran { reports: cells.to_vec(), bug, unkept: None }, interrupted, untold)
+            exit(&Ran { reports: cells.to_vec(), directory: "/x".into(), bug, unkept: None }, interrupted, untold)
         };
         assert_eq!(code(&cells[..1], false, false, false), Exit::AsExpected);
         assert_eq!(code(&cells[..1], false, false, true), Exit::CouldNotTell);
