@@ -51,6 +51,8 @@ impl Cell {
             delivery: Delivery::Socket(path.join("provider.sock")),
             members: spec.members(),
             further_contexts: 3,
+            duplicate_subscription: false,
+            resumption: false,
             dialled: Dialled { server: SocketAddr::from(([127, 0, 0, 1], 1)), authority_pem: authority() },
         };
         let recorder = Recorder::new(header(&config), Clock::real(), None);
@@ -82,7 +84,7 @@ fn header(config: &FleetConfig) -> Header {
         },
         clock: ClockKind::Real,
         started: jiff::Timestamp::now(),
-        proxies: expectations(&config.members, config.further_contexts),
+        proxies: expectations(&config.members, config.further_contexts, config.resumption),
         criteria: Criteria {
             ttl_s: 120,
             renew_every_s: None,

@@ -66,6 +66,8 @@ impl Mesh {
             delivery: Delivery::Socket(socket.clone()),
             members,
             further_contexts: 2,
+            duplicate_subscription: false,
+            resumption: false,
             dialled: Dialled { server: server.addr(), authority_pem: server.authority_pem().to_owned() },
         };
         let guard = Guard::start(Utf8Path::new(env!("CARGO_BIN_EXE_rotacheck")), Vec::new()).await.unwrap();

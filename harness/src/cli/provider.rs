@@ -76,6 +76,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         key_type: args.key_type,
         faults: args.fault,
         authorities: Vec::new(),
+        bundle_every: None,
     };
     let every = spec.interval();
     if every.duration() < Duration::from_secs(1) || spec.ttl.duration() < Duration::from_secs(1) {

@@ -30,6 +30,8 @@ pub struct Proxy {
     /// Outbound listener: plain HTTP, forwarded over mTLS to the next proxy of the ring. A request for `/long-lived`
     /// takes a pooled connection; any other makes its own, with a full handshake.
     pub outbound: SocketAddr,
+    /// Whether a request for `/resumed` on `outbound` takes a fresh connection that resumes the TLS session before.
+    pub resumes: bool,
     /// Listener whose requests go, over TLS with the proxy's client certificate, to the harness's own server: a
     /// connection and a full handshake each, with the proxy's name as server name.
     pub dial_out: SocketAddr,
@@ -44,13 +46,13 @@ pub struct Proxy {
 }
 
 /// What a timeline's header says of these proxies, when each has this many contexts beside those of a sidecar.
-pub fn expectations(members: &[(ProxyId, SpiffeId)], further_contexts: u32) -> Vec<ProxyExpectation> {
+pub fn expectations(members: &[(ProxyId, SpiffeId)], further_contexts: u32, resumption: bool) -> Vec<ProxyExpectation> {
     members
         .iter()
         .map(|(id, spiffe_id)| ProxyExpectation {
             id: id.clone(),
             spiffe_id: Some(spiffe_id.clone()),
-            contexts: Some(process::contexts(further_contexts)),
+            contexts: Some(process::contexts(further_contexts, resumption)),
         })
         .collect()
 }

@@ -150,6 +150,7 @@ pub(super) fn unreachable() -> Proxy {
         admin: nowhere,
         inbound: nowhere,
         outbound: nowhere,
+        resumes: false,
         dial_out: nowhere,
         next: ProxyId::parse("b").unwrap(),
         contexts: 2,

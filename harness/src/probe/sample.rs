@@ -108,7 +108,12 @@ async fn one(proxy: &Proxy, ctx: &ProbeContext, what: Depth) -> ProxySample {
             admin::config_dump(proxy, collect, ctx),
             told,
             listeners,
-            traffic::fresh(proxy, collect, ctx),
+            async {
+                if proxy.resumes {
+                    traffic::resuming(proxy, ctx).await;
+                }
+                traffic::fresh(proxy, collect, ctx).await
+            },
             traffic::long_lived(proxy, ctx),
         ))
     };

@@ -23,6 +23,15 @@ pub async fn fresh(from: &Proxy, whole: bool, ctx: &ProbeContext) -> (Request, O
     (record(from, true, answer.map(|(status, _)| status), resumed, ctx), stats)
 }
 
+/// A request on a fresh connection that resumes the TLS session before it, where the proxy has a cluster for that.
+/// What passes so proves nothing: a resumed session shows no certificate.
+pub(super) async fn resuming(from: &Proxy, ctx: &ProbeContext) -> Request {
+    let answer = plain::get(from.outbound, from.next.as_str(), "/resumed", ctx.deadline()).await;
+    let stats = admin::stats(from, false, ctx).await;
+    let resumed = stats.as_ref().and_then(|stats| ctx.counters(from, |counters| counters.resuming(stats)));
+    record(from, true, answer.map(|(status, _)| status), resumed, ctx)
+}
+
 /// One connection to a proxy's outbound listener, kept for as long as it holds.
 ///
 /// What it shows is how long old connections mask a failure: they never shake hands again.

@@ -7,13 +7,15 @@ use camino::{Utf8Path, Utf8PathBuf};
 use tokio::sync::{oneshot, watch};
 
 use super::ProviderError;
-use super::issuer::{Deliver, Issuer};
+use super::faults::Faults;
+use super::issuer::Issuer;
 use super::renewal::{Closed, Pushed, Renewal};
+use super::serving::Served;
 use crate::clock::Deadline;
 use crate::pki::PkiError;
-use crate::scenario::ProviderSpec;
-use crate::timeline::{Fact, ProxyId, Recorder, SecretName, Source, SpiffeId};
-use crate::xds::{Delivery, Event, Journal, Outlet, OutletApart, Sink, Socket, Subscribers};
+use crate::scenario::{Fault, ProviderSpec};
+use crate::timeline::{Fact, FaultNote, ProxyId, Recorder, SecretName, Source, SpiffeId};
+use crate::xds::{Delivery, Event, Journal, Sink, Subscribers};
 
 /// What a fake is to be.
 #[derive(Debug, Clone)]
@@ -30,18 +32,15 @@ pub struct FakeConfig {
 
 /// A running fake.
 pub struct Fake {
-    outlet: Place,
+    served: tokio::sync::Mutex<Served>,
+    socket: Utf8PathBuf,
+    pid: Option<u32>,
+    faults: Faults,
     journal: Arc<Journal>,
     proxies: Vec<ProxyId>,
     trusted: watch::Receiver<Vec<Vec<u8>>>,
     /// The issuer mints on a thread of its own: an RSA key takes longer than a runtime may be held up.
     issuer: IssuerThread,
-}
-
-/// Where the sockets are served.
-enum Place {
-    Here(Outlet),
-    Apart(OutletApart),
 }
 
 /// Ends the thread when it is dropped: the outlet, which the thread holds, holds a sender too.
@@ -56,6 +55,8 @@ impl Drop for IssuerThread {
 enum Ask {
     Hear(Event, Option<ProxyId>),
     Renew(u32, oneshot::Sender<Result<Renewal, PkiError>>),
+    ChangeBundle(oneshot::Sender<Result<Renewal, PkiError>>),
+    Open(oneshot::Sender<Vec<Closed>>),
     Stop,
 }
 
@@ -95,11 +96,9 @@ impl Fake {
             // Fails only once the issuer has stopped; then nobody waits for its answer.
             let _ = heard.1.send(Ask::Hear(event, proxy));
         });
-        let outlet = match program {
-            None => Place::Here(Outlet::serve(Socket::bind(&socket)?, 1, sink)?),
-            Some(program) => Place::Apart(OutletApart::spawn(program, &socket, sink).await?),
-        };
-        let deliver = outlet.deliver();
+        let served = Served::start(program, &socket, sink).await?;
+        let (deliver, pid) = (served.deliver(), served.pid());
+        let faults = Faults::new(spec.faults.clone());
         let proxies = identities.iter().map(|(proxy, _)| proxy.clone()).collect();
         let (started, starting) = oneshot::channel();
         let its_journal = journal.clone();
@@ -118,23 +117,18 @@ impl Fake {
             })
             .map_err(ProviderError::Thread)?;
         let trusted = starting.await.map_err(|_| ProviderError::Stopped)??;
-        Ok(Self { outlet, journal, proxies, trusted, issuer: IssuerThread(issuer) })
+        let issuer = IssuerThread(issuer);
+        Ok(Self { served: tokio::sync::Mutex::new(served), socket, pid, faults, journal, proxies, trusted, issuer })
     }
 
     /// Where proxies subscribe.
     pub fn delivery(&self) -> Delivery {
-        Delivery::Socket(match &self.outlet {
-            Place::Here(outlet) => outlet.path().to_owned(),
-            Place::Apart(outlet) => outlet.path().to_owned(),
-        })
+        Delivery::Socket(self.socket.clone())
     }
 
     /// The process that serves the socket, where that is another one.
     pub fn pid(&self) -> Option<u32> {
-        match &self.outlet {
-            Place::Here(_) => None,
-            Place::Apart(outlet) => outlet.pid(),
-        }
+        self.pid
     }
 
     /// The authorities that are trusted now, DER, the oldest first.
@@ -149,10 +143,63 @@ impl Fake {
 
     /// Carries out renewal `number` (from 1; 0 was the start) at the present cell time: authorities first, then bundles,
     /// then leaves. It returns when all is on its way; `answered` awaits the answers.
+    ///
+    /// What befalls the socket in this renewal comes before it.
     pub async fn renew(&self, number: u32) -> Result<Renewal, ProviderError> {
+        let mut served = self.served.lock().await;
+        let fault = self.faults.of_socket(number);
+        let open = self.ask(Ask::Open).await?;
+        let from = self.journal.recorder().len();
+        if served.befall(fault).await?
+            && let Some(fault) = fault
+        {
+            let (name, deed) = super::faults::words(fault);
+            let fact = FaultNote { fault: name.to_owned(), action: format!("renewal {number}: {deed}") };
+            self.journal.recorder().record(Source::Provider, None, None, fact);
+            if matches!(fault, Fault::SocketReplaced | Fault::SocketGone) {
+                self.lost(from, &open).await;
+            }
+        }
+        let mut renewal = self.ask(|answer| Ask::Renew(number, answer)).await??;
+        if fault == Some(Fault::SocketReplaced) {
+            renewal.from = from;
+            renewal.closed.extend(open.into_iter().filter(|closed| self.ended(from, closed.stream)));
+        }
+        served.ask(self.journal.recorder());
+        Ok(renewal)
+    }
+
+    /// The trust bundle changes, and is pushed to whoever subscribed to it.
+    pub async fn change_bundle(&self) -> Result<Renewal, ProviderError> {
+        Ok(self.ask(Ask::ChangeBundle).await??)
+    }
+
+    async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, ProviderError> {
         let (answer, answered) = oneshot::channel();
-        self.issuer.0.send(Ask::Renew(number, answer)).map_err(|_| ProviderError::Stopped)?;
-        Ok(answered.await.map_err(|_| ProviderError::Stopped)??)
+        self.issuer.0.send(ask(answer)).map_err(|_| ProviderError::Stopped)?;
+        answered.await.map_err(|_| ProviderError::Stopped)
+    }
+
+    /// Awaits that the ends of these streams are known.
+    async fn lost(&self, from: usize, open: &[Closed]) {
+        let mut waiting: Vec<u64> = open.iter().map(|closed| closed.stream).collect();
+        let deadline = Deadline::after(std::time::Duration::from_secs(5));
+        if !waiting.is_empty() {
+            self.journal
+                .recorder()
+                .await_until(from, deadline, |o| {
+                    if let Fact::StreamClosed(closed) = &o.fact {
+                        waiting.retain(|stream| *stream != closed.stream);
+                    }
+                    waiting.is_empty()
+                })
+                .await;
+        }
+    }
+
+    fn ended(&self, from: usize, stream: u64) -> bool {
+        let closed = self.journal.recorder().since(from);
+        closed.iter().any(|o| matches!(&o.fact, Fact::StreamClosed(c) if c.stream == stream))
     }
 
     /// Awaits that each push of the renewal is accepted, refused, or lost with its stream; returns the others.
@@ -189,28 +236,7 @@ impl Fake {
     /// Ends all streams and removes the socket.
     pub async fn stop(self) {
         drop(self.issuer);
-        match self.outlet {
-            Place::Here(outlet) => outlet.stop().await,
-            Place::Apart(outlet) => outlet.stop().await,
-        }
-    }
-}
-
-impl Place {
-    fn deliver(&self) -> Deliver {
-        match self {
-            Place::Here(outlet) => {
-                let hub = outlet.hub();
-                Box::new(move |command| hub.deliver(command))
-            }
-            Place::Apart(outlet) => {
-                let commands = outlet.commands();
-                Box::new(move |command| {
-                    // Lost only once the process has ended, and with it the streams.
-                    let _ = commands.as_ref().map(|commands| commands.send(command));
-                })
-            }
-        }
+        self.served.into_inner().stop().await;
     }
 }
 
@@ -219,6 +245,8 @@ fn work(mut issuer: Issuer, asks: &mpsc::Receiver<Ask>) {
         match ask {
             Ask::Hear(event, proxy) => issuer.hear(event, proxy),
             Ask::Renew(number, answer) => drop(answer.send(issuer.renew(number))),
+            Ask::ChangeBundle(answer) => drop(answer.send(issuer.change_bundle())),
+            Ask::Open(answer) => drop(answer.send(issuer.open_streams())),
             Ask::Stop => return,
         }
     }

@@ -38,6 +38,11 @@ impl Faults {
         })
     }
 
+    /// What befalls the socket.
+    pub(super) fn of_socket(&self, renewal: u32) -> Option<Fault> {
+        self.first(FaultPlace::Socket, renewal, None, |_| true)
+    }
+
     fn first(
         &self,
         place: FaultPlace,
@@ -75,5 +80,10 @@ pub(super) fn words(fault: Fault) -> (&'static str, &'static str) {
         Fault::WrongTypeUrl => ("wrong-type-url", "sent the new certificate in a response of another type"),
         Fault::CloseStream => ("close-stream", "ended the streams instead of pushing"),
         Fault::RefuseStreams => ("refuse-streams", "ended the streams, and each that came after them"),
+        Fault::StarvedRenewal => ("starved-renewal", "minted nothing: a new bundle had reset the timer"),
+        Fault::SocketGone => ("socket-gone", "stopped listening, removed the socket, ended all streams"),
+        Fault::SocketReplaced => ("socket-replaced", "ended all streams, and listens on a new socket"),
+        Fault::SocketUnlinked => ("socket-unlinked", "removed the socket's path, and goes on serving"),
+        Fault::Freeze => ("freeze", "froze the process that serves the socket"),
     }
 }

@@ -177,6 +177,50 @@ impl Issuer {
         Ok(renewal)
     }
 
+    /// The trust bundle changes between renewals: another authority joins it, and the one that joined before leaves.
+    pub(super) fn change_bundle(&mut self) -> Result<Renewal, PkiError> {
+        self.revision += 1;
+        let mut pushed = Renewal {
+            number: self.renewal,
+            from: self.journal.recorder().len(),
+            minted: Vec::new(),
+            pushes: Vec::new(),
+            closed: Vec::new(),
+        };
+        let cert = self.authorities.prepare(self.now())?.clone();
+        self.record_authority(cert, "prepared");
+        self.take_bundle();
+        let starved = |issuer: &Self, stream: u64| {
+            let name = issuer.streams.get(&stream).and_then(|s| s.certificate_name()).map(|n| n.text.clone());
+            let fault = name.and_then(|name| issuer.certificate_fault(issuer.proxy(stream).as_ref(), &name));
+            fault == Some(Fault::StarvedRenewal)
+        };
+        let streams: Vec<u64> = self.streams.iter().filter(|(_, s)| s.names.is_some()).map(|(id, _)| *id).collect();
+        for stream in streams {
+            if starved(self, stream) {
+                let holder = self.holder(stream);
+                if let Some(held) = self.held.get_mut(&holder) {
+                    held.revision = self.revision;
+                }
+            } else if self.has_certificate(stream) {
+                continue;
+            }
+            pushed.pushes.extend(self.push(stream));
+        }
+        pushed.pushes.retain(|p| self.streams.get(&p.stream).is_some_and(|s| s.rpc == Rpc::SdsStream));
+        Ok(pushed)
+    }
+
+    /// The SDS streams that are open and have subscribed.
+    pub(super) fn open_streams(&self) -> Vec<Closed> {
+        let open = self.streams.iter().filter(|(_, s)| s.rpc == Rpc::SdsStream);
+        let of = |(id, s): (&u64, &Stream)| {
+            let secrets = s.names.as_ref()?.iter().map(|n| n.text.clone()).collect();
+            Some(Closed { stream: *id, proxy: s.proxy.clone(), secrets })
+        };
+        open.filter_map(of).filter(|closed| closed.proxy.is_some()).collect()
+    }
+
     fn turn_authorities(&mut self, number: u32) -> Result<bool, PkiError> {
         let now = self.now();
         let actions: Vec<_> =
@@ -199,6 +243,11 @@ impl Issuer {
                 }
             }
         }
+        Ok(self.take_bundle())
+    }
+
+    /// From now on the bundle is what the authorities make it; whether it has changed.
+    fn take_bundle(&mut self) -> bool {
         let fresh = roots(&self.authorities);
         let changed = *self.trusted.borrow() != fresh;
         if changed {
@@ -206,7 +255,7 @@ impl Issuer {
             self.bundle_before = std::mem::replace(&mut self.bundle, Bundle::new(&self.authorities));
             self.bundle_revision = self.revision;
         }
-        Ok(changed)
+        changed
     }
 
     /// Who is due a new certificate, and under which name it is known.
@@ -232,7 +281,7 @@ impl Issuer {
         let ends = self.faults.of_stream(self.renewal, proxy.as_ref(), secret.as_str(), false);
         let before = self.held.get(&holder).cloned().unwrap_or_default();
         let mints = match fault {
-            Some(Fault::NoRenewal | Fault::ResendCached) => false,
+            Some(Fault::NoRenewal | Fault::ResendCached | Fault::StarvedRenewal) => false,
             // The stream that it would be minted for is about to end.
             _ => ends.is_none() || holder.stream.is_none(),
         };
@@ -248,7 +297,7 @@ impl Issuer {
         }
         let deed = match fault {
             _ if ends.is_some() => Deed::Close,
-            Some(Fault::NoRenewal | Fault::NoPush) => Deed::Withhold,
+            Some(Fault::NoRenewal | Fault::NoPush | Fault::StarvedRenewal) => Deed::Withhold,
             _ => Deed::Push,
         };
         if deed == Deed::Push || mints {

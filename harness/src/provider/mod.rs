@@ -9,6 +9,7 @@ mod issuer;
 mod material;
 mod profile;
 mod renewal;
+mod serving;
 mod streams;
 
 pub use fake::{Fake, FakeConfig};
@@ -38,4 +39,14 @@ pub enum ProviderError {
     /// Its thread ended.
     #[error("the issuer has stopped")]
     Stopped,
+    /// The process that serves its socket could not be frozen or woken.
+    #[error("the provider's process {pid} can't be {what}: {source}")]
+    Freeze {
+        /// Which.
+        pid: u32,
+        /// `frozen` or `woken`.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
 }

@@ -12,14 +12,14 @@ use super::teller::Teller;
 use super::{RunError, RunOptions, Stop, milliseconds};
 use crate::archive::{CellDirectory, RunDirectory, RunEvent};
 use crate::clock::{Clock, Deadline, OffsetFile};
-use crate::fleet::{Dialled, Fleet, FleetConfig, expectations};
+use crate::fleet::{Dialled, Fleet, FleetConfig, FleetError, expectations};
 use crate::plan::{CellReport, Outcome};
 use crate::probe::{OutboundServer, ProbeContext, Roots};
 use crate::proc::{Guard, ProcError};
 use crate::provider::{Fake, FakeConfig};
-use crate::scenario::{ClockKind, Scenario, TRUST_DOMAIN};
+use crate::scenario::{ClockKind, Fault, Scenario, Span, TRUST_DOMAIN};
 use crate::timeline::{CellId, Header, ProxyId, Recorder, SCHEMA_VERSION, SpiffeId, Subject, Timeline};
-use crate::verdict::judge;
+use crate::verdict::{Judgement, judge};
 
 /// One cell that is to be run: everything decided, nothing started.
 #[derive(Debug, Clone)]
@@ -71,7 +71,11 @@ impl CellJob {
             subject: self.subject.clone(),
             clock: self.scenario.clock,
             started: clock.now(),
-            proxies: expectations(&self.scenario.fleet.members(), self.scenario.fleet.contexts),
+            proxies: expectations(
+                &self.scenario.fleet.members(),
+                self.scenario.fleet.contexts,
+                self.scenario.fleet.resumption,
+            ),
             criteria: self.scenario.criteria(),
             expect: self.scenario.expect.clone(),
         }
@@ -103,9 +107,17 @@ pub(super) async fn run(
         }
     };
     match live(job, &kept, options, stop, events).await {
-        Ok((timeline, cell_time_s)) => {
+        Ok((timeline, cell_time_s, unready)) => {
             report.cell_time_s = cell_time_s;
-            report.judged(judge(&timeline));
+            let verdict = judge(&timeline);
+            match unready {
+                // Whose fault it is that it was never ready has to be proved.
+                Some(why) if verdict.judgement != Judgement::Fail => {
+                    report.outcome = Outcome::Error;
+                    report.reason = Some(RunError::from(why).with_advice());
+                }
+                _ => report.judged(verdict),
+            }
         }
         Err(e) => {
             report.outcome = Outcome::Error;
@@ -134,7 +146,7 @@ async fn live(
     options: &RunOptions,
     stop: &Stop,
     events: &UnboundedSender<RunEvent>,
-) -> Result<(Timeline, u64), RunError> {
+) -> Result<(Timeline, u64, Option<FleetError>), RunError> {
     kept.write_scenario(&job.yaml)?;
     // The guard comes first: whatever there is to clean up, it knows of.
     let guard = Guard::start(&options.exe, Vec::new()).await?;
@@ -156,9 +168,12 @@ async fn live(
     let passed = clock.now().duration_since(started).as_secs();
     let timeline = recorder.finish(incomplete(&result));
     let stopped = guard.stop().await;
-    result?;
+    let unready = match result? {
+        Observed::NeverReady(why) => Some(why),
+        Observed::ToTheEnd | Observed::Until(_) => None,
+    };
     stopped?;
-    Ok((timeline?, u64::try_from(passed).unwrap_or(0)))
+    Ok((timeline?, u64::try_from(passed).unwrap_or(0), unready))
 }
 
 struct Living<'a> {
@@ -212,7 +227,11 @@ impl Living<'_> {
             spec: scenario.provider.clone(),
             identities: members.clone(),
         };
-        let provider = self.limit.on(Fake::start(config, recorder.clone())).await?;
+        let frozen = scenario.provider.faults.iter().any(|spec| spec.fault == Fault::Freeze);
+        let provider = match frozen {
+            true => self.limit.on(Fake::start_apart(&self.options.exe, config, recorder.clone())).await?,
+            false => self.limit.on(Fake::start(config, recorder.clone())).await?,
+        };
         let result = self.with_provider(&provider, members, recorder).await;
         // The recording ends before anything is taken down: what dies then says nothing.
         let _ = recorder.finish(incomplete(&result));
@@ -235,6 +254,8 @@ impl Living<'_> {
             delivery: provider.delivery(),
             members,
             further_contexts: self.job.scenario.fleet.contexts,
+            duplicate_subscription: self.job.scenario.fleet.duplicate_subscription,
+            resumption: self.job.scenario.fleet.resumption,
             dialled: Dialled { server: outbound.addr(), authority_pem: outbound.authority_pem().to_owned() },
         };
         let fleet = self.limit.on(Fleet::start(config, self.guard, recorder)).await?;
@@ -243,7 +264,7 @@ impl Living<'_> {
         let observed = tokio::select! {
             biased;
             () = self.stop.requested() => Ok(Observed::Until("the run was interrupted".to_owned())),
-            observed = self.limit.on(observe(&self.job.scenario, provider, &fleet, &probes, self.tell, self.limit.ready()))
+            observed = self.limit.on(observe(&self.job.scenario, provider, &fleet, &probes, self.tell, self.ready()))
                 => observed,
         };
         self.tell.phase("collect");
@@ -255,6 +276,11 @@ impl Living<'_> {
         let observed = observed?;
         collected.map_err(RunError::Collect)?;
         Ok(observed)
+    }
+
+    fn ready(&self) -> Duration {
+        let own = self.job.scenario.observe.ready_within.map(Span::duration);
+        own.map_or(self.limit.ready(), |own| own.min(self.limit.ready()))
     }
 
     /// Leaves everything up until the user asks to stop.
@@ -272,7 +298,8 @@ impl Living<'_> {
 /// Why the recording does not reach its planned end.
 fn incomplete(result: &Result<Observed, RunError>) -> Option<String> {
     match result {
-        Ok(Observed::ToTheEnd) => None,
+        // Nothing more was to come of proxies that are not ready.
+        Ok(Observed::ToTheEnd | Observed::NeverReady(_)) => None,
         Ok(Observed::Until(why)) => Some(why.clone()),
         Err(e) => Some(e.to_string()),
     }

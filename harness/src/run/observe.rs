@@ -8,7 +8,7 @@ use rustls::pki_types::CertificateDer;
 use super::RunError;
 use super::teller::Teller;
 use crate::clock::{Clock, ClockError, Deadline};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, FleetError};
 use crate::probe::{Depth, ExpectedLeaf, ProbeContext, ProxySample, Roots, sample, settle};
 use crate::provider::Fake;
 use crate::scenario::{ClockKind, Scenario, StepPlan};
@@ -20,6 +20,8 @@ pub(super) enum Observed {
     ToTheEnd,
     /// Something ended it before.
     Until(String),
+    /// Not a step: a proxy was not ready in time.
+    NeverReady(FleetError),
 }
 
 /// What an observation works with.
@@ -47,7 +49,13 @@ pub(super) async fn observe(
     let began = recorder.clock().now();
     let scene = Scene { scenario, provider, fleet, probes, recorder, began };
     let deadline = Deadline::after(ready);
-    scene.ready(deadline).await?;
+    match scene.ready(deadline).await {
+        Err(RunError::Fleet(why @ FleetError::NotReady { .. })) => {
+            scene.missed(None, why.to_string(), ready);
+            return Ok(Observed::NeverReady(why));
+        }
+        ready => ready?,
+    }
     tokio::select! {
         biased;
         // A crash is seen at once, and ends the observation: it was recorded by the fleet.
@@ -81,6 +89,12 @@ impl Scene<'_> {
             let from = self.recorder.len();
             if let Some(renewal) = step.renewal.filter(|n| *n > 0) {
                 self.renew(renewal).await?;
+            }
+            if step.bundle {
+                let changed = self.provider.change_bundle().await?;
+                let wait = self.scenario.criteria.lag_bound.duration();
+                self.provider.answered(&changed, Deadline::after(wait)).await;
+                trust(self.probes.roots(), self.provider);
             }
             let depth = if step.index + 1 == total { Depth::Collect } else { Depth::Complete };
             self.look(from, step.renewal == Some(0), depth, deadline).await;

@@ -99,6 +99,9 @@ impl Scenario {
 
     fn check_observation(&self, found: &mut Problems) {
         let observe = &self.observe;
+        if observe.ready_within.is_some_and(|span| span.duration().is_zero()) {
+            found.add("observe.ready_within", "proxies need some time to become ready");
+        }
         let ttl = self.provider.ttl;
         let (at, given) = match (observe.duration, observe.generations_past_first_expiry) {
             (Some(_), Some(_)) => {
@@ -200,6 +203,17 @@ impl Scenario {
                     .add(at("fault"), "a conformance scenario must recover, and this fault never ends")
                     .hint("give `until_renewal` or `once`, or make it `role: control` with what must be found");
             }
+            if fault.fault.place() == FaultPlace::Socket && (fault.proxy.is_some() || fault.secret.is_some()) {
+                let key = if fault.proxy.is_some() { "proxy" } else { "secret" };
+                found.add(at(key), "there is one socket, for all proxies and all secrets");
+            }
+            let apart = self.provider.faults.iter().any(|other| other.fault == Fault::Freeze);
+            if fault.fault.place() == FaultPlace::Socket && fault.fault != Fault::Freeze && apart {
+                found.add(
+                    at("fault"),
+                    "a socket that is served by a process to be frozen has no other faults of its own",
+                );
+            }
             if let Some(earlier) = self.provider.faults[..n].iter().position(|other| collide(other, fault)) {
                 found.add(at("fault"), format!("faults[{earlier}] spoils the same renewals of the same proxy"));
             }
@@ -208,6 +222,21 @@ impl Scenario {
 
     fn check_authorities(&self, found: &mut Problems) {
         let last = self.renewals();
+        if let Some(every) = self.provider.bundle_every {
+            let at = "provider.bundle_every";
+            if !whole_seconds(every) || every.as_secs() == 0 {
+                found.add(at, format!("bundle_every is {every}; it must be a whole number of seconds, at least 1s"));
+            } else if self.observed().as_secs() / every.as_secs() > u64::from(MOST_RENEWALS) {
+                found.add(at, format!("at most {MOST_RENEWALS} changes of the bundle can be observed"));
+            }
+            if !self.provider.authorities.is_empty() {
+                found.add(at, "the bundle is changed by `authorities` already");
+            }
+        } else if let Some(n) = self.provider.faults.iter().position(|f| f.fault == Fault::StarvedRenewal) {
+            found
+                .add(format!("provider.faults[{n}].fault"), "without bundles nothing starves the renewals")
+                .hint("give `bundle_every`, shorter than `renew_every`");
+        }
         let mut before: Option<&super::AuthorityStep> = None;
         for (n, step) in self.provider.authorities.iter().enumerate() {
             let at = |key: &str| format!("provider.authorities[{n}].{key}");
@@ -280,7 +309,7 @@ impl Scenario {
 
 impl Scenario {
     fn seeds_a_fault(&self) -> bool {
-        !self.provider.faults.is_empty() || !self.provider.authorities.is_empty()
+        !self.provider.faults.is_empty() || !self.provider.authorities.is_empty() || self.fleet.duplicate_subscription
     }
 }
 
@@ -293,7 +322,7 @@ impl Fault {
 
     /// Whether the provider makes up for it without being told to.
     fn passes_by_itself(self) -> bool {
-        self == Fault::CloseStream
+        matches!(self, Fault::CloseStream | Fault::SocketReplaced | Fault::SocketUnlinked)
     }
 }
 

@@ -93,6 +93,10 @@ pub struct ProviderSpec {
     /// When authorities change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub authorities: Vec<AuthorityStep>,
+    /// Interval at which the trust bundle changes and is pushed, between the renewals: others' authorities that come
+    /// and go. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle_every: Option<Span>,
 }
 
 fn two_minutes() -> Span {
@@ -214,6 +218,16 @@ pub enum Fault {
     CloseStream,
     /// Ends the streams, and every further one as soon as it subscribes.
     RefuseStreams,
+    /// Mints nothing when a renewal is due, and sends the certificate that it has again with each new bundle.
+    StarvedRenewal,
+    /// Stops listening, removes the socket and ends all streams.
+    SocketGone,
+    /// Stops listening and ends all streams, then listens at the same path again.
+    SocketReplaced,
+    /// Removes the socket's path; who is connected is served as before.
+    SocketUnlinked,
+    /// Freezes the process that serves the socket. It runs apart from the harness for that.
+    Freeze,
 }
 
 /// Where a fault sits. Faults of different places go together.
@@ -223,6 +237,8 @@ pub enum FaultPlace {
     Content,
     /// In the streams.
     Streams,
+    /// In the socket, or in the process that serves it.
+    Socket,
 }
 
 impl Fault {
@@ -230,6 +246,7 @@ impl Fault {
     pub fn place(self) -> FaultPlace {
         match self {
             Fault::CloseStream | Fault::RefuseStreams => FaultPlace::Streams,
+            Fault::SocketGone | Fault::SocketReplaced | Fault::SocketUnlinked | Fault::Freeze => FaultPlace::Socket,
             _ => FaultPlace::Content,
         }
     }
@@ -270,6 +287,12 @@ pub struct FleetSpec {
     /// Further TLS contexts per proxy that hold its certificate, beside those of the sidecar itself.
     #[serde(default)]
     pub contexts: u32,
+    /// One cluster of each proxy asks for its secrets by another ConfigSource than the rest: a second subscription.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub duplicate_subscription: bool,
+    /// Each proxy has a further cluster that resumes TLS sessions, as Envoy's clients do by default.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resumption: bool,
 }
 
 fn two() -> u32 {
@@ -278,7 +301,7 @@ fn two() -> u32 {
 
 impl Default for FleetSpec {
     fn default() -> Self {
-        Self { kind: FleetKind::Process, proxies: 2, contexts: 0 }
+        Self { kind: FleetKind::Process, proxies: 2, contexts: 0, duplicate_subscription: false, resumption: false }
     }
 }
 
@@ -291,7 +314,7 @@ pub enum FleetKind {
     Process,
 }
 
-/// How long to observe. Exactly one of both; default: two generations past the first expiry.
+/// How long to observe: a number of generations or a duration; default: two generations past the first expiry.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ObserveSpec {
@@ -301,6 +324,9 @@ pub struct ObserveSpec {
     /// For this long, in cell time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<Span>,
+    /// How long proxies may take to become ready, in real time. Default 30s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_within: Option<Span>,
 }
 
 /// The bounds that decide.

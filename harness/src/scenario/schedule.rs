@@ -20,6 +20,8 @@ pub struct StepPlan {
     pub at_s: u64,
     /// The renewal that is due now; `None`: only samples are taken.
     pub renewal: Option<u32>,
+    /// Whether the trust bundle changes now.
+    pub bundle: bool,
     /// In words.
     pub what: String,
 }
@@ -48,9 +50,14 @@ impl Scenario {
         for (at, what) in samples.into_iter().filter(|(at, _)| *at <= end) {
             steps.entry(at).or_insert_with(|| (None, what.to_owned()));
         }
+        let bundles = self.provider.bundle_every.map_or(0, Span::as_secs);
+        let is_bundle = |at: u64| bundles > 0 && at > 0 && at % bundles == 0;
+        for at in (0..=end).filter(|at| is_bundle(*at)) {
+            steps.entry(at).or_insert_with(|| (None, "the trust bundle changes".to_owned()));
+        }
         steps.entry(end).or_insert_with(|| (None, "end of the observation".to_owned()));
-        let numbered = (0..).zip(steps);
-        numbered.map(|(index, (at_s, (renewal, what)))| StepPlan { index, at_s, renewal, what }).collect()
+        let step = |(index, (at_s, (renewal, what)))| StepPlan { index, at_s, renewal, bundle: is_bundle(at_s), what };
+        (0..).zip(steps).map(step).collect()
     }
 
     /// Renewals that are due during the observation.

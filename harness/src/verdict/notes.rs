@@ -114,6 +114,19 @@ fn resumed(p: &ProxyLedger) -> Option<Finding> {
 }
 
 /// A fresh subscriber could not reach the provider, while it went on serving open streams.
-fn unlinked(_: &Ledger) -> Option<Finding> {
-    None
+fn unlinked(ledger: &Ledger) -> Option<Finding> {
+    let (from, why) = ledger.unreachable.first()?;
+    let (served, push) = ledger.proxies.iter().find_map(|p| {
+        let held = |stream: u64| p.streams.iter().any(|s| s.number == stream && s.opened.seq < from.seq);
+        let push =
+            p.pushes_of(&p.svid).rfind(|push| push.mark.seq > from.seq && held(push.stream) && push.accepted())?;
+        Some((p, push))
+    })?;
+    let message = format!(
+        "at {} {why}; the streams that were open went on being served ({} as late as {})",
+        clock_time(from.at.wall),
+        served.id,
+        clock_time(push.mark.at.wall)
+    );
+    Some(note("socket-unlinked-alive", None, message, vec![from.seq, push.mark.seq]))
 }

@@ -42,7 +42,11 @@ pub enum ApartError {
 }
 
 /// The child's side: serves `socket` until standard input ends.
+///
+/// When the harness is killed, so is it, and be it frozen: a pipe that ends wakes nobody up. The kernel ties that to the
+/// thread which started it, one of the runtime's workers, and these live as long as the harness.
 pub async fn serve_apart(socket: &Utf8Path) -> std::io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     // An event is on the pipe before the peer can react to what it is about.
     let sink: Sink = Arc::new(move |event: Event| {
         // Fails when the harness is gone; then the input ends as well.
@@ -92,6 +96,8 @@ impl OutletApart {
             .args(["provider", "--control", "--socket", socket.as_str()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // The terminal's signals are for the harness to hear.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(io)?;

@@ -18,6 +18,7 @@ mod sds;
 mod secret;
 mod serve;
 mod socket;
+mod witness;
 mod workload;
 
 use camino::Utf8PathBuf;
@@ -27,6 +28,7 @@ pub use journal::{Announced, Journal, Subscribers};
 pub use message::{Command, Content, Event, Push, Rpc, SECRET_TYPE_URL, Secret};
 pub use serve::{Outlet, Sink};
 pub use socket::{Socket, SocketError};
+pub(crate) use witness::ask;
 
 /// What a provider hands to a fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -25,9 +25,15 @@ pub type Sink = Arc<dyn Fn(Event) + Send + Sync>;
 /// How long connections may take to end once all their streams have.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// A socket that is being served.
+/// A socket that is being served. It can be closed and opened again: a provider that goes and comes.
 pub struct Outlet {
     hub: Arc<Hub>,
+    path: Utf8PathBuf,
+    listening: Option<Listening>,
+}
+
+/// While there is a socket.
+struct Listening {
     socket: Socket,
     shutdown: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
@@ -35,10 +41,60 @@ pub struct Outlet {
 
 impl Outlet {
     /// Serves the socket; streams are numbered from `first_stream` on.
-    pub fn serve(mut socket: Socket, first_stream: u64, sink: Sink) -> Result<Self, SocketError> {
+    pub fn serve(socket: Socket, first_stream: u64, sink: Sink) -> Result<Self, SocketError> {
+        let hub = Arc::new(Hub { next: AtomicU64::new(first_stream), streams: Mutex::default(), sink });
+        let path = socket.path().to_owned();
+        let listening = Some(Listening::start(socket, &hub)?);
+        Ok(Self { hub, path, listening })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Utf8Path {
+        &self.path
+    }
+
+    /// What carries out commands.
+    pub(crate) fn hub(&self) -> Arc<Hub> {
+        self.hub.clone()
+    }
+
+    /// Removes the path, and goes on serving whoever is connected.
+    pub fn unlink(&self) {
+        if let Some(listening) = &self.listening {
+            listening.socket.unlink();
+        }
+    }
+
+    /// Ends all streams and connections, and removes the socket.
+    pub async fn close(&mut self) {
+        let Some(mut listening) = self.listening.take() else { return };
+        listening.socket.unlink();
+        // First of all nothing new: then no stream can come between.
+        if let Some(shutdown) = listening.shutdown.take() {
+            let _ = shutdown.send(());
+        }
+        self.hub.close_all();
+        let _ = tokio::time::timeout(LAST_WORDS, &mut listening.task).await;
+    }
+
+    /// Binds the same path again, and serves it.
+    pub fn reopen(&mut self) -> Result<(), SocketError> {
+        if self.listening.is_none() {
+            self.listening = Some(Listening::start(Socket::bind(&self.path)?, &self.hub)?);
+        }
+        Ok(())
+    }
+
+    /// Ends all streams and connections, and removes the socket.
+    pub async fn stop(mut self) {
+        self.close().await;
+    }
+}
+
+impl Listening {
+    fn start(mut socket: Socket, hub: &Arc<Hub>) -> Result<Self, SocketError> {
         let listener =
             socket.take_listener().map_err(|source| SocketError::Io { path: socket.path().to_owned(), source })?;
-        let hub = Arc::new(Hub { next: AtomicU64::new(first_stream), streams: Mutex::default(), sink });
         let (shutdown, stopped) = oneshot::channel::<()>();
         // hyper allows 200 streams to a connection; an Envoy has one per secret.
         let server = tonic::transport::Server::builder()
@@ -53,33 +109,19 @@ impl Outlet {
                 tracing::error!("the provider's socket is no longer served: {e}");
             }
         });
-        Ok(Self { hub, socket, shutdown: Some(shutdown), task })
+        Ok(Self { socket, shutdown: Some(shutdown), task })
     }
+}
 
-    /// Where it is.
-    pub fn path(&self) -> &Utf8Path {
-        self.socket.path()
-    }
-
-    /// What carries out commands.
-    pub(crate) fn hub(&self) -> Arc<Hub> {
-        self.hub.clone()
-    }
-
-    /// Ends all streams and connections, and removes the socket.
-    pub async fn stop(mut self) {
-        self.hub.close_all();
-        if let Some(shutdown) = self.shutdown.take() {
-            let _ = shutdown.send(());
-        }
-        let _ = tokio::time::timeout(LAST_WORDS, &mut self.task).await;
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
 impl Drop for Outlet {
     fn drop(&mut self) {
         self.hub.close_all();
-        self.task.abort();
     }
 }
 

@@ -91,6 +91,13 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
+        self.unlink();
+    }
+}
+
+impl Socket {
+    /// Removes the path, if it is still ours. The listener stays.
+    pub(super) fn unlink(&self) {
         let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.identity);
         if ours {
             let _ = std::fs::remove_file(&self.path);

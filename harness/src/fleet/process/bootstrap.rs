@@ -29,6 +29,8 @@ pub(super) struct Sidecar<'a> {
     /// The harness's TLS server, and the authority that vouches for it.
     pub(super) dialled: (SocketAddr, &'a str),
     pub(super) further_contexts: u32,
+    pub(super) duplicate_subscription: bool,
+    pub(super) resumption: bool,
 }
 
 pub(super) fn bootstrap(sidecar: &Sidecar<'_>) -> Value {
@@ -46,6 +48,27 @@ pub(super) fn bootstrap(sidecar: &Sidecar<'_>) -> Value {
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
     clusters
         .extend((1..=sidecar.further_contexts).map(|n| cluster(&format!("context-{n:03}"), nowhere, to_next(), false)));
+
+    if sidecar.resumption {
+        // As Envoy's clients do unless they are told not to.
+        let mut tls = to_next();
+        if let Some(config) = tls["typed_config"].as_object_mut() {
+            config.remove("max_session_keys");
+        }
+        clusters.push(cluster("resuming", next, tls, true));
+    }
+    if sidecar.duplicate_subscription {
+        let kept = &mut clusters[2];
+        other_source(&mut kept["transport_socket"]);
+    }
+    let mut routes = vec![
+        json!({ "match": { "prefix": "/long-lived" }, "route": { "cluster": cluster_name("outbound-long-lived") } }),
+        json!({ "match": { "prefix": "/" }, "route": { "cluster": cluster_name("outbound") } }),
+    ];
+    if sidecar.resumption {
+        let route = json!({ "match": { "prefix": "/resumed" }, "route": { "cluster": cluster_name("resuming") } });
+        routes.insert(0, route);
+    }
 
     json!({
         "node": { "id": id.as_str(), "cluster": "rotacheck" },
@@ -65,10 +88,7 @@ pub(super) fn bootstrap(sidecar: &Sidecar<'_>) -> Value {
                     { "match": { "prefix": "/" }, "direct_response": {
                         "status": 200, "body": { "inline_string": format!("{id}\n") } } },
                 ])),
-                listener("outbound", at.outbound, None, json!([
-                    { "match": { "prefix": "/long-lived" }, "route": { "cluster": cluster_name("outbound-long-lived") } },
-                    { "match": { "prefix": "/" }, "route": { "cluster": cluster_name("outbound") } },
-                ])),
+                listener("outbound", at.outbound, None, Value::Array(routes)),
                 listener("dial_out", at.dial_out, None, json!([
                     { "match": { "prefix": "/" }, "route": { "cluster": cluster_name("dial-out") } },
                 ])),
@@ -229,6 +249,20 @@ fn sds_secret(name: SecretName) -> Value {
     })
 }
 
+/// Another ConfigSource for every secret below: one that waits for the first one only as long as Envoy does by default.
+fn other_source(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if let Some(source) = map.get_mut("sds_config").and_then(Value::as_object_mut) {
+                source.remove("initial_fetch_timeout");
+            }
+            map.values_mut().for_each(other_source);
+        }
+        Value::Array(items) => items.iter_mut().for_each(other_source),
+        _ => {}
+    }
+}
+
 fn endpoint(cluster: &str, address: Value) -> Value {
     json!({
         "cluster_name": cluster,
@@ -262,6 +296,8 @@ mod tests {
             sds_socket: Utf8Path::new("/run/cell/provider.sock"),
             dialled: (local(17000), "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"),
             further_contexts,
+            duplicate_subscription: false,
+            resumption: false,
         })
     }
 

@@ -23,6 +23,10 @@ pub struct FleetConfig {
     pub members: Vec<(ProxyId, SpiffeId)>,
     /// TLS contexts with the proxy's certificate beside those that every proxy has.
     pub further_contexts: u32,
+    /// One cluster asks for its secrets by another ConfigSource.
+    pub duplicate_subscription: bool,
+    /// A further cluster resumes TLS sessions.
+    pub resumption: bool,
     /// The harness's server that shows which client certificate a proxy presents.
     pub dialled: Dialled,
 }

@@ -27,8 +27,8 @@ use bootstrap::Sidecar;
 use member::{Ended, Launch, Running};
 
 /// Entries in `/certs` that hold a proxy's certificate.
-pub(super) fn contexts(further: u32) -> u32 {
-    bootstrap::OWN_CONTEXTS.saturating_add(further)
+pub(super) fn contexts(further: u32, resumption: bool) -> u32 {
+    bootstrap::OWN_CONTEXTS.saturating_add(further).saturating_add(u32::from(resumption))
 }
 
 /// The running proxies of a cell. The guard that started them ends them, if `stop` did not.
@@ -63,6 +63,8 @@ impl Fleet {
                 sds_socket,
                 dialled: (config.dialled.server, &config.dialled.authority_pem),
                 further_contexts: config.further_contexts,
+                duplicate_subscription: config.duplicate_subscription,
+                resumption: config.resumption,
             };
             let bootstrap = write_bootstrap(&directory, &sidecar)?;
             proxies.push(Proxy {
@@ -75,7 +77,8 @@ impl Fleet {
                 outbound: at.outbound,
                 dial_out: at.dial_out,
                 next: next_id.clone(),
-                contexts: contexts(config.further_contexts),
+                contexts: contexts(config.further_contexts, config.resumption),
+                resumes: config.resumption,
                 bootstrap,
                 log: directory.join("envoy.log"),
             });

@@ -18,6 +18,8 @@ pub(in crate::probe) struct Counters {
     pid: Option<i32>,
     names: BTreeSet<String>,
     sessions: Option<u64>,
+    /// Of the cluster that is there to resume them.
+    resumed: Option<u64>,
 }
 
 impl Counters {
@@ -40,6 +42,15 @@ impl Counters {
         }
     }
 
+    /// Whether the cluster that is there to resume sessions did so since this was asked last.
+    pub(in crate::probe) fn resuming(&mut self, stats: &Stats) -> Option<bool> {
+        if !self.names.contains(RESUMING) {
+            return None;
+        }
+        let now = stats.values.get(RESUMING).copied().unwrap_or(0);
+        Some(now != self.resumed.replace(now).unwrap_or(0))
+    }
+
     /// Whether a session was resumed since this was asked last; `None` where the counters don't show it.
     pub(in crate::probe) fn resumed(&mut self, stats: &Stats) -> Option<bool> {
         if !self.names.iter().any(|name| counts_sessions(name)) {
@@ -52,6 +63,9 @@ impl Counters {
         Some(now != before)
     }
 }
+
+/// Sessions that the cluster which is there to resume them has resumed.
+const RESUMING: &str = "cluster.resuming.ssl.session_reused";
 
 /// Whether this counter tells of sessions that the proxy resumed towards a peer on fresh connections.
 fn counts_sessions(name: &str) -> bool {

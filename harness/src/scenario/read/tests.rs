@@ -186,7 +186,7 @@ proptest::proptest! {
         let mut scenario = Scenario::read(GOOD, "incident.yaml").unwrap();
         scenario.provider.ttl = Span::seconds(ttl);
         scenario.provider.renew_every = every.map(Span::seconds);
-        scenario.observe = ObserveSpec { generations_past_first_expiry: past, duration: duration.map(Span::seconds) };
+        scenario.observe = ObserveSpec { generations_past_first_expiry: past, duration: duration.map(Span::seconds), ready_within: None };
         if scenario.problems().is_empty() {
             let steps = scenario.schedule();
             let criteria = scenario.criteria();

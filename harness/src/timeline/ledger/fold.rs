@@ -42,6 +42,7 @@ impl Fold {
             streams_seen: false,
             unattributed_streams: 0,
             witness: Vec::new(),
+            unreachable: Vec::new(),
             steps: Vec::new(),
             collecting: None,
             jumps: Vec::new(),
@@ -207,6 +208,7 @@ impl Fold {
                     self.ledger.witness[*i].answered.get_or_insert(mark);
                 }
             }
+            Fact::Blind(b) => self.ledger.unreachable.push((mark, b.why.clone())),
             _ => {}
         }
     }

@@ -79,6 +79,8 @@ pub struct Ledger {
     pub unattributed_streams: usize,
     /// Subscriptions of the harness's own.
     pub witness: Vec<Asked>,
+    /// Those that could not be made, and why.
+    pub unreachable: Vec<(Mark, String)>,
     /// Steps of the schedule, with the renewal that was due.
     pub steps: Vec<(Mark, Option<u32>)>,
     /// From here on the cell was collected and taken down: what ends then was ended.

@@ -238,7 +238,10 @@ impl<'a> Case<'a> {
         let story = format!("{what}, and the stream, ended at {at} ({}), was not opened again", last.status);
         let failed = |until| self.p.risen(until, |n| n.contains("sds") && n.ends_with("upstream_cx_connect_fail"));
         let climbed = failed(u64::MAX).and_then(|all| Some(all > failed(last.mark.seq)?));
+        // What a fresh subscriber finds is what there is: no mount of the proxy's own stands between.
+        let nobody = self.ledger.unreachable.iter().any(|(at, _)| at.seq > last.mark.seq);
         let modes = match climbed {
+            Some(true) if nobody => vec![("socket-gone", Confidence::Likely)],
             Some(true) => vec![("socket-gone", Confidence::Likely), ("stale-bind-mount", Confidence::Possible)],
             Some(false) => vec![("stream-refused", Confidence::Possible)],
             None => vec![("socket-gone", Confidence::Possible), ("stream-refused", Confidence::Possible)],
