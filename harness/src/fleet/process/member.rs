@@ -19,7 +19,7 @@ use crate::timeline::{Exited, ProxyId, Recorder, Source, Spawned};
 pub(super) type Ended = watch::Sender<Vec<ProxyExit>>;
 
 /// Lines of a log that an error shows.
-const LOG_LINES: usize = 20;
+const LOG_LINES: usize = 120;
 
 /// After SIGKILL the kernel needs a moment, whatever the deadline was.
 const KILLED: Duration = Duration::from_secs(5);
