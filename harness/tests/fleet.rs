@@ -1,4 +1,5 @@
 //! A fleet of real Envoys: the one that `ENVOY_PATH` names, or one from the lock file.
+#![allow(clippy::unwrap_used, reason = "a test that meets something unexpected shall panic")]
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! The main job, as a user runs it: every scenario on every Envoy of the matrix, judged as expected; the same verdicts
 //! from a copy of the recordings on a machine without Envoy; another verdict when a recorded fact is changed.
+#![allow(clippy::unwrap_used, reason = "a test that meets something unexpected shall panic")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

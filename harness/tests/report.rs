@@ -1,4 +1,5 @@
 //! `rotacheck report` on runs that are over, through the binary.
+#![allow(clippy::unwrap_used, reason = "a test that meets something unexpected shall panic")]
 
 use std::collections::BTreeMap;
 

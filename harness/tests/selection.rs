@@ -1,4 +1,5 @@
 //! What selects cells and explains, through the binary: exit codes, streams, and places in the user's files.
+#![allow(clippy::unwrap_used, reason = "a test that meets something unexpected shall panic")]
 
 use assert_cmd::Command;
 use predicates::prelude::*;

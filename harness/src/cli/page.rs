@@ -24,9 +24,14 @@ impl Page {
         Self { width, bold: false, text: String::new() }
     }
 
+    /// Text in an ANSI colour, where the page has any.
+    pub(super) fn coloured(&self, code: &str, text: &str) -> String {
+        if self.bold { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
     pub(super) fn heading(&mut self, text: &str) {
-        let (on, off) = if self.bold { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-        self.text.push_str(&format!("{on}{text}{off}\n"));
+        let text = self.coloured("1", text);
+        self.line(&text);
     }
 
     pub(super) fn paragraph(&mut self, indent: usize, text: &str) {
@@ -35,7 +40,8 @@ impl Page {
 
     /// Wrapped text, with a mark before its first line.
     pub(super) fn item(&mut self, mark: &str, text: &str) {
-        let rest = " ".repeat(mark.chars().count());
+        // Colour takes no width.
+        let rest = " ".repeat(textwrap::core::display_width(mark));
         let options = textwrap::Options::new(self.width).initial_indent(mark).subsequent_indent(&rest);
         for line in textwrap::wrap(text, options.break_words(false)) {
             self.line(line.trim_end());

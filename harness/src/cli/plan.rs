@@ -11,10 +11,11 @@ use crate::timeline::Expectation;
 
 /// Arguments of `rotacheck plan`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Nothing is downloaded or started. It takes the same selection as `rotacheck run`.")]
 pub struct Args {
     #[command(flatten)]
     selection: SelectionArgs,
-    /// As JSON
+    /// As JSON.
     #[arg(long)]
     json: bool,
 }

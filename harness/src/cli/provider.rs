@@ -19,32 +19,47 @@ use crate::xds::{SocketError, serve_apart};
 
 /// Arguments of `rotacheck provider`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Where to serve: a Unix socket, for SDS (`default`, `ROOTCA`, `ALL`) and the SPIFFE Workload API.
     #[arg(long, value_name = "PATH")]
     socket: Utf8PathBuf,
-    /// Lifetime of a certificate.
-    #[arg(long, default_value = "2m")]
+    /// Lifetime of a certificate: 20s, 2m, 1h; 1s or more.
+    #[arg(long, value_name = "TIME", default_value = "2m")]
     ttl: Span,
-    /// Interval of the renewals [default: half the lifetime].
-    #[arg(long, value_name = "SPAN")]
+    /// Interval of the renewals: 10s, 1m, 20m; 1s or more [default: half the lifetime].
+    #[arg(long, value_name = "TIME")]
     renew_every: Option<Span>,
-    /// Which provider to imitate: generic, tbot, spire, istio.
+    /// Which provider to imitate, in versions, nonces, validators and when it mints: generic, tbot, spire, istio.
     #[arg(long, default_value = "generic", value_parser = named::<Profile>)]
     profile: Profile,
     /// Key type of the certificates: ecdsa-p256, rsa-2048.
-    #[arg(long, default_value = "ecdsa-p256", value_parser = named::<KeyType>)]
+    #[arg(long, value_name = "TYPE", default_value = "ecdsa-p256", value_parser = named::<KeyType>)]
     key_type: KeyType,
     /// The trust domain; everybody is spiffe://DOMAIN/workload.
     #[arg(long, value_name = "DOMAIN", default_value = "demo.test")]
     trust_domain: String,
     /// What goes wrong, from which renewal on (default 1), until before which: `resend-cached@1`, `no-push@2..4`.
+    /// Repeatable. Faults: no-renewal, no-push, resend-cached, resend-stale, expired-certificate, wrong-key, bad-pem,
+    /// close-stream.
     #[arg(long, value_name = "FAULT[@FROM[..UNTIL]]", value_parser = fault)]
     fault: Vec<FaultSpec>,
     /// Only serve, and let standard input say what; for the harness itself.
     #[arg(long, hide = true)]
     control: bool,
 }
+
+const EXAMPLES: &str = "\
+Everything that is issued, sent, accepted or refused is told on stderr, until Ctrl-C. Private keys exist in memory only,
+in this process and in those that fetch them; the authority is made anew at each start.
+
+Examples:
+  rotacheck provider --socket /run/user/1000/sds.sock
+  rotacheck provider --socket ./sds.sock --profile tbot --ttl 1m --renew-every 20s --fault resend-cached@3
+  rotacheck provider --socket ./sds.sock --fault wrong-key@2..3        refused once, then healthy again
+
+An Envoy's ConfigSource for it is that of any SDS server on a Unix socket: api_config_source with api_type GRPC and
+transport_api_version V3, and a static HTTP/2 cluster whose endpoint is a pipe with this path.";
 
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     if args.control {

@@ -21,25 +21,27 @@ use crate::timeline::{EnvoyRequest, EnvoySubject, ProviderSubject, Subject};
 pub struct Args {
     #[command(flatten)]
     selection: SelectionArgs,
-    /// Further reports: json=FILE, html=FILE, junit=FILE, markdown=FILE (FILE may be -), terminal.
+    /// A report to write when the run is over: json=FILE, html=FILE, junit=FILE, markdown=FILE; `-` is standard output,
+    /// and the matrix then goes to stderr. Repeatable.
     #[arg(long = "report", value_name = "FORMAT=FILE")]
     reports: Vec<ReportSpec>,
-    /// Cells at a time [default: by processors and memory].
+    /// Cells at a time [default: one per processor, as far as half of the memory holds their Envoys].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     jobs: Option<u32>,
-    /// Longest time for a cell, beyond the real time that its scenario takes by itself.
-    #[arg(long, value_name = "SPAN", default_value = "2m")]
+    /// Longest real time for a cell, beyond what its scenario takes by itself: 90s, 2m. A cell that takes longer is
+    /// an error; what it has recorded is kept.
+    #[arg(long, value_name = "TIME", default_value = "2m")]
     timeout: Span,
     /// Hold every cell at its end, with its processes, until Ctrl-C; prints where each proxy can be reached.
     #[arg(long)]
     keep: bool,
-    /// Where runs are kept.
+    /// Where runs are kept; `latest` in it points to the newest.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_BASE)]
     runs: Utf8PathBuf,
-    /// Download nothing.
+    /// Download nothing: use the Envoys that are cached.
     #[arg(long)]
     offline: bool,
-    /// The lock file to use.
+    /// The lock file to use [default: artifacts.lock in the working directory, else the one in the binary].
     #[arg(long, value_name = "FILE")]
     lock: Option<Utf8PathBuf>,
 }
@@ -48,12 +50,15 @@ const EXAMPLES: &str = "\
 Examples:
   rotacheck run                                        every scenario on every Envoy of the matrix
   rotacheck run incident                               one scenario, every Envoy
-  rotacheck run rotation --envoy 1.38.3 --clock real --ttl 10s
-  rotacheck run --envoy path=/usr/local/bin/envoy      your own build
-  rotacheck run --report json=out.json --report html=matrix.html
+  rotacheck run 'rotation*' --envoy 1.38.3             scenarios by pattern, one Envoy
+  rotacheck run rotation --clock real --ttl 10s        without moving time
+  rotacheck run ./mine.yaml --envoy path=/usr/local/bin/envoy
+  rotacheck run --report html=matrix.html --report junit=rotacheck.xml
 
-Exit codes: 0 all as expected, 1 a conformance failure or a control that was missed, 2 usage,
-3 an invalid scenario or configuration, 4 nothing selected, 5 it could not be told, 130 interrupted.";
+The matrix goes to stdout, what happens meanwhile to stderr. A control seeds a fault: `caught` is how it should end.
+
+Exit codes: 0 all as expected; 1 a conformance failure, or a control that was missed or misblamed; 2 usage;
+3 an invalid scenario or configuration; 4 nothing selected; 5 it could not be told; 70 a bug; 130 interrupted.";
 
 /// Memory that a proxy takes, with its share of the harness, in bytes.
 const PER_PROXY: u64 = 100 << 20;
@@ -77,7 +82,8 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         timeout: args.timeout.duration(),
         keep: args.keep,
         exe,
-        command_line: std::env::args().collect(),
+        // Where the program lies is the machine's affair, and of no use to whoever repeats the run.
+        command_line: std::iter::once("rotacheck".to_owned()).chain(std::env::args().skip(1)).collect(),
         digests: binaries.values().map(|b| (format!("envoy {}", b.version), b.digest.to_string())).collect(),
     };
     let mut reporters = ReportSpec::reporters(&args.reports);

@@ -12,23 +12,27 @@ use crate::verdict::MODES;
 
 /// Arguments of `rotacheck schema`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+JSON Schema draft-07. An editor takes it from a scenario file's first line:
+
+  # yaml-language-server: $schema=scenario.schema.json")]
 pub struct Args {
-    /// Of what
+    /// Of what.
     #[arg(value_enum, default_value = "scenario")]
     of: Of,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub(super) enum Of {
-    /// A scenario file
+    /// A scenario file.
     Scenario,
-    /// `matrix.yaml`
+    /// `matrix.yaml`.
     Matrix,
-    /// The JSON report of a run
+    /// The JSON report of a run.
     Report,
-    /// A cell's `verdict.json`
+    /// A cell's `verdict.json`.
     Cell,
-    /// A line of a cell's `timeline.ndjson`
+    /// A line of a cell's `timeline.ndjson`.
     Timeline,
 }
 

@@ -10,30 +10,32 @@ use crate::timeline::EnvoyRequest;
 /// What is to be run, and on what.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct SelectionArgs {
-    /// Scenarios: names, globs such as `nack-*`, or paths of scenario files [default: all]
+    /// Scenarios: names, patterns such as `nack-*`, or paths of scenario files [default: all that `rotacheck list` shows].
     #[arg(value_name = "SCENARIO")]
     scenarios: Vec<String>,
     #[command(flatten)]
     library: LibraryArgs,
-    /// An Envoy: a version, or `path=FILE` for an executable; repeatable [default: those of matrix.yaml]
+    /// An Envoy: a version of the lock file, or `path=FILE` for an executable of your own. Repeatable [default: those of
+    /// matrix.yaml; ENVOY_PATH, if it is set, names an executable instead].
     #[arg(long = "envoy", value_name = "VERSION|path=FILE")]
     envoys: Vec<EnvoyRequest>,
-    /// An Envoy executable to use where `--envoy` is not given
+    /// An Envoy executable to use where `--envoy` is not given.
     #[arg(long, env = "ENVOY_PATH", hide = true, value_name = "FILE")]
     envoy_path: Option<Utf8PathBuf>,
-    /// Whose time the proxies live in
+    /// Whose time the proxies live in.
     #[arg(long, value_enum, help_heading = CHANGES)]
     clock: Option<ClockArg>,
-    /// Lifetime of a certificate; renewals, a margin floor in seconds and the duration keep their share of it
+    /// Lifetime of a certificate: 20s, 2m, 1h. Renewals, a margin floor in seconds and the duration keep their share
+    /// of it.
     #[arg(long, value_name = "TIME", help_heading = CHANGES)]
     ttl: Option<Span>,
-    /// Interval of the renewals
+    /// Interval of the renewals: 10s, 1m, 20m.
     #[arg(long, value_name = "TIME", help_heading = CHANGES)]
     renew_every: Option<Span>,
-    /// Proxies per cell
+    /// Proxies per cell; each calls the next, the last one the first.
     #[arg(long, value_name = "N", help_heading = CHANGES)]
     proxies: Option<u32>,
-    /// Further TLS contexts per proxy
+    /// Further TLS contexts per proxy that hold its certificate, beside its own four.
     #[arg(long, value_name = "N", help_heading = CHANGES)]
     contexts: Option<u32>,
 }
@@ -43,7 +45,7 @@ const CHANGES: &str = "Changes to the selected scenarios";
 /// Where scenarios come from.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct LibraryArgs {
-    /// Directory of scenario files, instead of those in `scenarios/` and in the binary
+    /// A directory of scenario files, instead of those in the binary and in `scenarios/`.
     #[arg(long = "scenarios", value_name = "DIR")]
     directory: Option<Utf8PathBuf>,
 }
@@ -56,9 +58,9 @@ impl LibraryArgs {
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum ClockArg {
-    /// Moved by the harness: hours pass in milliseconds
+    /// Moved by the harness: hours pass in milliseconds.
     Virtual,
-    /// The machine's
+    /// The machine's.
     Real,
 }
 

@@ -160,7 +160,7 @@ impl Library {
 
     /// The default subjects.
     pub fn matrix(&self) -> Result<Matrix, PlanError> {
-        Ok(Matrix::read(&self.matrix.text, &self.matrix.file)?)
+        Ok(Matrix::read(self.matrix.text()?, &self.matrix.file)?)
     }
 }
 
@@ -192,12 +192,12 @@ impl Entry {
         let unreadable = |e| PlanError::Unreadable { path: path.to_owned(), source: e };
         let mut bytes = Vec::new();
         std::fs::File::open(path).map_err(unreadable)?.take(MOST).read_to_end(&mut bytes).map_err(unreadable)?;
+        // What is too large is told as that, wherever it was cut.
+        let cut = bytes.len() as u64 == MOST;
         let not_utf8 = |e: std::string::FromUtf8Error| {
             let why = format!("it is not UTF-8 from byte {} on", e.utf8_error().valid_up_to());
             unreadable(std::io::Error::new(std::io::ErrorKind::InvalidData, why))
         };
-        // What is too large is told as that, wherever it was cut.
-        let cut = bytes.len() as u64 == MOST;
         let text = if cut {
             String::from_utf8_lossy(&bytes).into_owned()
         } else {
@@ -206,12 +206,14 @@ impl Entry {
         Ok(Self::new(path.to_string(), text))
     }
 
+    fn text(&self) -> Result<&str, PlanError> {
+        let Some(why) = &self.unreadable else { return Ok(&self.text) };
+        let source = std::io::Error::new(std::io::ErrorKind::InvalidData, why.clone());
+        Err(PlanError::Unreadable { path: self.file.clone().into(), source })
+    }
+
     fn scenario(&self) -> Result<Scenario, PlanError> {
-        if let Some(why) = &self.unreadable {
-            let source = std::io::Error::new(std::io::ErrorKind::InvalidData, why.clone());
-            return Err(PlanError::Unreadable { path: self.file.clone().into(), source });
-        }
-        let scenario = Scenario::read(&self.text, &self.file)?;
+        let scenario = Scenario::read(self.text()?, &self.file)?;
         let problems = diagnosis_problem(&scenario).into_iter().chain(noted_problems(&scenario)).collect();
         refusal(&self.text, &self.file, problems).map_or(Ok(scenario), |error| Err(error.into()))
     }

@@ -72,9 +72,10 @@ pub struct CellReport {
 }
 
 impl CellReport {
-    /// A control whose fault was found, and blamed as expected.
+    /// A control that ended as it should: its fault was found and blamed, or what it hides was said to be unseen.
     pub fn caught(&self) -> bool {
-        self.role == Role::Control && self.outcome == Outcome::Fail && self.as_expected
+        let judged = matches!(self.outcome, Outcome::Fail | Outcome::Inconclusive);
+        self.role == Role::Control && judged && self.as_expected
     }
 }
 

@@ -13,7 +13,7 @@ use crate::timeline::Role;
 pub enum Mark {
     /// Everything renewed, as it should.
     Pass,
-    /// A control's fault was found and blamed as expected.
+    /// A control ended as it should: its fault was found and blamed, or what it hides was said to be unseen.
     Caught,
     /// Something did not renew.
     Fail,
@@ -62,6 +62,7 @@ impl Mark {
             Outcome::Fail if cell.caught() => Mark::Caught,
             Outcome::Fail if control && expects_failure(cell) => Mark::Misblamed,
             Outcome::Fail => Mark::Fail,
+            Outcome::Inconclusive if cell.caught() => Mark::Caught,
             Outcome::Inconclusive => Mark::Inconclusive,
             Outcome::Known => Mark::Known,
             Outcome::Unsupported => Mark::Unsupported,
@@ -131,7 +132,9 @@ impl Mark {
     pub fn meaning(self) -> &'static str {
         match self {
             Mark::Pass => "Every proxy served newer certificates, in both roles, past the first expiry.",
-            Mark::Caught => "A control: its seeded fault was found, and blamed on the layer and mode that caused it.",
+            Mark::Caught => {
+                "A control: its seeded fault was found, and blamed as it should be (or what it hides was said to be unseen)."
+            }
             Mark::Fail => "A new certificate did not arrive; the layer named is where it stopped travelling.",
             Mark::Missed => "A control: its seeded fault was not found. Passes of this check mean nothing until it is.",
             Mark::Misblamed => "A control: its seeded fault was found, but blamed on another layer or mode.",
@@ -227,6 +230,8 @@ mod tests {
         assert_eq!(control(Outcome::Fail, true), Mark::Caught);
         assert_eq!(control(Outcome::Fail, false), Mark::Misblamed);
         assert_eq!(control(Outcome::Pass, false), Mark::Missed);
+        assert_eq!(control(Outcome::Inconclusive, true), Mark::Caught);
+        assert_eq!(control(Outcome::Inconclusive, false), Mark::Inconclusive);
         let conformance =
             |outcome, as_expected| Mark::of(&sample::cell("x", "1.38.3", Role::Conformance, outcome, as_expected));
         assert_eq!(conformance(Outcome::Fail, false), Mark::Fail);

@@ -33,11 +33,11 @@ fn passed(ledger: &Ledger) -> String {
             p.full_handshakes(TlsRole::Inbound).map(|(_, leaf)| &leaf.fingerprint).collect();
         leaves.len()
     });
-    format!(
-        "{} proxies served {} generations each, past the first expiry",
-        ledger.proxies.len(),
-        least.min().unwrap_or(0)
-    )
+    let least = least.min().unwrap_or(0);
+    match ledger.proxies.len() {
+        1 => format!("the proxy served {least} generations, past the first expiry"),
+        n => format!("{n} proxies served {least} generations each, past the first expiry"),
+    }
 }
 
 fn failed(
@@ -57,7 +57,7 @@ fn failed(
     {
         // What the dump claimed is worth a word only where it sounds as if all were well.
         match last_claim(p) {
-            Some(claim) => text.push_str(&format!("; config_dump said {claim}, {end}")),
+            Some(claim) => text.push_str(&format!("; config_dump said updated {claim}, {end}")),
             None => text.push_str(&format!("; {end}")),
         }
     }

@@ -15,6 +15,8 @@ use crate::timeline::CellId;
 
 /// After so much silence, a line says that the run is alive.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+/// On a terminal, so many cells are each told in a sentence; of more, only those that need somebody.
+const FEW: usize = 10;
 
 pub(super) enum Live {
     Lines(Lines),
@@ -28,7 +30,7 @@ impl Live {
 
     pub(super) fn bars(paint: Paint) -> Self {
         let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        Live::Bars(Bars { screen, paint, overall: None, running: BTreeMap::new() })
+        Live::Bars(Bars { screen, paint, overall: None, running: BTreeMap::new(), few: false })
     }
 
     pub(super) fn event(&mut self, event: &RunEvent, now: Instant) -> std::io::Result<()> {
@@ -130,12 +132,14 @@ pub(super) struct Bars {
     paint: Paint,
     overall: Option<ProgressBar>,
     running: BTreeMap<CellId, ProgressBar>,
+    few: bool,
 }
 
 impl Bars {
     fn event(&mut self, event: &RunEvent) -> std::io::Result<()> {
         match event {
             RunEvent::RunStarted { cells, .. } => {
+                self.few = cells.len() <= FEW;
                 let bar = self.screen.add(ProgressBar::new(cells.len() as u64));
                 bar.set_style(style("{bar:30} {pos}/{len} cells  {elapsed}"));
                 bar.tick();
@@ -165,9 +169,11 @@ impl Bars {
                 if let Some(bar) = &self.overall {
                     bar.inc(1);
                 }
-                // What is as expected waits for the matrix.
-                if Mark::of(report).needs_attention() && !report.as_expected {
-                    self.screen.println(format!("{}: {}", report.id, verdict_line(report, self.paint)))?;
+                // Of many cells, what is as expected waits for the matrix; the others are told again beside it.
+                if self.few || (Mark::of(report).needs_attention() && !report.as_expected) {
+                    let mark = Mark::of(report);
+                    let glyph = self.paint.mark(mark, &mark.glyph().to_string());
+                    self.screen.println(format!("{glyph} {}: {}", report.id, verdict_line(report, self.paint)))?;
                 }
                 Ok(())
             }

@@ -31,9 +31,16 @@ impl<'a> Case<'a> {
         Some(stop)
     }
 
-    /// What it served was unfit from the beginning.
+    /// What it served was unfit from the beginning, or what it served next: within one look, `/certs` may have been read
+    /// before the handshakes were made.
     pub(super) fn defective(&self) -> Option<Stop> {
-        let row = self.served?;
+        let shown = |row: &&Row| row.inbound.first().is_some() || row.outbound.first().is_some();
+        let next = self.newer.iter().map(|(row, _)| *row).find(shown);
+        let served = self.served.and_then(|row| self.defect_of(row));
+        served.or_else(|| self.defect_of(next?).filter(|stop| stop.layer == Some(Layer::Issued)))
+    }
+
+    fn defect_of(&self, row: &Row) -> Option<Stop> {
         let from = delivered_by_provider(self.ledger, self.p, row)?;
         let cert = &row.cert;
         let serial = cert.serial.short();

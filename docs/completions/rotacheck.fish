@@ -1,0 +1,121 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_rotacheck_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_rotacheck_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_rotacheck_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_rotacheck_using_subcommand
+    set -l cmd (__fish_rotacheck_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c rotacheck -n "__fish_rotacheck_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rotacheck -n "__fish_rotacheck_needs_command" -s V -l version -d 'Print version'
+complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "run" -d 'Run scenarios on real Envoys and print the matrix of verdicts'
+complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "list" -d 'List the scenarios, and what each shows'
+complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "plan" -d 'Show which cells a run would have'
+complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "judge" -d 'Judge the recordings of a run again, without Envoy'
+complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "report" -d 'Write reports of a finished run'
+complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "explain" -d 'Explain a failure mode: what it is, how it is recognised, first aid, the lasting fix'
+complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "doctor" -d 'Check what this machine can run, and say what is missing'
+complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "fetch" -d 'Fetch and verify Envoys ahead of a run'
+complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "lock" -d 'Add an Envoy version to the lock file'
+complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "provider" -d 'Serve the fake provider on a Unix socket, for proxies of your own'
+complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "schema" -d 'Print a JSON Schema'
+complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "completions" -d 'Print shell completions'
+complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "man" -d 'Print the man page'
+complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "__guard" -d 'Arguments of the guard'
+complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l scenarios -d 'A directory of scenario files, instead of those in the binary and in `scenarios/`' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l envoy -d 'An Envoy: a version of the lock file, or `path=FILE` for an executable of your own. Repeatable [default: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l envoy-path -d 'An Envoy executable to use where `--envoy` is not given' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l clock -d 'Whose time the proxies live in' -r -f -a "virtual\t'Moved by the harness: hours pass in milliseconds'
+real\t'The machine\'s'"
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l ttl -d 'Lifetime of a certificate: 20s, 2m, 1h. Renewals, a margin floor in seconds and the duration keep their share of it' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l renew-every -d 'Interval of the renewals: 10s, 1m, 20m' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l proxies -d 'Proxies per cell; each calls the next, the last one the first' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l contexts -d 'Further TLS contexts per proxy that hold its certificate, beside its own four' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l report -d 'A report to write when the run is over: json=FILE, html=FILE, junit=FILE, markdown=FILE; `-` is standard output, and the matrix then goes to stderr. Repeatable' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -s j -l jobs -d 'Cells at a time [default: one per processor, as far as half of the memory holds their Envoys]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l timeout -d 'Longest real time for a cell, beyond what its scenario takes by itself: 90s, 2m. A cell that takes longer is an error; what it has recorded is kept' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l runs -d 'Where runs are kept; `latest` in it points to the newest' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l lock -d 'The lock file to use [default: artifacts.lock in the working directory, else the one in the binary]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l keep -d 'Hold every cell at its end, with its processes, until Ctrl-C; prints where each proxy can be reached'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l offline -d 'Download nothing: use the Envoys that are cached'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand list" -l scenarios -d 'A directory of scenario files, instead of those in the binary and in `scenarios/`' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand list" -l json -d 'As JSON'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand list" -s h -l help -d 'Print help'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l scenarios -d 'A directory of scenario files, instead of those in the binary and in `scenarios/`' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l envoy -d 'An Envoy: a version of the lock file, or `path=FILE` for an executable of your own. Repeatable [default: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l envoy-path -d 'An Envoy executable to use where `--envoy` is not given' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l clock -d 'Whose time the proxies live in' -r -f -a "virtual\t'Moved by the harness: hours pass in milliseconds'
+real\t'The machine\'s'"
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l ttl -d 'Lifetime of a certificate: 20s, 2m, 1h. Renewals, a margin floor in seconds and the duration keep their share of it' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l renew-every -d 'Interval of the renewals: 10s, 1m, 20m' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l proxies -d 'Proxies per cell; each calls the next, the last one the first' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l contexts -d 'Further TLS contexts per proxy that hold its certificate, beside its own four' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l json -d 'As JSON'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand judge" -l report -d 'A report to write: json=FILE, html=FILE, junit=FILE, markdown=FILE (`-` is standard output), or terminal. Repeatable' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand judge" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand report" -l report -d 'A report to write: json=FILE, html=FILE, junit=FILE, markdown=FILE (`-` is standard output), or terminal. Repeatable' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand report" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand explain" -l json -d 'As JSON'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand explain" -s h -l help -d 'Print help'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand doctor" -l lock -d 'The lock file to use [default: artifacts.lock in the working directory, else the one in the binary]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand doctor" -l json -d 'Print the checks as JSON'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand doctor" -s h -l help -d 'Print help'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand fetch" -l envoy -d 'An Envoy: a version of the lock file, or path=/x/envoy. Repeatable [default: those of the matrix]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand fetch" -l lock -d 'The lock file to use [default: artifacts.lock in the working directory, else the one in the binary]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand fetch" -l all -d 'Every version of the lock file'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand fetch" -l offline -d 'Download nothing: only verify what is cached'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand fetch" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand lock" -l platform -d 'A platform, such as linux-x86_64 [default: all]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand lock" -l lock -d 'The lock file to write [default: artifacts.lock in the working directory]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand lock" -l replace -d 'Accept another digest than the one that is locked'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand lock" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand provider" -l socket -d 'Where to serve: a Unix socket, for SDS (`default`, `ROOTCA`, `ALL`) and the SPIFFE Workload API' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand provider" -l ttl -d 'Lifetime of a certificate: 20s, 2m, 1h; 1s or more' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand provider" -l renew-every -d 'Interval of the renewals: 10s, 1m, 20m; 1s or more [default: half the lifetime]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand provider" -l profile -d 'Which provider to imitate, in versions, nonces, validators and when it mints: generic, tbot, spire, istio' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand provider" -l key-type -d 'Key type of the certificates: ecdsa-p256, rsa-2048' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand provider" -l trust-domain -d 'The trust domain; everybody is spiffe://DOMAIN/workload' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand provider" -l fault -d 'What goes wrong, from which renewal on (default 1), until before which: `resend-cached@1`, `no-push@2..4`. Repeatable. Faults: no-renewal, no-push, resend-cached, resend-stale, expired-certificate, wrong-key, bad-pem, close-stream' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand provider" -l control -d 'Only serve, and let standard input say what; for the harness itself'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand provider" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand schema" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand man" -l dir -d 'Write one page per subcommand into this directory, instead of a single page to stdout' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand man" -s h -l help -d 'Print help'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand __guard" -s h -l help -d 'Print help'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run list plan judge report explain doctor fetch lock provider schema completions man __guard help" -f -a "run" -d 'Run scenarios on real Envoys and print the matrix of verdicts'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run list plan judge report explain doctor fetch lock provider schema completions man __guard help" -f -a "list" -d 'List the scenarios, and what each shows'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run list plan judge report explain doctor fetch lock provider schema completions man __guard help" -f -a "plan" -d 'Show which cells a run would have'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run list plan judge report explain doctor fetch lock provider schema completions man __guard help" -f -a "judge" -d 'Judge the recordings of a run again, without Envoy'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run list plan judge report explain doctor fetch lock provider schema completions man __guard help" -f -a "report" -d 'Write reports of a finished run'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run list plan judge report explain doctor fetch lock provider schema completions man __guard help" -f -a "explain" -d 'Explain a failure mode: what it is, how it is recognised, first aid, the lasting fix'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run list plan judge report explain doctor fetch lock provider schema completions man __guard help" -f -a "doctor" -d 'Check what this machine can run, and say what is missing'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run list plan judge report explain doctor fetch lock provider schema completions man __guard help" -f -a "fetch" -d 'Fetch and verify Envoys ahead of a run'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run list plan judge report explain doctor fetch lock provider schema completions man __guard help" -f -a "lock" -d 'Add an Envoy version to the lock file'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run list plan judge report explain doctor fetch lock provider schema completions man __guard help" -f -a "provider" -d 'Serve the fake provider on a Unix socket, for proxies of your own'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run list plan judge report explain doctor fetch lock provider schema completions man __guard help" -f -a "schema" -d 'Print a JSON Schema'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run list plan judge report explain doctor fetch lock provider schema completions man __guard help" -f -a "completions" -d 'Print shell completions'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run list plan judge report explain doctor fetch lock provider schema completions man __guard help" -f -a "man" -d 'Print the man page'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run list plan judge report explain doctor fetch lock provider schema completions man __guard help" -f -a "__guard" -d 'Arguments of the guard'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run list plan judge report explain doctor fetch lock provider schema completions man __guard help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -1,0 +1,451 @@
+#compdef rotacheck
+
+autoload -U is-at-least
+
+_rotacheck() {
+    typeset -A opt_args
+    typeset -a _arguments_options
+    local ret=1
+
+    if is-at-least 5.2; then
+        _arguments_options=(-s -S -C)
+    else
+        _arguments_options=(-s -C)
+    fi
+
+    local context curcontext="$curcontext" state line
+    _arguments "${_arguments_options[@]}" : \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'-V[Print version]' \
+'--version[Print version]' \
+":: :_rotacheck_commands" \
+"*::: :->rotacheck" \
+&& ret=0
+    case $state in
+    (rotacheck)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:rotacheck-command-$line[1]:"
+        case $line[1] in
+            (run)
+_arguments "${_arguments_options[@]}" : \
+'--scenarios=[A directory of scenario files, instead of those in the binary and in \`scenarios/\`]:DIR:_default' \
+'*--envoy=[An Envoy\: a version of the lock file, or \`path=FILE\` for an executable of your own. Repeatable \[default\: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead\]]:VERSION|path=FILE:_default' \
+'--envoy-path=[An Envoy executable to use where \`--envoy\` is not given]:FILE:_default' \
+'--clock=[Whose time the proxies live in]:CLOCK:((virtual\:"Moved by the harness\: hours pass in milliseconds"
+real\:"The machine'\''s"))' \
+'--ttl=[Lifetime of a certificate\: 20s, 2m, 1h. Renewals, a margin floor in seconds and the duration keep their share of it]:TIME:_default' \
+'--renew-every=[Interval of the renewals\: 10s, 1m, 20m]:TIME:_default' \
+'--proxies=[Proxies per cell; each calls the next, the last one the first]:N:_default' \
+'--contexts=[Further TLS contexts per proxy that hold its certificate, beside its own four]:N:_default' \
+'*--report=[A report to write when the run is over\: json=FILE, html=FILE, junit=FILE, markdown=FILE; \`-\` is standard output, and the matrix then goes to stderr. Repeatable]:FORMAT=FILE:_default' \
+'-j+[Cells at a time \[default\: one per processor, as far as half of the memory holds their Envoys\]]:N:_default' \
+'--jobs=[Cells at a time \[default\: one per processor, as far as half of the memory holds their Envoys\]]:N:_default' \
+'--timeout=[Longest real time for a cell, beyond what its scenario takes by itself\: 90s, 2m. A cell that takes longer is an error; what it has recorded is kept]:TIME:_default' \
+'--runs=[Where runs are kept; \`latest\` in it points to the newest]:DIR:_default' \
+'--lock=[The lock file to use \[default\: artifacts.lock in the working directory, else the one in the binary\]]:FILE:_default' \
+'--keep[Hold every cell at its end, with its processes, until Ctrl-C; prints where each proxy can be reached]' \
+'--offline[Download nothing\: use the Envoys that are cached]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'*::scenarios -- Scenarios\: names, patterns such as `nack-*`, or paths of scenario files \[default\: all that `rotacheck list` shows\]:_default' \
+&& ret=0
+;;
+(list)
+_arguments "${_arguments_options[@]}" : \
+'--scenarios=[A directory of scenario files, instead of those in the binary and in \`scenarios/\`]:DIR:_default' \
+'--json[As JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(plan)
+_arguments "${_arguments_options[@]}" : \
+'--scenarios=[A directory of scenario files, instead of those in the binary and in \`scenarios/\`]:DIR:_default' \
+'*--envoy=[An Envoy\: a version of the lock file, or \`path=FILE\` for an executable of your own. Repeatable \[default\: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead\]]:VERSION|path=FILE:_default' \
+'--envoy-path=[An Envoy executable to use where \`--envoy\` is not given]:FILE:_default' \
+'--clock=[Whose time the proxies live in]:CLOCK:((virtual\:"Moved by the harness\: hours pass in milliseconds"
+real\:"The machine'\''s"))' \
+'--ttl=[Lifetime of a certificate\: 20s, 2m, 1h. Renewals, a margin floor in seconds and the duration keep their share of it]:TIME:_default' \
+'--renew-every=[Interval of the renewals\: 10s, 1m, 20m]:TIME:_default' \
+'--proxies=[Proxies per cell; each calls the next, the last one the first]:N:_default' \
+'--contexts=[Further TLS contexts per proxy that hold its certificate, beside its own four]:N:_default' \
+'--json[As JSON]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'*::scenarios -- Scenarios\: names, patterns such as `nack-*`, or paths of scenario files \[default\: all that `rotacheck list` shows\]:_default' \
+&& ret=0
+;;
+(judge)
+_arguments "${_arguments_options[@]}" : \
+'*--report=[A report to write\: json=FILE, html=FILE, junit=FILE, markdown=FILE (\`-\` is standard output), or terminal. Repeatable]:FORMAT=FILE:_default' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::run -- A run'\''s directory, `latest`, a cell'\''s directory, or a timeline (NDJSON):_default' \
+&& ret=0
+;;
+(report)
+_arguments "${_arguments_options[@]}" : \
+'*--report=[A report to write\: json=FILE, html=FILE, junit=FILE, markdown=FILE (\`-\` is standard output), or terminal. Repeatable]:FORMAT=FILE:_default' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::run -- A run'\''s directory, a directory of runs (its newest is taken), or `latest`:_default' \
+&& ret=0
+;;
+(explain)
+_arguments "${_arguments_options[@]}" : \
+'--json[As JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'::name -- The mode, as a verdict names it, such as `resend-cached` \[default\: list them all\]:_default' \
+&& ret=0
+;;
+(doctor)
+_arguments "${_arguments_options[@]}" : \
+'--lock=[The lock file to use \[default\: artifacts.lock in the working directory, else the one in the binary\]]:FILE:_default' \
+'--json[Print the checks as JSON]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(fetch)
+_arguments "${_arguments_options[@]}" : \
+'*--envoy=[An Envoy\: a version of the lock file, or path=/x/envoy. Repeatable \[default\: those of the matrix\]]:VERSION:_default' \
+'--lock=[The lock file to use \[default\: artifacts.lock in the working directory, else the one in the binary\]]:FILE:_default' \
+'(--envoy)--all[Every version of the lock file]' \
+'--offline[Download nothing\: only verify what is cached]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(lock)
+_arguments "${_arguments_options[@]}" : \
+'*--platform=[A platform, such as linux-x86_64 \[default\: all\]]:PLATFORM:_default' \
+'--lock=[The lock file to write \[default\: artifacts.lock in the working directory\]]:FILE:_default' \
+'--replace[Accept another digest than the one that is locked]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':component -- What is locked:((envoy\:"The proxy"))' \
+'*::versions -- The versions to add:_default' \
+&& ret=0
+;;
+(provider)
+_arguments "${_arguments_options[@]}" : \
+'--socket=[Where to serve\: a Unix socket, for SDS (\`default\`, \`ROOTCA\`, \`ALL\`) and the SPIFFE Workload API]:PATH:_default' \
+'--ttl=[Lifetime of a certificate\: 20s, 2m, 1h; 1s or more]:TIME:_default' \
+'--renew-every=[Interval of the renewals\: 10s, 1m, 20m; 1s or more \[default\: half the lifetime\]]:TIME:_default' \
+'--profile=[Which provider to imitate, in versions, nonces, validators and when it mints\: generic, tbot, spire, istio]:PROFILE:_default' \
+'--key-type=[Key type of the certificates\: ecdsa-p256, rsa-2048]:TYPE:_default' \
+'--trust-domain=[The trust domain; everybody is spiffe\://DOMAIN/workload]:DOMAIN:_default' \
+'*--fault=[What goes wrong, from which renewal on (default 1), until before which\: \`resend-cached@1\`, \`no-push@2..4\`. Repeatable. Faults\: no-renewal, no-push, resend-cached, resend-stale, expired-certificate, wrong-key, bad-pem, close-stream]:FAULT[@FROM[..UNTIL]]:_default' \
+'--control[Only serve, and let standard input say what; for the harness itself]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(schema)
+_arguments "${_arguments_options[@]}" : \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::of -- Of what:((scenario\:"A scenario file"
+matrix\:"\`matrix.yaml\`"
+report\:"The JSON report of a run"
+cell\:"A cell'\''s \`verdict.json\`"
+timeline\:"A line of a cell'\''s \`timeline.ndjson\`"))' \
+&& ret=0
+;;
+(completions)
+_arguments "${_arguments_options[@]}" : \
+'-h[Print help]' \
+'--help[Print help]' \
+':shell -- The shell:(bash elvish fish powershell zsh)' \
+&& ret=0
+;;
+(man)
+_arguments "${_arguments_options[@]}" : \
+'--dir=[Write one page per subcommand into this directory, instead of a single page to stdout]:DIR:_default' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(__guard)
+_arguments "${_arguments_options[@]}" : \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(help)
+_arguments "${_arguments_options[@]}" : \
+":: :_rotacheck__subcmd__help_commands" \
+"*::: :->help" \
+&& ret=0
+
+    case $state in
+    (help)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:rotacheck-help-command-$line[1]:"
+        case $line[1] in
+            (run)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(list)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(plan)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(judge)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(report)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(explain)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(doctor)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(fetch)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(lock)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(provider)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(schema)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(completions)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(man)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(__guard)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(help)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+        esac
+    ;;
+esac
+}
+
+(( $+functions[_rotacheck_commands] )) ||
+_rotacheck_commands() {
+    local commands; commands=(
+'run:Run scenarios on real Envoys and print the matrix of verdicts' \
+'list:List the scenarios, and what each shows' \
+'plan:Show which cells a run would have' \
+'judge:Judge the recordings of a run again, without Envoy' \
+'report:Write reports of a finished run' \
+'explain:Explain a failure mode\: what it is, how it is recognised, first aid, the lasting fix' \
+'doctor:Check what this machine can run, and say what is missing' \
+'fetch:Fetch and verify Envoys ahead of a run' \
+'lock:Add an Envoy version to the lock file' \
+'provider:Serve the fake provider on a Unix socket, for proxies of your own' \
+'schema:Print a JSON Schema' \
+'completions:Print shell completions' \
+'man:Print the man page' \
+'__guard:Arguments of the guard' \
+'help:Print this message or the help of the given subcommand(s)' \
+    )
+    _describe -t commands 'rotacheck commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd____guard_commands] )) ||
+_rotacheck__subcmd____guard_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck __guard commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__completions_commands] )) ||
+_rotacheck__subcmd__completions_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck completions commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__doctor_commands] )) ||
+_rotacheck__subcmd__doctor_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck doctor commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__explain_commands] )) ||
+_rotacheck__subcmd__explain_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck explain commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__fetch_commands] )) ||
+_rotacheck__subcmd__fetch_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck fetch commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__help_commands] )) ||
+_rotacheck__subcmd__help_commands() {
+    local commands; commands=(
+'run:Run scenarios on real Envoys and print the matrix of verdicts' \
+'list:List the scenarios, and what each shows' \
+'plan:Show which cells a run would have' \
+'judge:Judge the recordings of a run again, without Envoy' \
+'report:Write reports of a finished run' \
+'explain:Explain a failure mode\: what it is, how it is recognised, first aid, the lasting fix' \
+'doctor:Check what this machine can run, and say what is missing' \
+'fetch:Fetch and verify Envoys ahead of a run' \
+'lock:Add an Envoy version to the lock file' \
+'provider:Serve the fake provider on a Unix socket, for proxies of your own' \
+'schema:Print a JSON Schema' \
+'completions:Print shell completions' \
+'man:Print the man page' \
+'__guard:Arguments of the guard' \
+'help:Print this message or the help of the given subcommand(s)' \
+    )
+    _describe -t commands 'rotacheck help commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__help__subcmd____guard_commands] )) ||
+_rotacheck__subcmd__help__subcmd____guard_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help __guard commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__help__subcmd__completions_commands] )) ||
+_rotacheck__subcmd__help__subcmd__completions_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help completions commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__help__subcmd__doctor_commands] )) ||
+_rotacheck__subcmd__help__subcmd__doctor_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help doctor commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__help__subcmd__explain_commands] )) ||
+_rotacheck__subcmd__help__subcmd__explain_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help explain commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__help__subcmd__fetch_commands] )) ||
+_rotacheck__subcmd__help__subcmd__fetch_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help fetch commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__help__subcmd__help_commands] )) ||
+_rotacheck__subcmd__help__subcmd__help_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help help commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__help__subcmd__judge_commands] )) ||
+_rotacheck__subcmd__help__subcmd__judge_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help judge commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__help__subcmd__list_commands] )) ||
+_rotacheck__subcmd__help__subcmd__list_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help list commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__help__subcmd__lock_commands] )) ||
+_rotacheck__subcmd__help__subcmd__lock_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help lock commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__help__subcmd__man_commands] )) ||
+_rotacheck__subcmd__help__subcmd__man_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help man commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__help__subcmd__plan_commands] )) ||
+_rotacheck__subcmd__help__subcmd__plan_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help plan commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__help__subcmd__provider_commands] )) ||
+_rotacheck__subcmd__help__subcmd__provider_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help provider commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__help__subcmd__report_commands] )) ||
+_rotacheck__subcmd__help__subcmd__report_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help report commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__help__subcmd__run_commands] )) ||
+_rotacheck__subcmd__help__subcmd__run_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help run commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__help__subcmd__schema_commands] )) ||
+_rotacheck__subcmd__help__subcmd__schema_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help schema commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__judge_commands] )) ||
+_rotacheck__subcmd__judge_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck judge commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__list_commands] )) ||
+_rotacheck__subcmd__list_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck list commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__lock_commands] )) ||
+_rotacheck__subcmd__lock_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck lock commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__man_commands] )) ||
+_rotacheck__subcmd__man_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck man commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__plan_commands] )) ||
+_rotacheck__subcmd__plan_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck plan commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__provider_commands] )) ||
+_rotacheck__subcmd__provider_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck provider commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__report_commands] )) ||
+_rotacheck__subcmd__report_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck report commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__run_commands] )) ||
+_rotacheck__subcmd__run_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck run commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__schema_commands] )) ||
+_rotacheck__subcmd__schema_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck schema commands' commands "$@"
+}
+
+if [ "$funcstack[1]" = "_rotacheck" ]; then
+    _rotacheck "$@"
+else
+    compdef _rotacheck rotacheck
+fi
