@@ -267,7 +267,7 @@ impl Issuer {
             Some(Fault::WrongKey) => {
                 let other = self.authorities.mint(&LeafRequest {
                     names: Vec::new(),
-                    validity: Validity::starting(self.now(), self.spec.ttl.duration()),
+                    validity: Validity::starting(self.now(), self.spec.ttl().duration()),
                     key_type: self.spec.key_type,
                 })?;
                 whole.with_key(other.key)
@@ -370,7 +370,7 @@ impl Issuer {
     }
 
     fn mint(&self, holder: &Holder, secret: &SecretName, fault: Option<Fault>) -> Result<Arc<Certificate>, PkiError> {
-        let (now, ttl) = (self.now(), self.spec.ttl.duration());
+        let (now, ttl) = (self.now(), self.spec.ttl().duration());
         let validity = match fault {
             Some(Fault::ExpiredCertificate) => Validity::ending(now.checked_sub(EXPIRED_SINCE).unwrap_or(now), ttl),
             Some(Fault::NotYetValid) => Validity::starting(now.checked_add(VALID_IN).unwrap_or(now), ttl),

@@ -14,10 +14,13 @@ mod message;
 )]
 #[path = "proto/workload.rs"]
 mod proto;
+mod read;
 mod sds;
 mod secret;
 mod serve;
 mod socket;
+mod tap;
+mod witness;
 mod workload;
 
 use camino::Utf8PathBuf;
@@ -27,6 +30,8 @@ pub use journal::{Announced, Journal, Subscribers};
 pub use message::{Command, Content, Event, Push, Rpc, SECRET_TYPE_URL, Secret};
 pub use serve::{Outlet, Sink};
 pub use socket::{Socket, SocketError};
+pub use tap::Tap;
+pub use witness::{Asked, WitnessError, ask};
 
 /// What a provider hands to a fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,8 +19,11 @@ pub struct FleetConfig {
     pub directory: Utf8PathBuf,
     /// Where the secrets come from.
     pub delivery: Delivery,
-    /// The proxies and their identities, in the order of the ring: each calls the next, the last one the first.
-    pub members: Vec<(ProxyId, SpiffeId)>,
+    /// The proxies and their identities, as far as these are known, in the order of the ring: each calls the next, the
+    /// last one the first.
+    pub members: Vec<(ProxyId, Option<SpiffeId>)>,
+    /// The trust domain of peers whose identity is not known; without one, whoever the bundle vouches for is a peer.
+    pub trust_domain: Option<String>,
     /// TLS contexts with the proxy's certificate beside those that every proxy has.
     pub further_contexts: u32,
     /// The harness's server that shows which client certificate a proxy presents.
