@@ -3,7 +3,9 @@
 use crate::timeline::{Layer, ProxyId, SecretName};
 
 use super::error::Problem;
-use super::{AuthorityAction, ClockKind, ExpectedJudgement, Fault, FaultPlace, FaultSpec, ProviderKind, Role, Scenario, Span};
+use super::{
+    AuthorityAction, ClockKind, ExpectedJudgement, Fault, FaultPlace, FaultSpec, ProviderKind, Role, Scenario, Span,
+};
 
 /// Longest observation in real time.
 const LONGEST_REAL: Span = Span::seconds(3600);
