@@ -61,6 +61,9 @@ _rotacheck() {
             rotacheck,schema)
                 cmd="rotacheck__subcmd__schema"
                 ;;
+            rotacheck,selfcheck)
+                cmd="rotacheck__subcmd__selfcheck"
+                ;;
             rotacheck__subcmd__help,__guard)
                 cmd="rotacheck__subcmd__help__subcmd____guard"
                 ;;
@@ -106,6 +109,9 @@ _rotacheck() {
             rotacheck__subcmd__help,schema)
                 cmd="rotacheck__subcmd__help__subcmd__schema"
                 ;;
+            rotacheck__subcmd__help,selfcheck)
+                cmd="rotacheck__subcmd__help__subcmd__selfcheck"
+                ;;
             *)
                 ;;
         esac
@@ -113,7 +119,7 @@ _rotacheck() {
 
     case "${cmd}" in
         rotacheck)
-            opts="-h -V --help --version run list plan judge report explain doctor fetch lock provider schema completions man __guard help"
+            opts="-h -V --help --version run selfcheck list plan judge report explain doctor fetch lock provider schema completions man __guard help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -209,7 +215,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__help)
-            opts="run list plan judge report explain doctor fetch lock provider schema completions man __guard help"
+            opts="run selfcheck list plan judge report explain doctor fetch lock provider schema completions man __guard help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -419,6 +425,20 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__help__subcmd__schema)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rotacheck__subcmd__help__subcmd__selfcheck)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -707,6 +727,52 @@ _rotacheck() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rotacheck__subcmd__selfcheck)
+            opts="-j -h --envoy --scenarios --report --jobs --timeout --keep --runs --offline --lock --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --envoy)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --scenarios)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --report)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --runs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lock)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

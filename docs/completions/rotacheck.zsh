@@ -55,6 +55,22 @@ real\:"The machine'\''s"))' \
 '*::scenarios -- Scenarios\: names, patterns such as `nack-*`, or paths of scenario files \[default\: all that `rotacheck list` shows\]:_default' \
 && ret=0
 ;;
+(selfcheck)
+_arguments "${_arguments_options[@]}" : \
+'*--envoy=[An Envoy\: a version, or \`path=FILE\` for an executable; repeatable \[default\: those of matrix.yaml\]]:VERSION|path=FILE:_default' \
+'--scenarios=[A directory of scenario files, instead of those in the binary and in \`scenarios/\`]:DIR:_default' \
+'*--report=[A report to write when the run is over\: json=FILE, html=FILE, junit=FILE, markdown=FILE; \`-\` is standard output, and the matrix then goes to stderr. Repeatable]:FORMAT=FILE:_default' \
+'-j+[Cells at a time \[default\: one per processor, as far as half of the memory holds their Envoys\]]:N:_default' \
+'--jobs=[Cells at a time \[default\: one per processor, as far as half of the memory holds their Envoys\]]:N:_default' \
+'--timeout=[Longest real time for a cell, beyond what its scenario takes by itself\: 90s, 2m. A cell that takes longer is an error; what it has recorded is kept]:TIME:_default' \
+'--runs=[Where runs are kept; \`latest\` in it points to the newest]:DIR:_default' \
+'--lock=[The lock file to use \[default\: artifacts.lock in the working directory, else the one in the binary\]]:FILE:_default' \
+'--keep[Hold every cell at its end, with its processes, until Ctrl-C; prints where each proxy can be reached]' \
+'--offline[Download nothing\: use the Envoys that are cached]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
 (list)
 _arguments "${_arguments_options[@]}" : \
 '--scenarios=[A directory of scenario files, instead of those in the binary and in \`scenarios/\`]:DIR:_default' \
@@ -197,6 +213,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(selfcheck)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (list)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -266,6 +286,7 @@ esac
 _rotacheck_commands() {
     local commands; commands=(
 'run:Run scenarios on real Envoys and print the matrix of verdicts' \
+'selfcheck:Run every control on every Envoy of the matrix\: is each seeded fault caught, and blamed right?' \
 'list:List the scenarios, and what each shows' \
 'plan:Show which cells a run would have' \
 'judge:Judge the recordings of a run again, without Envoy' \
@@ -312,6 +333,7 @@ _rotacheck__subcmd__fetch_commands() {
 _rotacheck__subcmd__help_commands() {
     local commands; commands=(
 'run:Run scenarios on real Envoys and print the matrix of verdicts' \
+'selfcheck:Run every control on every Envoy of the matrix\: is each seeded fault caught, and blamed right?' \
 'list:List the scenarios, and what each shows' \
 'plan:Show which cells a run would have' \
 'judge:Judge the recordings of a run again, without Envoy' \
@@ -404,6 +426,11 @@ _rotacheck__subcmd__help__subcmd__schema_commands() {
     local commands; commands=()
     _describe -t commands 'rotacheck help schema commands' commands "$@"
 }
+(( $+functions[_rotacheck__subcmd__help__subcmd__selfcheck_commands] )) ||
+_rotacheck__subcmd__help__subcmd__selfcheck_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help selfcheck commands' commands "$@"
+}
 (( $+functions[_rotacheck__subcmd__judge_commands] )) ||
 _rotacheck__subcmd__judge_commands() {
     local commands; commands=()
@@ -448,6 +475,11 @@ _rotacheck__subcmd__run_commands() {
 _rotacheck__subcmd__schema_commands() {
     local commands; commands=()
     _describe -t commands 'rotacheck schema commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__selfcheck_commands] )) ||
+_rotacheck__subcmd__selfcheck_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck selfcheck commands' commands "$@"
 }
 
 if [ "$funcstack[1]" = "_rotacheck" ]; then

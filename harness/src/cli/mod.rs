@@ -19,6 +19,7 @@ mod report;
 mod run;
 mod schema;
 mod selection;
+mod selfcheck;
 mod stderr;
 mod stdout;
 
@@ -54,6 +55,8 @@ First steps:
 pub enum Command {
     /// Run scenarios on real Envoys and print the matrix of verdicts.
     Run(run::Args),
+    /// Run every control on every Envoy of the matrix: is each seeded fault caught, and blamed right?
+    Selfcheck(selfcheck::Args),
     /// List the scenarios, and what each shows.
     List(list::Args),
     /// Show which cells a run would have.
@@ -116,6 +119,7 @@ async fn dispatch(command: Command) -> Result<Exit, CliError> {
         Command::Run(args) => run::run(args).await,
         Command::List(args) => list::run(args).await,
         Command::Plan(args) => plan::run(args).await,
+        Command::Selfcheck(args) => selfcheck::run(args).await,
         Command::Judge(args) => judge::run(args).await,
         Command::Report(args) => report::run(args).await,
         Command::Explain(args) => explain::run(args).await,

@@ -21,6 +21,13 @@ use crate::timeline::{EnvoyRequest, EnvoySubject, Subject};
 pub struct Args {
     #[command(flatten)]
     selection: SelectionArgs,
+    #[command(flatten)]
+    how: HowArgs,
+}
+
+/// How cells are run; `selfcheck` shares it.
+#[derive(Debug, clap::Args)]
+pub(super) struct HowArgs {
     /// A report to write when the run is over: json=FILE, html=FILE, junit=FILE, markdown=FILE; `-` is standard output,
     /// and the matrix then goes to stderr. Repeatable.
     #[arg(long = "report", value_name = "FORMAT=FILE")]
@@ -66,11 +73,16 @@ const PER_PROXY: u64 = 100 << 20;
 
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let stop = Stop::default();
+    let (_, exit) = carry_out(args.selection.plan()?, args.how, &stop).await?;
+    Ok(exit)
+}
+
+/// Runs the cells of a plan and reports them. No [`Ran`]: interrupted before anything was begun.
+pub(super) async fn carry_out(plan: Plan, args: HowArgs, stop: &Stop) -> Result<(Option<Ran>, Exit), CliError> {
     stop.on_signals().map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot listen to signals: {e}")))?;
-    let plan = args.selection.plan()?;
     let binaries = tokio::select! {
         biased;
-        () = stop.requested() => return Ok(Exit::Interrupted),
+        () = stop.requested() => return Ok((None, Exit::Interrupted)),
         binaries = provide(&plan, &args) => binaries?,
     };
     let exe = std::env::current_exe().ok().and_then(|p| Utf8PathBuf::from_path_buf(p).ok()).ok_or_else(|| {
@@ -99,7 +111,8 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     if let Some(e) = &ran.unkept {
         cannot_keep(e).render();
     }
-    Ok(exit(&ran, stop.asked(), untold))
+    let exit = exit(&ran, stop.asked(), untold);
+    Ok((Some(ran), exit))
 }
 
 /// Where several apply, an interrupt comes first, then a bug.
@@ -132,7 +145,7 @@ fn tell(reporters: &mut [Box<dyn Reporter>], told: &Told<'_>, trouble: &mut Vec<
 }
 
 /// Every Envoy of the plan, verified.
-async fn provide(plan: &Plan, args: &Args) -> Result<BTreeMap<EnvoyRequest, EnvoyBinary>, CliError> {
+async fn provide(plan: &Plan, args: &HowArgs) -> Result<BTreeMap<EnvoyRequest, EnvoyBinary>, CliError> {
     let lock = Lock::discover(args.lock.as_deref()).map_err(|e| CliError::artifact("use the lock file", &e))?;
     let store = Store::open(StoreOptions { cache: None, lock, offline: args.offline })
         .map_err(|e| CliError::artifact("use the cache", &e))?;
@@ -188,7 +201,7 @@ mod tests {
         let cell = |outcome, as_expected| sample::cell("rotation", "1.38.3", Conformance, outcome, as_expected);
         let cells = [cell(Pass, true), cell(Inconclusive, false), cell(Error, false), cell(Fail, false)];
         let code = |cells: &[_], bug, interrupted, untold| {
-            exit(&Ran { reports: cells.to_vec(), bug, unkept: None }, interrupted, untold)
+            exit(&Ran { reports: cells.to_vec(), directory: "/x".into(), bug, unkept: None }, interrupted, untold)
         };
         assert_eq!(code(&cells[..1], false, false, false), Exit::AsExpected);
         assert_eq!(code(&cells[..1], false, false, true), Exit::CouldNotTell);

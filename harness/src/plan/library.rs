@@ -67,8 +67,8 @@ pub struct Library {
 struct Entry {
     file: String,
     text: String,
-    /// Why there is no text.
-    unreadable: Option<String>,
+    /// Where it ceases to be UTF-8, if it does.
+    utf8_until: Option<usize>,
 }
 
 impl Library {
@@ -107,7 +107,7 @@ impl Library {
                 self.matrix = Entry::read(&file)?;
             } else if !NO_SCENARIOS.contains(&name) {
                 self.controls.remove(&stem(name));
-                self.entries.insert(stem(name), Entry::found(&file));
+                self.entries.insert(stem(name), Entry::read(&file)?);
             }
         }
         let controls = directory.join(CONTROLS_DIRECTORY);
@@ -115,7 +115,7 @@ impl Library {
             for file in yaml_files(&controls)? {
                 let name = stem(file.file_name().unwrap_or_default());
                 if !self.entries.contains_key(&name) {
-                    self.controls.insert(name, Entry::found(&file));
+                    self.controls.insert(name, Entry::read(&file)?);
                 }
             }
         }
@@ -171,18 +171,7 @@ pub(super) fn read_file(path: &Utf8Path) -> Result<Scenario, PlanError> {
 
 impl Entry {
     fn new(file: String, text: String) -> Self {
-        Self { file, text, unreadable: None }
-    }
-
-    /// A file that nobody may ask for.
-    fn found(path: &Utf8Path) -> Self {
-        Self::read(path).unwrap_or_else(|e| {
-            let why = match e {
-                PlanError::Unreadable { source, .. } => source.to_string(),
-                other => other.to_string(),
-            };
-            Self { file: path.to_string(), text: String::new(), unreadable: Some(why) }
-        })
+        Self { file, text, utf8_until: None }
     }
 
     fn read(path: &Utf8Path) -> Result<Self, PlanError> {
@@ -194,21 +183,14 @@ impl Entry {
         std::fs::File::open(path).map_err(unreadable)?.take(MOST).read_to_end(&mut bytes).map_err(unreadable)?;
         // What is too large is told as that, wherever it was cut.
         let cut = bytes.len() as u64 == MOST;
-        let not_utf8 = |e: std::string::FromUtf8Error| {
-            let why = format!("it is not UTF-8 from byte {} on", e.utf8_error().valid_up_to());
-            unreadable(std::io::Error::new(std::io::ErrorKind::InvalidData, why))
-        };
-        let text = if cut {
-            String::from_utf8_lossy(&bytes).into_owned()
-        } else {
-            String::from_utf8(bytes).map_err(not_utf8)?
-        };
-        Ok(Self::new(path.to_string(), text))
+        let utf8_until = std::str::from_utf8(&bytes).err().filter(|_| !cut).map(|e| e.valid_up_to());
+        Ok(Self { file: path.to_string(), text: String::from_utf8_lossy(&bytes).into_owned(), utf8_until })
     }
 
     fn text(&self) -> Result<&str, PlanError> {
-        let Some(why) = &self.unreadable else { return Ok(&self.text) };
-        let source = std::io::Error::new(std::io::ErrorKind::InvalidData, why.clone());
+        let Some(until) = self.utf8_until else { return Ok(&self.text) };
+        let why = format!("it is not UTF-8 from byte {until} on");
+        let source = std::io::Error::new(std::io::ErrorKind::InvalidData, why);
         Err(PlanError::Unreadable { path: self.file.clone().into(), source })
     }
 

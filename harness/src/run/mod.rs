@@ -64,6 +64,8 @@ pub enum Told<'a> {
 pub struct Ran {
     /// Every planned cell, in the order of the matrix.
     pub reports: Vec<CellReport>,
+    /// Where the run is kept.
+    pub directory: Utf8PathBuf,
     /// A cell panicked, which is a bug of rotacheck; its report says so.
     pub bug: bool,
     /// Why the run directory does not tell how the run ended.
@@ -187,7 +189,7 @@ where
     // Whoever waits for reports gets them, also where the run directory can't take anything any more.
     let unkept = run.directory.write_record(&record).err();
     audience.hear(&RunEvent::RunFinished { run: record, cells: reports.clone() });
-    Ok(Ran { reports, bug, unkept })
+    Ok(Ran { reports, directory: run.directory.path().to_owned(), bug, unkept })
 }
 
 /// Who listens, and what they have heard so far.

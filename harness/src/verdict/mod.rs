@@ -2,6 +2,7 @@
 //! network, no process.
 
 mod blame;
+mod blindfold;
 mod checks;
 mod contradictions;
 mod evidence;
@@ -14,6 +15,7 @@ mod summary;
 
 use std::collections::BTreeMap;
 
+pub use blindfold::{Blindfold, judge_without, untrue};
 pub use checks::{CHECKS, Check};
 pub use model::*;
 pub use modes::{LooksLike, MODES, Mode, mode};

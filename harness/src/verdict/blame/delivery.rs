@@ -155,7 +155,7 @@ impl<'a> Case<'a> {
     }
 
     /// A newer one came by itself, before anything expired, but later than the floor allows.
-    fn thin(&self) -> Option<Stop> {
+    pub(super) fn thin(&self) -> Option<Stop> {
         let (row, came) = self.successor()?;
         let left = self.served?.cert.not_after.duration_since(came.at.wall).as_secs();
         let floor = i64::try_from(self.ledger.header.criteria.margin_floor_s).unwrap_or(i64::MAX);

@@ -7,6 +7,10 @@ use crate::timeline::ledger::Mark;
 
 impl Case<'_> {
     pub(super) fn seen_from_outside(&self) -> Stop {
+        // When the new one was first shown is all that it takes.
+        if let Some(stop) = self.thin() {
+            return stop;
+        }
         let name = self.p.svid.as_str();
         // What was shown long after the failure may be true of another time.
         let nearest = |marks: &mut dyn Iterator<Item = Mark>| {
