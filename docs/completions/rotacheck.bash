@@ -529,7 +529,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__plan)
-            opts="-h --scenarios --envoy --envoy-path --clock --ttl --renew-every --proxies --contexts --json --help"
+            opts="-h --scenarios --envoy --envoy-path --provider --socket --clock --ttl --renew-every --proxies --contexts --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -544,6 +544,14 @@ _rotacheck() {
                     return 0
                     ;;
                 --envoy-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --provider)
+                    COMPREPLY=($(compgen -W "fake external" -- "${cur}"))
+                    return 0
+                    ;;
+                --socket)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -635,7 +643,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__run)
-            opts="-j -h --scenarios --envoy --envoy-path --clock --ttl --renew-every --proxies --contexts --report --jobs --timeout --keep --runs --offline --lock --help"
+            opts="-j -h --scenarios --envoy --envoy-path --provider --socket --clock --ttl --renew-every --proxies --contexts --report --jobs --timeout --keep --runs --offline --lock --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -650,6 +658,14 @@ _rotacheck() {
                     return 0
                     ;;
                 --envoy-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --provider)
+                    COMPREPLY=($(compgen -W "fake external" -- "${cur}"))
+                    return 0
+                    ;;
+                --socket)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

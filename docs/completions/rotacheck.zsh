@@ -33,6 +33,9 @@ _arguments "${_arguments_options[@]}" : \
 '--scenarios=[A directory of scenario files, instead of those in the binary and in \`scenarios/\`]:DIR:_default' \
 '*--envoy=[An Envoy\: a version of the lock file, or \`path=FILE\` for an executable of your own. Repeatable \[default\: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead\]]:VERSION|path=FILE:_default' \
 '--envoy-path=[An Envoy executable to use where \`--envoy\` is not given]:FILE:_default' \
+'--provider=[Who issues the certificates]:PROVIDER:((fake\:"The harness'\''s own, which scenarios drive"
+external\:"One that is not ours\: whatever serves SDS v3 on the socket given with --socket"))' \
+'--socket=[The Unix socket on which an external provider serves SDS v3 (StreamSecrets)]:PATH:_default' \
 '--clock=[Whose time the proxies live in]:CLOCK:((virtual\:"Moved by the harness\: hours pass in milliseconds"
 real\:"The machine'\''s"))' \
 '--ttl=[Lifetime of a certificate\: 20s, 2m, 1h. Renewals, a margin floor in seconds and the duration keep their share of it]:TIME:_default' \
@@ -81,6 +84,9 @@ _arguments "${_arguments_options[@]}" : \
 '--scenarios=[A directory of scenario files, instead of those in the binary and in \`scenarios/\`]:DIR:_default' \
 '*--envoy=[An Envoy\: a version of the lock file, or \`path=FILE\` for an executable of your own. Repeatable \[default\: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead\]]:VERSION|path=FILE:_default' \
 '--envoy-path=[An Envoy executable to use where \`--envoy\` is not given]:FILE:_default' \
+'--provider=[Who issues the certificates]:PROVIDER:((fake\:"The harness'\''s own, which scenarios drive"
+external\:"One that is not ours\: whatever serves SDS v3 on the socket given with --socket"))' \
+'--socket=[The Unix socket on which an external provider serves SDS v3 (StreamSecrets)]:PATH:_default' \
 '--clock=[Whose time the proxies live in]:CLOCK:((virtual\:"Moved by the harness\: hours pass in milliseconds"
 real\:"The machine'\''s"))' \
 '--ttl=[Lifetime of a certificate\: 20s, 2m, 1h. Renewals, a margin floor in seconds and the duration keep their share of it]:TIME:_default' \

@@ -49,7 +49,8 @@ impl Cell {
             envoy: envoy().await,
             directory: path.to_owned(),
             delivery: Delivery::Socket(path.join("provider.sock")),
-            members: spec.members(),
+            members: spec.members().into_iter().map(|(id, spiffe_id)| (id, Some(spiffe_id))).collect(),
+            trust_domain: None,
             further_contexts: 3,
             duplicate_subscription: false,
             resumption: false,
@@ -108,8 +109,9 @@ impl Mesh {
     async fn up(cell: &mut Cell, profile: &str) -> Self {
         let spec = serde_json::from_value(serde_json::json!({ "kind": "fake", "profile": profile })).unwrap();
         let Delivery::Socket(socket) = cell.config.delivery.clone();
-        let config =
-            FakeConfig { socket, trust_domain: TRUST_DOMAIN.to_owned(), spec, identities: cell.config.members.clone() };
+        let members = cell.config.members.iter().cloned();
+        let identities = members.map(|(id, spiffe_id)| (id, spiffe_id.unwrap())).collect();
+        let config = FakeConfig { socket, trust_domain: TRUST_DOMAIN.to_owned(), spec, identities };
         let fake = Fake::start(config, cell.recorder.clone()).await.unwrap();
         let roots = Roots::default();
         let bundle = fake.bundle();
@@ -134,9 +136,9 @@ impl Mesh {
             }
             let shown = probe::outbound(proxy, &self.probes).await.unwrap();
             assert_eq!(shown.verified, Some(true), "{shown:?}");
-            assert_eq!(shown.chain[0].uris, [proxy.spiffe_id.to_string()]);
+            assert_eq!(shown.chain[0].uris, [proxy.spiffe_id.as_ref().unwrap().as_str()]);
             let shown = probe::inbound(proxy, TlsVersion::V1_2, &self.probes).await;
-            assert_eq!(shown.chain[0].uris, [proxy.spiffe_id.to_string()]);
+            assert_eq!(shown.chain[0].uris, [proxy.spiffe_id.as_ref().unwrap().as_str()]);
         }
     }
 }
@@ -144,8 +146,8 @@ impl Mesh {
 async fn contexts_with_a_certificate(proxy: &Proxy) -> usize {
     let (_, body) = proxy.admin("/certs", soon()).await.unwrap();
     let answer: serde_json::Value = serde_json::from_slice(&body).unwrap();
-    let own =
-        |entry: &&serde_json::Value| entry["cert_chain"][0]["subject_alt_names"][0]["uri"] == proxy.spiffe_id.as_str();
+    let spiffe_id = proxy.spiffe_id.as_ref().unwrap().as_str();
+    let own = |entry: &&serde_json::Value| entry["cert_chain"][0]["subject_alt_names"][0]["uri"] == spiffe_id;
     answer["certificates"].as_array().unwrap().iter().filter(own).count()
 }
 

@@ -42,7 +42,9 @@ const KINDS: &[&str] = &["ClockKind", "ProviderKind", "FleetKind"];
 const FORKS: &[(&str, &str)] = &[
     ("cli/generated.rs", "a column of the catalogue"),
     ("cli/plan.rs", "a column of the plan"),
+    ("plan/capability.rs", "whose clock can be moved"),
     ("plan/overrides.rs", "an option's values"),
+    ("provider/mod.rs", "the constructor of a cell's provider"),
     ("report/html/cell.rs", "a sentence about time"),
     ("run/cell.rs", "the constructor of a cell's clock, and the time that a cell may take"),
     ("run/mod.rs", "the weight of a cell: one in real time is mostly waiting"),

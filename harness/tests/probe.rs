@@ -46,7 +46,8 @@ impl Mesh {
         let path = Utf8Path::from_path(directory.path()).unwrap().to_owned();
         let members = FleetSpec::default().members();
         let clock = Clock::moved(OffsetFile::create(&path).unwrap());
-        let recorder = Recorder::new(header(&members), clock, None);
+        let known: Vec<_> = members.iter().cloned().map(|(id, spiffe_id)| (id, Some(spiffe_id))).collect();
+        let recorder = Recorder::new(header(&known), clock, None);
         let socket = path.join("provider.sock");
         let spec: ProviderSpec =
             serde_json::from_value(serde_json::json!({ "kind": "fake", "profile": profile, "ttl": "2m" })).unwrap();
@@ -64,7 +65,8 @@ impl Mesh {
             envoy,
             directory: path,
             delivery: Delivery::Socket(socket.clone()),
-            members,
+            members: known,
+            trust_domain: None,
             further_contexts: 2,
             duplicate_subscription: false,
             resumption: false,
@@ -123,7 +125,7 @@ impl Mesh {
     }
 }
 
-fn header(members: &[(ProxyId, SpiffeId)]) -> Header {
+fn header(members: &[(ProxyId, Option<SpiffeId>)]) -> Header {
     Header {
         schema_version: SCHEMA_VERSION,
         rotacheck: "test".into(),
@@ -137,7 +139,7 @@ fn header(members: &[(ProxyId, SpiffeId)]) -> Header {
         },
         clock: ClockKind::Virtual,
         started: jiff::Timestamp::now(),
-        proxies: expectations(members, 2),
+        proxies: expectations(members, 2, false),
         criteria: Criteria {
             ttl_s: TTL.as_secs(),
             renew_every_s: Some(60),
@@ -160,7 +162,7 @@ fn healthy(sample: &ProxySample, proxy: &Proxy, leaf: &ExpectedLeaf) {
     assert_eq!(versions, ["TLSv1_2", "TLSv1_3"]);
 
     let certs = sample.certs.as_ref().unwrap();
-    let own: Vec<_> = certs.leaves.iter().filter(|l| l.uris == [proxy.spiffe_id.to_string()]).collect();
+    let own: Vec<_> = certs.leaves.iter().filter(|l| l.uris == [proxy.spiffe_id.as_ref().unwrap().as_str()]).collect();
     assert_eq!((own.len(), own[0].contexts), (1, proxy.contexts), "{certs:?}");
     // The authority by which the harness's server is trusted, and the provider's.
     assert_eq!(certs.authorities.len(), 2);

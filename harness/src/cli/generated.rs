@@ -132,7 +132,7 @@ fn table(text: &mut String, directory: &str, scenarios: Vec<crate::scenario::Sce
             s.summary,
             role(s.role),
             profile.as_str().unwrap(),
-            s.provider.ttl,
+            s.provider.ttl(),
             s.provider.interval(),
             s.observed(),
             s.renewals(),

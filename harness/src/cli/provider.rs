@@ -71,7 +71,9 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let spec = ProviderSpec {
         kind: ProviderKind::Fake,
         profile: args.profile,
-        ttl: args.ttl,
+        socket: None,
+        command: Vec::new(),
+        ttl: Some(args.ttl),
         renew_every: args.renew_every,
         key_type: args.key_type,
         faults: args.fault,
@@ -79,7 +81,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         bundle_every: None,
     };
     let every = spec.interval();
-    if every.duration() < Duration::from_secs(1) || spec.ttl.duration() < Duration::from_secs(1) {
+    if every.duration() < Duration::from_secs(1) || spec.ttl().duration() < Duration::from_secs(1) {
         return Err(CliError::new(
             Exit::Usage,
             "certificates count whole seconds: --ttl and --renew-every need 1s or more",
@@ -247,7 +249,7 @@ fn header(spec: &ProviderSpec) -> Header {
         started: jiff::Timestamp::now(),
         proxies: Vec::new(),
         criteria: Criteria {
-            ttl_s: spec.ttl.as_secs(),
+            ttl_s: spec.ttl().as_secs(),
             renew_every_s: Some(spec.interval().as_secs()),
             lag_bound_ms: 0,
             margin_floor_s: 0,

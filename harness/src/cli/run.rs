@@ -13,7 +13,7 @@ use crate::plan::{Cell, Plan};
 use crate::report::{ReportSpec, Reporter};
 use crate::run::{CellJob, Ran, RunOptions, Stop, Told};
 use crate::scenario::Span;
-use crate::timeline::{EnvoyRequest, EnvoySubject, ProviderSubject, Subject};
+use crate::timeline::{EnvoyRequest, EnvoySubject, Subject};
 
 /// Arguments of `rotacheck run`.
 #[derive(Debug, clap::Args)]
@@ -60,6 +60,7 @@ Examples:
   rotacheck run 'rotation*' --envoy 1.38.3             scenarios by pattern, one Envoy
   rotacheck run rotation --clock real --ttl 10s        without moving time
   rotacheck run ./mine.yaml --envoy path=/usr/local/bin/envoy
+  rotacheck run rotation --provider external --socket /run/spire/agent.sock
   rotacheck run --report html=matrix.html --report junit=rotacheck.xml
 
 The matrix goes to stdout, what happens meanwhile to stderr. A control seeds a fault: `caught` is how it should end.
@@ -162,15 +163,10 @@ async fn provide(plan: &Plan, args: &HowArgs) -> Result<BTreeMap<EnvoyRequest, E
 
 fn job(cell: &Cell, binaries: &BTreeMap<EnvoyRequest, EnvoyBinary>) -> Result<CellJob, CliError> {
     let binary = &binaries[&cell.envoy];
-    let spec = &cell.scenario.provider;
     let subject = Subject {
         envoy: EnvoySubject { version: binary.version.clone(), source: binary.source.clone() },
         istio: None,
-        provider: ProviderSubject {
-            kind: spec.kind.name().to_owned(),
-            profile: Some(spec.profile.name().to_owned()),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        },
+        provider: cell.scenario.provider.subject(),
     };
     Ok(CellJob {
         id: cell.id(&binary.version),

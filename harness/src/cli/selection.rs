@@ -4,7 +4,7 @@ use camino::Utf8PathBuf;
 
 use super::{CliError, Exit};
 use crate::plan::{Library, Overrides, Plan, PlanError, Selection};
-use crate::scenario::{ClockKind, Span};
+use crate::scenario::{ClockKind, ProviderKind, Span};
 use crate::timeline::EnvoyRequest;
 
 /// What is to be run, and on what.
@@ -22,6 +22,12 @@ pub(super) struct SelectionArgs {
     /// An Envoy executable to use where `--envoy` is not given.
     #[arg(long, env = "ENVOY_PATH", hide = true, value_name = "FILE")]
     envoy_path: Option<Utf8PathBuf>,
+    /// Who issues the certificates.
+    #[arg(long, value_enum, help_heading = CHANGES)]
+    provider: Option<ProviderArg>,
+    /// The Unix socket on which an external provider serves SDS v3 (StreamSecrets).
+    #[arg(long, value_name = "PATH", help_heading = CHANGES)]
+    socket: Option<Utf8PathBuf>,
     /// Whose time the proxies live in.
     #[arg(long, value_enum, help_heading = CHANGES)]
     clock: Option<ClockArg>,
@@ -64,6 +70,14 @@ enum ClockArg {
     Real,
 }
 
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum ProviderArg {
+    /// The harness's own, which scenarios drive.
+    Fake,
+    /// One that is not ours: whatever serves SDS v3 on the socket given with --socket.
+    External,
+}
+
 impl SelectionArgs {
     /// The cells selected; an error if there are none.
     pub(super) fn plan(&self) -> Result<Plan, CliError> {
@@ -73,6 +87,11 @@ impl SelectionArgs {
             scenarios: self.scenarios.clone(),
             envoys: envoys.collect(),
             overrides: Overrides {
+                provider: self.provider.map(|provider| match provider {
+                    ProviderArg::Fake => ProviderKind::Fake,
+                    ProviderArg::External => ProviderKind::External,
+                }),
+                socket: self.socket.clone(),
                 clock: self.clock.map(|clock| match clock {
                     ClockArg::Virtual => ClockKind::Virtual,
                     ClockArg::Real => ClockKind::Real,

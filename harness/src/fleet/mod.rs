@@ -19,8 +19,8 @@ pub use process::{Dialled, Fleet, FleetConfig, FleetError, Live, ProxyExit};
 pub struct Proxy {
     /// Its name, also `node.id` of its requests.
     pub id: ProxyId,
-    /// The identity that its certificates must carry.
-    pub spiffe_id: SpiffeId,
+    /// The identity that its certificates must carry; absent where that is for the provider to say.
+    pub spiffe_id: Option<SpiffeId>,
     /// Its process.
     pub pid: i32,
     /// Admin API (plain HTTP).
@@ -46,12 +46,16 @@ pub struct Proxy {
 }
 
 /// What a timeline's header says of these proxies, when each has this many contexts beside those of a sidecar.
-pub fn expectations(members: &[(ProxyId, SpiffeId)], further_contexts: u32, resumption: bool) -> Vec<ProxyExpectation> {
+pub fn expectations(
+    members: &[(ProxyId, Option<SpiffeId>)],
+    further_contexts: u32,
+    resumption: bool,
+) -> Vec<ProxyExpectation> {
     members
         .iter()
         .map(|(id, spiffe_id)| ProxyExpectation {
             id: id.clone(),
-            spiffe_id: Some(spiffe_id.clone()),
+            spiffe_id: spiffe_id.clone(),
             contexts: Some(process::contexts(further_contexts, resumption)),
         })
         .collect()

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::public_key::PublicKey;
@@ -69,6 +71,16 @@ pub fn leaf_key_matches(chain: &[u8], key: &PrivateKey) -> Result<bool, ChainErr
     let chain = chain_der(chain)?;
     let (_, leaf) = parse(&chain[0], 0)?;
     Ok(leaf.public_key().subject_public_key.data.as_ref() == key.public_key())
+}
+
+/// Whether the key, PEM as a provider sends it (PKCS #8, PKCS #1 or SEC 1), is that of the chain's first certificate;
+/// absent where either can't be read.
+pub fn leaf_key_pem_matches(chain: &[u8], key: &[u8]) -> Option<bool> {
+    let chain = chain_der(chain).ok()?;
+    let (_, leaf) = parse(&chain[0], 0).ok()?;
+    let key = PrivateKeyDer::from_pem_slice(key).ok()?;
+    let key = rustls::crypto::ring::sign::any_supported_type(&key).ok()?;
+    Some(key.public_key()?.as_ref() == leaf.public_key().raw)
 }
 
 fn split_pem(bytes: &[u8]) -> Result<Vec<Vec<u8>>, ChainError> {

@@ -11,7 +11,7 @@ mod key;
 pub use authorities::Authorities;
 pub(crate) use authority::pem_of;
 pub use authority::{Authority, Leaf, LeafRequest, San, Validity};
-pub use facts::{ChainError, chain_der, chain_facts, facts, leaf_key_matches};
+pub use facts::{ChainError, chain_der, chain_facts, facts, leaf_key_matches, leaf_key_pem_matches};
 pub use key::PrivateKey;
 
 /// Something could not be minted.

@@ -23,11 +23,22 @@ const TTL_FLOORS: &[TtlFloor] = &[
         floor: Span::seconds(6),
         why: "certificates count whole seconds, and Envoy's back-off alone can take one",
     },
+    TtlFloor {
+        provider: ProviderKind::External,
+        clock: ClockKind::Real,
+        floor: Span::seconds(6),
+        why: "certificates count whole seconds, and Envoy's back-off alone can take one",
+    },
 ];
 
 /// Why this scenario makes no sense on this harness; `None` if it does.
 pub fn unsupported(scenario: &Scenario) -> Option<String> {
-    let (ttl, clock, provider) = (scenario.provider.ttl, scenario.clock, scenario.provider.kind);
+    let (ttl, clock, provider) = (scenario.provider.ttl(), scenario.clock, scenario.provider.kind);
+    if (provider, clock) == (ProviderKind::External, ClockKind::Virtual) {
+        return Some(
+            "an external provider lives in the machine's time, which can't be moved: use a real clock".to_owned(),
+        );
+    }
     let row = TTL_FLOORS.iter().find(|row| row.provider == provider && row.clock == clock && ttl < row.floor);
     let too_short = row.map(|row| format!("a ttl of {ttl} is below the floor of {}: {}", row.floor, row.why));
     too_short.or_else(|| scenario.too_long_in_real_time())

@@ -1,12 +1,18 @@
 //! What the command line changes in a scenario.
 
-use crate::scenario::{ClockKind, Scenario, Share, Span};
+use camino::Utf8PathBuf;
+
+use crate::scenario::{ClockKind, ProviderKind, Scenario, Share, Span};
 
 use super::cell::quoted;
 
 /// What the command line changes in every selected scenario.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Overrides {
+    /// Who issues.
+    pub provider: Option<ProviderKind>,
+    /// Where an external provider serves.
+    pub socket: Option<Utf8PathBuf>,
     /// Whose time the proxies live in.
     pub clock: Option<ClockKind>,
     /// Lifetime of a leaf.
@@ -25,9 +31,26 @@ impl Overrides {
     /// With another `ttl` the renewal interval keeps its share of it (unless given too), rounded to whole seconds; a
     /// margin floor that is a time keeps its share as well; and a duration keeps its number of renewals, so that the
     /// faults, which count renewals, still fall where they should.
+    ///
+    /// Another provider has its own lifetimes: what the scenario says of the fake's is forgotten.
     pub fn apply(&self, scenario: &mut Scenario) {
+        if let Some(socket) = &self.socket {
+            scenario.provider.socket = Some(socket.clone());
+        }
+        if let Some(kind) = self.provider.filter(|kind| *kind != scenario.provider.kind) {
+            scenario.provider.kind = kind;
+            match kind {
+                ProviderKind::Fake => scenario.provider.command.clear(),
+                ProviderKind::External => {
+                    (scenario.provider.ttl, scenario.provider.renew_every) = (None, None);
+                    scenario.clock = ClockKind::Real;
+                }
+            }
+        }
+        let known_interval = scenario.provider.kind == ProviderKind::Fake || scenario.provider.renew_every.is_some();
         let renewals = scenario.renewals();
-        let (old_ttl, old_interval) = (scenario.provider.ttl.as_secs().max(1), scenario.provider.interval().as_secs());
+        let (old_ttl, old_interval) =
+            (scenario.provider.ttl().as_secs().max(1), scenario.provider.interval().as_secs());
         let scale = |seconds: u64, ttl: Span| {
             let scaled =
                 (u128::from(seconds) * u128::from(ttl.as_secs()) + u128::from(old_ttl) / 2) / u128::from(old_ttl);
@@ -35,8 +58,8 @@ impl Overrides {
         };
         if let Some(ttl) = self.ttl {
             let interval = scale(old_interval, ttl).max(Span::seconds(1));
-            scenario.provider.ttl = ttl;
-            scenario.provider.renew_every = Some(interval);
+            scenario.provider.ttl = Some(ttl);
+            scenario.provider.renew_every = known_interval.then_some(interval);
             if let Share::Time(floor) = scenario.criteria.margin_floor {
                 scenario.criteria.margin_floor = Share::Time(scale(floor.as_secs(), ttl));
             }
@@ -66,6 +89,8 @@ impl Overrides {
             ClockKind::Virtual => "virtual".to_owned(),
         });
         let given = [
+            ("--provider", self.provider.map(|kind| kind.name().to_owned())),
+            ("--socket", self.socket.as_ref().map(ToString::to_string)),
             ("--clock", clock),
             ("--ttl", self.ttl.map(|span| span.to_string())),
             ("--renew-every", self.renew_every.map(|span| span.to_string())),
@@ -107,8 +132,9 @@ mod tests {
             clock: Some(ClockKind::Real),
             proxies: Some(3),
             contexts: Some(1),
+            ..Overrides::default()
         };
-        let changed = scenario("rotation", overrides);
+        let changed = scenario("rotation", overrides.clone());
         assert_eq!(changed.provider.interval(), Span::seconds(20));
         assert_eq!((changed.clock, changed.fleet.proxies, changed.fleet.contexts), (ClockKind::Real, 3, 1));
         let options = overrides.options().join(" ");

@@ -52,7 +52,7 @@ impl Plan {
                     origin: Origin {
                         argument: argument.clone(),
                         directory: library.directory().map(Utf8Path::to_owned),
-                        overrides: selection.overrides,
+                        overrides: selection.overrides.clone(),
                     },
                 });
             }

@@ -145,7 +145,7 @@ pub(super) fn unreachable() -> Proxy {
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
     Proxy {
         id: ProxyId::parse("a").unwrap(),
-        spiffe_id: SpiffeId::parse(IDENTITY).unwrap(),
+        spiffe_id: Some(SpiffeId::parse(IDENTITY).unwrap()),
         pid: 1,
         admin: nowhere,
         inbound: nowhere,

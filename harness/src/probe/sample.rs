@@ -68,8 +68,12 @@ impl ProxySample {
     pub fn serves(&self, leaf: &ExpectedLeaf, proxy: &Proxy) -> bool {
         let shows = |h: &Handshake| !h.resumed && h.chain.first().is_some_and(|c| c.fingerprint == leaf.fingerprint);
         let loaded = |certs: &Certs| {
-            let mut own =
-                certs.leaves.iter().filter(|l| l.uris.iter().any(|u| u == proxy.spiffe_id.as_str())).peekable();
+            let is_own = |uris: &[String]| match &proxy.spiffe_id {
+                Some(id) => uris.iter().any(|u| u == id.as_str()),
+                // The proxy has no other leaves.
+                None => true,
+            };
+            let mut own = certs.leaves.iter().filter(|l| is_own(&l.uris)).peekable();
             own.peek().is_some() && own.all(|l| l.serial == leaf.serial)
         };
         !self.inbound.is_empty()

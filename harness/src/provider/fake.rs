@@ -215,22 +215,7 @@ impl Fake {
 
     /// Awaits that every proxy has answered a first `default` and a first `ROOTCA`; returns what is missing.
     pub async fn settled(&self, deadline: Deadline) -> Vec<(ProxyId, SecretName)> {
-        let names = [SecretName::default_svid(), SecretName::root_ca()];
-        let mut missing: Vec<_> =
-            self.proxies.iter().flat_map(|proxy| names.iter().map(|name| (proxy.clone(), name.clone()))).collect();
-        if !missing.is_empty() {
-            let recorder = self.journal.recorder();
-            recorder
-                .await_until(0, deadline, |o| {
-                    if matches!(o.fact, Fact::Acked(_) | Fact::Nacked(_)) && o.source == Source::Provider {
-                        missing
-                            .retain(|(proxy, name)| o.proxy.as_ref() != Some(proxy) || o.secret.as_ref() != Some(name));
-                    }
-                    missing.is_empty()
-                })
-                .await;
-        }
-        missing
+        super::settled::settled(self.journal.recorder(), Source::Provider, &self.proxies, deadline).await
     }
 
     /// Ends all streams and removes the socket.

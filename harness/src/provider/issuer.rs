@@ -19,7 +19,8 @@ use crate::timeline::{
 };
 use crate::xds::{Announced, Command, Content, Event, Journal, Push, Rpc, Secret};
 
-/// How long ago a certificate that is made to have expired did so.
+/// How long before the present one's life a certificate expired that is made to have done so: nobody who looked at the
+/// one before can take it for one that expired meanwhile.
 const EXPIRED_SINCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// How long before its time a certificate comes that is made not to be valid yet.
@@ -316,7 +317,7 @@ impl Issuer {
             Some(Fault::WrongKey) => {
                 let other = self.authorities.mint(&LeafRequest {
                     names: Vec::new(),
-                    validity: Validity::starting(self.now(), self.spec.ttl.duration()),
+                    validity: Validity::starting(self.now(), self.spec.ttl().duration()),
                     key_type: self.spec.key_type,
                 })?;
                 whole.with_key(other.key)
@@ -419,9 +420,11 @@ impl Issuer {
     }
 
     fn mint(&self, holder: &Holder, secret: &SecretName, fault: Option<Fault>) -> Result<Arc<Certificate>, PkiError> {
-        let (now, ttl) = (self.now(), self.spec.ttl.duration());
+        let (now, ttl) = (self.now(), self.spec.ttl().duration());
         let validity = match fault {
-            Some(Fault::ExpiredCertificate) => Validity::ending(now.checked_sub(EXPIRED_SINCE).unwrap_or(now), ttl),
+            Some(Fault::ExpiredCertificate) => {
+                Validity::ending(now.checked_sub(ttl + EXPIRED_SINCE).unwrap_or(now), ttl)
+            }
             Some(Fault::NotYetValid) => Validity::starting(now.checked_add(VALID_IN).unwrap_or(now), ttl),
             _ => Validity::starting(now, ttl),
         };

@@ -1,8 +1,9 @@
-//! Who issues certificates: here the fake, which a scenario drives.
+//! Who issues certificates: the fake, which a scenario drives; or an external one, behind a tap.
 //!
-//! An issuer decides what is minted and when, and which content is spoiled; the outlet (room `xds`) serves sockets and
-//! streams. There is no timer: renewals happen when they are asked for, in cell time.
+//! Of the fake, an issuer decides what is minted and when, and which content is spoiled; the outlet (room `xds`) serves
+//! sockets and streams. There is no timer: renewals happen when they are asked for, in cell time.
 
+mod external;
 mod fake;
 mod faults;
 mod issuer;
@@ -10,13 +11,113 @@ mod material;
 mod profile;
 mod renewal;
 mod serving;
+mod settled;
 mod streams;
 
+use camino::Utf8Path;
+
+pub use external::{External, Learnt, Met};
 pub use fake::{Fake, FakeConfig};
 pub use renewal::{Closed, Pushed, Renewal};
 
+use crate::clock::{Clock, Deadline};
 use crate::pki::PkiError;
-use crate::xds::{ApartError, SocketError};
+use crate::proc::{Guard, ProcError};
+use crate::scenario::{Fault, ProviderKind, ProviderSpec};
+use crate::timeline::{ProxyId, Recorder, SecretName};
+use crate::xds::{ApartError, Delivery, SocketError, WitnessError};
+
+/// Who issues a cell's certificates.
+pub enum Provider {
+    /// The harness's own.
+    Fake(Fake),
+    /// One that is not ours.
+    External(External),
+}
+
+/// A provider before its cell is recorded: what can be learnt of it must stand at the recording's head.
+pub enum Approached {
+    /// There is nothing to learn.
+    Fake,
+    /// It serves, and was asked once.
+    External(Met),
+}
+
+impl Approached {
+    /// Goes to see the provider; one that is to be started is started, its output kept in `directory`.
+    pub async fn to(
+        spec: &ProviderSpec,
+        clock: &Clock,
+        guard: &Guard,
+        directory: &Utf8Path,
+    ) -> Result<Self, ProviderError> {
+        Ok(match spec.kind {
+            ProviderKind::Fake => Approached::Fake,
+            ProviderKind::External => Approached::External(Met::meet(spec, clock, guard, directory).await?),
+        })
+    }
+
+    /// What a fresh subscriber gets from it, where that had to be asked.
+    pub fn learnt(&self) -> Option<&Learnt> {
+        match self {
+            Approached::Fake => None,
+            Approached::External(met) => Some(met.learnt()),
+        }
+    }
+
+    /// Serves the socket that the configuration names: the fake, or the tap in front of the external one.
+    /// A fake that is to be frozen is served by a process of its own, which runs `program`.
+    pub async fn start(
+        self,
+        config: FakeConfig,
+        program: camino::Utf8PathBuf,
+        recorder: Recorder,
+    ) -> Result<Provider, ProviderError> {
+        let frozen = config.spec.faults.iter().any(|spec| spec.fault == Fault::Freeze);
+        Ok(match self {
+            Approached::Fake if frozen => Provider::Fake(Fake::start_apart(&program, config, recorder).await?),
+            Approached::Fake => Provider::Fake(Fake::start(config, recorder).await?),
+            Approached::External(met) => {
+                let proxies = config.identities.into_iter().map(|(id, _)| id).collect();
+                Provider::External(External::start(met, &config.socket, proxies, recorder)?)
+            }
+        })
+    }
+}
+
+impl Provider {
+    /// Where proxies subscribe.
+    pub fn delivery(&self) -> Delivery {
+        match self {
+            Provider::Fake(fake) => fake.delivery(),
+            Provider::External(external) => external.delivery(),
+        }
+    }
+
+    /// The authorities that are trusted now, as far as they are known, DER.
+    pub fn bundle(&self) -> Vec<Vec<u8>> {
+        match self {
+            Provider::Fake(fake) => fake.bundle(),
+            Provider::External(external) => external.bundle(),
+        }
+    }
+
+    /// Awaits that every proxy has answered a first `default` and a first `ROOTCA`; returns what is missing.
+    pub async fn settled(&self, deadline: Deadline) -> Vec<(ProxyId, SecretName)> {
+        match self {
+            Provider::Fake(fake) => fake.settled(deadline).await,
+            Provider::External(external) => external.settled(deadline).await,
+        }
+    }
+
+    /// Ends all streams and removes the socket.
+    pub async fn stop(self) {
+        match self {
+            Provider::Fake(fake) => fake.stop().await,
+            Provider::External(external) => external.stop().await,
+        }
+    }
+}
 
 /// Why a provider does not work.
 #[derive(Debug, thiserror::Error)]
@@ -49,4 +150,50 @@ pub enum ProviderError {
         /// Why.
         source: std::io::Error,
     },
+    /// What a fresh subscriber gets from an external one.
+    #[error(transparent)]
+    Witness(#[from] WitnessError),
+    /// The command that is to start it.
+    #[error(transparent)]
+    Command(#[from] ProcError),
+    /// The command ended, and nobody serves the socket.
+    #[error("{what} {how} before {socket} was served; its log is {log}")]
+    CommandEnded {
+        /// The program.
+        what: String,
+        /// How it ended.
+        how: crate::proc::Exit,
+        /// Where it should have served.
+        socket: camino::Utf8PathBuf,
+        /// What it said.
+        log: camino::Utf8PathBuf,
+    },
+    /// No program of that name.
+    #[error("there is no program {0}")]
+    NoProgram(String),
+}
+
+impl ProviderError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Socket(SocketError::TooLong { .. }) => Some("set TMPDIR to a directory with a shorter path"),
+            Self::Witness(e) => Some(match e {
+                WitnessError::Missing(_) => "is the provider running, and is this the path of its socket?",
+                WitnessError::NotASocket(_) => "name the provider's Unix socket with --socket",
+                WitnessError::Refused { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                    "run rotacheck as a user whom the provider's socket admits"
+                }
+                WitnessError::Refused { .. } => "the socket was left behind: start the provider again",
+                WitnessError::NotGrpc { .. } => "is this the provider's SDS socket, and not another one of it?",
+                WitnessError::NoSds { .. } => "it must serve envoy.service.secret.v3.SecretDiscoveryService",
+                WitnessError::Denied { .. } => {
+                    "the provider knows rotacheck by its process: register an entry for its user \
+                     (SPIRE: -selector unix:uid:N), and wait until the agent has it"
+                }
+            }),
+            Self::CommandEnded { .. } => Some("read its log, which is in the run directory"),
+            _ => None,
+        }
+    }
 }

@@ -8,8 +8,13 @@ use rustix::process::{Pid, Signal};
 use super::ProviderError;
 use super::issuer::Deliver;
 use crate::scenario::Fault;
-use crate::timeline::Recorder;
+use crate::timeline::{Recorder, SecretName, Source};
 use crate::xds::{Outlet, OutletApart, Sink, Socket, ask};
+
+/// Numbers of the streams of fresh subscribers: far from those of the proxies.
+const WITNESS_STREAMS: u64 = 1 << 40;
+/// Longer than any cell in which nobody answers goes on.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Where the sockets are served.
 pub(super) enum Serving {
@@ -91,7 +96,16 @@ impl Served {
     pub(super) fn ask(&mut self, recorder: &Recorder) {
         if matches!(self.wrong, Some(Fault::Freeze | Fault::SocketUnlinked | Fault::SocketGone)) {
             let (path, recorder) = (self.path.clone(), recorder.clone());
-            self.asking.spawn(async move { ask(&path, &recorder).await });
+            let stream = WITNESS_STREAMS + recorder.len() as u64;
+            self.asking.spawn(async move {
+                let name = SecretName::default_svid();
+                let note = |fact| {
+                    recorder.record(Source::Witness, None, Some(&name), fact);
+                };
+                if let Err(e) = ask(&path, stream, &name, PATIENCE, note).await {
+                    recorder.record(Source::Witness, None, Some(&name), e.blind());
+                }
+            });
         }
     }
 

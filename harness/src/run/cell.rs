@@ -13,11 +13,11 @@ use super::{RunError, RunOptions, Stop, milliseconds};
 use crate::archive::{CellDirectory, RunDirectory, RunEvent};
 use crate::clock::{Clock, Deadline, OffsetFile};
 use crate::fleet::{Dialled, Fleet, FleetConfig, FleetError, expectations};
-use crate::plan::{CellReport, Outcome};
+use crate::plan::{CellReport, Outcome, unsupported};
 use crate::probe::{OutboundServer, ProbeContext, Roots};
 use crate::proc::{Guard, ProcError};
-use crate::provider::{Fake, FakeConfig};
-use crate::scenario::{ClockKind, Fault, Scenario, Span, TRUST_DOMAIN};
+use crate::provider::{Approached, FakeConfig, Provider};
+use crate::scenario::{ClockKind, Scenario, Span, TRUST_DOMAIN};
 use crate::timeline::{CellId, Header, ProxyId, Recorder, SCHEMA_VERSION, SpiffeId, Subject, Timeline};
 use crate::verdict::{Judgement, judge};
 
@@ -61,7 +61,25 @@ impl CellJob {
         }
     }
 
-    fn header(&self, clock: &Clock) -> Header {
+    /// The job as far as it is known once the provider was asked.
+    fn with_what_is_learnt(&self, provider: &Approached) -> Result<Self, RunError> {
+        let mut job = self.clone();
+        if let Some(learnt) = provider.learnt() {
+            job.scenario.provider.ttl = job.scenario.provider.ttl.or(learnt.ttl);
+            if let Some(why) = unsupported(&job.scenario) {
+                return Err(RunError::Lifetime(why));
+            }
+        }
+        Ok(job)
+    }
+
+    /// The proxies, with their identities where the harness gives them.
+    fn members(&self, provider: &Approached) -> Vec<(ProxyId, Option<SpiffeId>)> {
+        let given = provider.learnt().is_none();
+        self.scenario.fleet.members().into_iter().map(|(id, spiffe_id)| (id, given.then_some(spiffe_id))).collect()
+    }
+
+    fn header(&self, clock: &Clock, members: &[(ProxyId, Option<SpiffeId>)]) -> Header {
         Header {
             schema_version: SCHEMA_VERSION,
             rotacheck: env!("CARGO_PKG_VERSION").to_owned(),
@@ -71,11 +89,7 @@ impl CellJob {
             subject: self.subject.clone(),
             clock: self.scenario.clock,
             started: clock.now(),
-            proxies: expectations(
-                &self.scenario.fleet.members(),
-                self.scenario.fleet.contexts,
-                self.scenario.fleet.resumption,
-            ),
+            proxies: expectations(members, self.scenario.fleet.contexts, self.scenario.fleet.resumption),
             criteria: self.scenario.criteria(),
             expect: self.scenario.expect.clone(),
         }
@@ -155,7 +169,15 @@ async fn live(
         ClockKind::Virtual => Clock::moved(OffsetFile::create(&scratch.0)?),
         ClockKind::Real => Clock::real(),
     };
-    let recorder = Recorder::new(job.header(&clock), clock.clone(), Some(kept.create_timeline()?));
+    let approach = Approached::to(&job.scenario.provider, &clock, &guard, kept.path());
+    let provider = tokio::select! {
+        biased;
+        () = stop.requested() => return Err(RunError::Interrupted),
+        approached = approach => approached?,
+    };
+    let job = &job.with_what_is_learnt(&provider)?;
+    let members = job.members(&provider);
+    let recorder = Recorder::new(job.header(&clock, &members), clock.clone(), Some(kept.create_timeline()?));
     let _stalls = StallWatch::start(recorder.clone());
     let tell = Teller { cell: &job.id, events, recorder: &recorder };
     tell.phase("prepare");
@@ -164,7 +186,7 @@ async fn live(
     let limit = Limit::from_now(options.timeout + real_time(&job.scenario));
     let socket = scratch.0.join("sds.sock");
     let living = Living { job, kept, options, stop, tell: &tell, guard: &guard, socket, limit };
-    let result = living.bring_up_observe_collect(&recorder).await;
+    let result = living.bring_up_observe_collect(provider, members, &recorder).await;
     let passed = clock.now().duration_since(started).as_secs();
     let timeline = recorder.finish(incomplete(&result));
     let stopped = guard.stop().await;
@@ -217,22 +239,25 @@ const READY: Duration = Duration::from_secs(30);
 const COLLECT: Duration = Duration::from_secs(10);
 
 impl Living<'_> {
-    async fn bring_up_observe_collect(&self, recorder: &Recorder) -> Result<Observed, RunError> {
+    async fn bring_up_observe_collect(
+        &self,
+        provider: Approached,
+        members: Vec<(ProxyId, Option<SpiffeId>)>,
+        recorder: &Recorder,
+    ) -> Result<Observed, RunError> {
         self.tell.phase("bring_up");
         let scenario = &self.job.scenario;
-        let members = scenario.fleet.members();
+        let identity = provider.learnt().and_then(|learnt| learnt.spiffe_id.as_ref());
+        let trust_domain = identity.map(|id| id.trust_domain().to_owned());
         let config = FakeConfig {
             socket: self.socket.clone(),
             trust_domain: TRUST_DOMAIN.to_owned(),
             spec: scenario.provider.clone(),
-            identities: members.clone(),
+            identities: scenario.fleet.members(),
         };
-        let frozen = scenario.provider.faults.iter().any(|spec| spec.fault == Fault::Freeze);
-        let provider = match frozen {
-            true => self.limit.on(Fake::start_apart(&self.options.exe, config, recorder.clone())).await?,
-            false => self.limit.on(Fake::start(config, recorder.clone())).await?,
-        };
-        let result = self.with_provider(&provider, members, recorder).await;
+        let program = self.options.exe.clone();
+        let provider = self.limit.on(provider.start(config, program, recorder.clone())).await?;
+        let result = self.with_provider(&provider, members, trust_domain, recorder).await;
         // The recording ends before anything is taken down: what dies then says nothing.
         let _ = recorder.finish(incomplete(&result));
         provider.stop().await;
@@ -241,8 +266,9 @@ impl Living<'_> {
 
     async fn with_provider(
         &self,
-        provider: &Fake,
-        members: Vec<(ProxyId, SpiffeId)>,
+        provider: &Provider,
+        members: Vec<(ProxyId, Option<SpiffeId>)>,
+        trust_domain: Option<String>,
         recorder: &Recorder,
     ) -> Result<Observed, RunError> {
         let roots = Roots::default();
@@ -253,6 +279,7 @@ impl Living<'_> {
             directory: self.kept.path().to_owned(),
             delivery: provider.delivery(),
             members,
+            trust_domain,
             further_contexts: self.job.scenario.fleet.contexts,
             duplicate_subscription: self.job.scenario.fleet.duplicate_subscription,
             resumption: self.job.scenario.fleet.resumption,

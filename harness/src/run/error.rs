@@ -9,7 +9,6 @@ use crate::probe::OutboundError;
 use crate::proc::ProcError;
 use crate::provider::ProviderError;
 use crate::timeline::{ProxyId, RecordError};
-use crate::xds::SocketError;
 
 /// Why a cell could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +36,7 @@ pub enum RunError {
     #[error("cannot {0}")]
     Proc(#[from] ProcError),
     /// The provider.
-    #[error("cannot start the provider: {0}")]
+    #[error("cannot use the provider: {0}")]
     Provider(#[from] ProviderError),
     /// The proxies.
     #[error("cannot start the proxies: {0}")]
@@ -51,6 +50,12 @@ pub enum RunError {
     /// The harness took longer than it may.
     #[error("the cell took longer than {0:?}; give it more with --timeout")]
     TimedOut(Duration),
+    /// The certificates' lifetime, which the provider alone knows, is no good for an observation.
+    #[error("cannot observe this provider: {0}")]
+    Lifetime(String),
+    /// Before there was anything to judge.
+    #[error("the run was interrupted")]
+    Interrupted,
     /// A proxy stays in the machine's time.
     #[error("{proxy} does not live in moved time: {why}")]
     NotMoved {
@@ -76,9 +81,8 @@ impl RunError {
                 "a statically linked Envoy, one with file capabilities, or a wrapper that clears LD_PRELOAD can't be \
                  moved: use another build, or --clock real with a short --ttl",
             ),
-            Self::Provider(ProviderError::Socket(SocketError::TooLong { .. })) => {
-                Some("set TMPDIR to a directory with a shorter path")
-            }
+            Self::Provider(e) => e.hint(),
+            Self::Lifetime(_) => Some("have it issue certificates that live 20 to 60 seconds"),
             Self::Fleet(e) | Self::Collect(e) => e.hint(),
             _ => None,
         }

@@ -6,6 +6,7 @@ mod observe;
 mod stall;
 mod stop;
 mod teller;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

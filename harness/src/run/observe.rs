@@ -10,7 +10,7 @@ use super::teller::Teller;
 use crate::clock::{Clock, ClockError, Deadline};
 use crate::fleet::{Fleet, FleetError};
 use crate::probe::{Depth, ExpectedLeaf, ProbeContext, ProxySample, Roots, sample, settle};
-use crate::provider::Fake;
+use crate::provider::{Fake, Provider};
 use crate::scenario::{ClockKind, Scenario, StepPlan};
 use crate::timeline::{DeadlineMissed, Fact, Jump, Payload, ProxyId, Recorder, SecretName, Source, Step};
 
@@ -25,13 +25,13 @@ pub(super) enum Observed {
 }
 
 /// What an observation works with.
-struct Scene<'a> {
-    scenario: &'a Scenario,
-    provider: &'a Fake,
-    fleet: &'a Fleet,
-    probes: &'a ProbeContext,
-    recorder: &'a Recorder,
-    began: jiff::Timestamp,
+pub(super) struct Scene<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) provider: &'a Provider,
+    pub(super) fleet: &'a Fleet,
+    pub(super) probes: &'a ProbeContext,
+    pub(super) recorder: &'a Recorder,
+    pub(super) began: jiff::Timestamp,
 }
 
 /// Envoy's longest back-off between two attempts to open a stream, and some time to answer.
@@ -39,7 +39,7 @@ const RECONNECTED: Duration = Duration::from_secs(45);
 
 pub(super) async fn observe(
     scenario: &Scenario,
-    provider: &Fake,
+    provider: &Provider,
     fleet: &Fleet,
     probes: &ProbeContext,
     tell: &Teller<'_>,
@@ -49,24 +49,34 @@ pub(super) async fn observe(
     let began = recorder.clock().now();
     let scene = Scene { scenario, provider, fleet, probes, recorder, began };
     let deadline = Deadline::after(ready);
-    match scene.ready(deadline).await {
-        Err(RunError::Fleet(why @ FleetError::NotReady { .. })) => {
-            scene.missed(None, why.to_string(), ready);
-            return Ok(Observed::NeverReady(why));
+    let course = async {
+        let played = match provider {
+            Provider::Fake(fake) => match scene.ready(deadline).await {
+                Ok(()) => scene.play(fake, tell, deadline).await.map(|()| Observed::ToTheEnd),
+                Err(e) => Err(e),
+            },
+            Provider::External(external) => scene.watch(external, tell, deadline).await,
+        };
+        match played {
+            Err(RunError::Fleet(why @ FleetError::NotReady { .. })) => {
+                scene.missed(None, why.to_string(), ready);
+                Ok(Observed::NeverReady(why))
+            }
+            played => played,
         }
-        ready => ready?,
-    }
+    };
     tokio::select! {
         biased;
-        // A crash is seen at once, and ends the observation: it was recorded by the fleet.
+        observed = course => observed,
+        // A crash is seen at once, and ends the observation: it was recorded by the fleet. One before the proxies are
+        // ready is for `ready` to tell.
         exit = fleet.exited() => Ok(Observed::Until(exit.to_string())),
-        result = scene.play(tell, deadline) => result.map(|()| Observed::ToTheEnd),
     }
 }
 
 impl Scene<'_> {
     /// Every proxy is up, and lives in cell time. One that ends before that could not be started.
-    async fn ready(&self, deadline: Deadline) -> Result<(), RunError> {
+    pub(super) async fn ready(&self, deadline: Deadline) -> Result<(), RunError> {
         self.fleet.ready(deadline).await?;
         for p in self.fleet.proxies() {
             self.clock().taken_by(p.pid).map_err(|e| match e {
@@ -78,7 +88,7 @@ impl Scene<'_> {
         Ok(())
     }
 
-    async fn play(&self, tell: &Teller<'_>, deadline: Deadline) -> Result<(), RunError> {
+    async fn play(&self, fake: &Fake, tell: &Teller<'_>, deadline: Deadline) -> Result<(), RunError> {
         let steps = self.scenario.schedule();
         let total = u32::try_from(steps.len()).unwrap_or(u32::MAX);
         tell.phase("observe");
@@ -88,27 +98,30 @@ impl Scene<'_> {
             self.recorder.record(Source::Harness, None, None, what);
             let from = self.recorder.len();
             if let Some(renewal) = step.renewal.filter(|n| *n > 0) {
-                self.renew(renewal).await?;
+                self.renew(fake, renewal).await?;
             }
             if step.bundle {
-                let changed = self.provider.change_bundle().await?;
+                let changed = fake.change_bundle().await?;
                 let wait = self.scenario.criteria.lag_bound.duration();
-                self.provider.answered(&changed, Deadline::after(wait)).await;
+                fake.answered(&changed, Deadline::after(wait)).await;
                 trust(self.probes.roots(), self.provider);
             }
             let depth = if step.index + 1 == total { Depth::Collect } else { Depth::Complete };
             self.look(from, step.renewal == Some(0), depth, deadline).await;
-            self.recorder.flush();
-            if let Some(e) = self.recorder.error() {
-                return Err(e.into());
-            }
+            self.kept()?;
             let passed = self.clock().now().duration_since(self.began).as_secs();
             tell.progress("observe", step.index + 1, total, u64::try_from(passed).unwrap_or(0));
         }
         Ok(())
     }
 
-    fn clock(&self) -> &Clock {
+    /// What was recorded so far is on disk.
+    pub(super) fn kept(&self) -> Result<(), RunError> {
+        self.recorder.flush();
+        self.recorder.error().map_or(Ok(()), |e| Err(e.into()))
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
         self.recorder.clock()
     }
 
@@ -129,15 +142,15 @@ impl Scene<'_> {
     }
 
     /// The renewal comes, and every proxy answers what was sent to it.
-    async fn renew(&self, renewal: u32) -> Result<(), RunError> {
+    async fn renew(&self, fake: &Fake, renewal: u32) -> Result<(), RunError> {
         let wait = self.scenario.criteria.lag_bound.duration();
-        let renewal = self.provider.renew(renewal).await?;
-        for push in self.provider.answered(&renewal, Deadline::after(wait)).await {
+        let renewal = fake.renew(renewal).await?;
+        for push in fake.answered(&renewal, Deadline::after(wait)).await {
             let what = format!("an answer to nonce {} on stream {}", push.nonce, push.stream);
             self.missed(push.proxy.as_ref(), what, wait);
         }
         // Back-off runs in real time: while a stream is away, hours must not pass.
-        for closed in self.provider.reconnected(&renewal, Deadline::after(RECONNECTED)).await {
+        for closed in fake.reconnected(&renewal, Deadline::after(RECONNECTED)).await {
             let what = format!("another stream in place of stream {}", closed.stream);
             self.missed(closed.proxy.as_ref(), what, RECONNECTED);
         }
@@ -147,7 +160,7 @@ impl Scene<'_> {
 
     /// One complete sample of all proxies; if the leaf that they accepted last is not served yet, another one when it
     /// is, or when its time is over.
-    async fn look(&self, from: usize, first: bool, depth: Depth, ready: Deadline) {
+    pub(super) async fn look(&self, from: usize, first: bool, depth: Depth, ready: Deadline) {
         let proxies = self.fleet.proxies();
         let expect = if first { self.first_leaves(ready).await } else { self.accepted_leaves(from) };
         if first {
@@ -196,15 +209,19 @@ impl Scene<'_> {
         self.accepted_leaves(0)
     }
 
-    fn missed(&self, proxy: Option<&ProxyId>, what: String, waited: Duration) {
+    pub(super) fn missed(&self, proxy: Option<&ProxyId>, what: String, waited: Duration) {
         let missed = DeadlineMissed { what, waited_ms: super::milliseconds(waited) };
         self.recorder.record(Source::Harness, proxy, None, missed);
     }
 }
 
 /// From now on, the provider's present bundle judges what is served.
-pub(super) fn trust(roots: &Roots, provider: &Fake) {
-    roots.replace(provider.bundle().into_iter().map(CertificateDer::from));
+pub(super) fn trust(roots: &Roots, provider: &Provider) {
+    let bundle = provider.bundle();
+    // Without one, nothing can be judged.
+    if !bundle.is_empty() {
+        roots.replace(bundle.into_iter().map(CertificateDer::from));
+    }
 }
 
 fn all_serve(samples: &[ProxySample], expect: &BTreeMap<ProxyId, ExpectedLeaf>, fleet: &Fleet) -> bool {

@@ -3,7 +3,9 @@
 use crate::timeline::{Layer, ProxyId, SecretName};
 
 use super::error::Problem;
-use super::{AuthorityAction, ClockKind, ExpectedJudgement, Fault, FaultPlace, FaultSpec, Role, Scenario, Span};
+use super::{
+    AuthorityAction, ClockKind, ExpectedJudgement, Fault, FaultPlace, FaultSpec, ProviderKind, Role, Scenario, Span,
+};
 
 /// Longest observation in real time.
 const LONGEST_REAL: Span = Span::seconds(3600);
@@ -38,6 +40,7 @@ impl Scenario {
         let mut found = Problems::default();
         self.check_summary(&mut found);
         self.check_lifetimes(&mut found);
+        self.check_provider(&mut found);
         if found.0.is_empty() {
             // What follows counts renewals, which needs sound lifetimes.
             self.check_observation(&mut found);
@@ -59,7 +62,7 @@ impl Scenario {
     }
 
     fn check_lifetimes(&self, found: &mut Problems) {
-        let ttl = self.provider.ttl;
+        let ttl = self.provider.ttl();
         if !whole_seconds(ttl) || ttl.as_secs() == 0 {
             found
                 .add("provider.ttl", format!("the ttl is {ttl}; it must be a whole number of seconds, at least 1s"))
@@ -97,12 +100,49 @@ impl Scenario {
         }
     }
 
+    fn check_provider(&self, found: &mut Problems) {
+        let provider = &self.provider;
+        if provider.kind == ProviderKind::Fake {
+            if provider.socket.is_some() {
+                found
+                    .add("provider.socket", "the fake has a socket of its own in every cell")
+                    .hint("a provider that serves elsewhere is `kind: external` (--provider external)");
+            }
+            if !provider.command.is_empty() {
+                found.add("provider.command", "the fake is started by the harness");
+            }
+            return;
+        }
+        match &provider.socket {
+            None => {
+                found
+                    .add("provider", "an external provider needs a `socket`")
+                    .hint("the path of the Unix socket on which it serves SDS v3 (--socket PATH)");
+            }
+            Some(path) if path.as_str().is_empty() => {
+                found.add("provider.socket", "the path is empty");
+            }
+            Some(_) => {}
+        }
+        for (key, given) in [
+            ("faults", !provider.faults.is_empty()),
+            ("authorities", !provider.authorities.is_empty()),
+            ("bundle_every", provider.bundle_every.is_some()),
+        ] {
+            if given {
+                found
+                    .add(format!("provider.{key}"), format!("{key} can't be provoked in an external provider"))
+                    .hint("choose a scenario without them, such as `rotation`; or the fake");
+            }
+        }
+    }
+
     fn check_observation(&self, found: &mut Problems) {
         let observe = &self.observe;
         if observe.ready_within.is_some_and(|span| span.duration().is_zero()) {
             found.add("observe.ready_within", "proxies need some time to become ready");
         }
-        let ttl = self.provider.ttl;
+        let ttl = self.provider.ttl();
         let (at, given) = match (observe.duration, observe.generations_past_first_expiry) {
             (Some(_), Some(_)) => {
                 found
@@ -301,7 +341,8 @@ impl Scenario {
                 }
             }
         }
-        if self.role == Role::Control && !self.seeds_a_fault() {
+        // Of an external provider, the fault is its own.
+        if self.role == Role::Control && self.provider.kind == ProviderKind::Fake && !self.seeds_a_fault() {
             found.add("role", "a control seeds a fault, and there is none in `provider.faults`");
         }
     }

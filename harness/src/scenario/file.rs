@@ -3,11 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use camino::Utf8PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::timeline::{ClockKind, Expectation, ExpectedJudgement, Role, ScenarioName};
-use crate::timeline::{Layer, ProxyId, SecretName};
+use crate::timeline::{Layer, ProviderSubject, ProxyId, SecretName};
 
 /// One scenario file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -78,10 +79,18 @@ pub struct ProviderSpec {
     /// What the fake imitates: versions, nonces, validators, when it mints.
     #[serde(default)]
     pub profile: Profile,
-    /// Lifetime of a leaf, such as `2m`, `1h`, `20s`.
-    #[serde(default = "two_minutes")]
-    pub ttl: Span,
-    /// Interval of the renewals. Default: half the TTL.
+    /// Where an external provider serves SDS v3: a Unix socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub socket: Option<Utf8PathBuf>,
+    /// What starts an external provider: a program and its arguments. It ends with the cell. Default: it runs already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Lifetime of a leaf, such as `2m`, `1h`, `20s`. Default: 2m; of an external provider, that of its first one.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Span")]
+    pub ttl: Option<Span>,
+    /// Interval of the renewals. Default: half the TTL; of an external provider, unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_every: Option<Span>,
     /// Key type of the leaves.
@@ -99,8 +108,9 @@ pub struct ProviderSpec {
     pub bundle_every: Option<Span>,
 }
 
-fn two_minutes() -> Span {
-    Span::seconds(120)
+/// A key without a value is a mistake, no absence.
+fn given<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// Which provider.
@@ -110,6 +120,8 @@ pub enum ProviderKind {
     /// The harness's own: SPIFFE Workload API and SDS on one Unix socket.
     #[default]
     Fake,
+    /// One that is not ours, behind a tap: whatever serves SDS v3 on a Unix socket.
+    External,
 }
 
 /// What the fake imitates.
@@ -524,6 +536,7 @@ impl ProviderKind {
     pub fn name(self) -> &'static str {
         match self {
             ProviderKind::Fake => "fake",
+            ProviderKind::External => "external",
         }
     }
 }
@@ -541,8 +554,23 @@ impl Profile {
 }
 
 impl ProviderSpec {
+    /// What a report says of it. The fake's version is the harness's own; nothing tells an external one's.
+    pub fn subject(&self) -> ProviderSubject {
+        let fake = self.kind == ProviderKind::Fake;
+        ProviderSubject {
+            kind: self.kind.name().to_owned(),
+            profile: fake.then(|| self.profile.name().to_owned()),
+            version: if fake { env!("CARGO_PKG_VERSION") } else { "unknown" }.to_owned(),
+        }
+    }
+
+    /// Lifetime of a leaf, as far as it is known.
+    pub fn ttl(&self) -> Span {
+        self.ttl.unwrap_or(Span::seconds(120))
+    }
+
     /// Interval of the renewals. The default is half the TTL, in whole seconds as all certificate times are.
     pub fn interval(&self) -> Span {
-        self.renew_every.unwrap_or(Span::seconds(self.ttl.as_secs() / 2))
+        self.renew_every.unwrap_or(Span::seconds(self.ttl().as_secs() / 2))
     }
 }

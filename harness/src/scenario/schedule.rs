@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::timeline::Criteria;
 
-use super::{Scenario, Span};
+use super::{ProviderKind, Scenario, Span};
 
 /// Generations past the first expiry where a scenario does not say how long to observe.
 const PAST_EXPIRY: u32 = 2;
@@ -33,7 +33,7 @@ impl Scenario {
     /// renewal before the first expiry and that expiry, where an overdue renewal shows before anything has expired;
     /// and a second after the first expiry.
     pub fn schedule(&self) -> Vec<StepPlan> {
-        let ttl = self.provider.ttl.as_secs();
+        let ttl = self.provider.ttl().as_secs();
         let interval = self.interval_s();
         let end = self.observed_s();
         let mut steps: BTreeMap<u64, (Option<u32>, String)> = BTreeMap::new();
@@ -80,10 +80,13 @@ impl Scenario {
         let past_expiry = self.renewals().saturating_sub(self.due_by_first_expiry());
         let lag_bound = self.criteria.lag_bound.duration().as_millis();
         Criteria {
-            ttl_s: self.provider.ttl.as_secs(),
-            renew_every_s: Some(self.interval_s()),
+            ttl_s: self.provider.ttl().as_secs(),
+            renew_every_s: match (self.provider.kind, self.provider.renew_every) {
+                (ProviderKind::External, None) => None,
+                _ => Some(self.interval_s()),
+            },
             lag_bound_ms: u64::try_from(lag_bound).unwrap_or(u64::MAX),
-            margin_floor_s: self.criteria.margin_floor.of(self.provider.ttl),
+            margin_floor_s: self.criteria.margin_floor.of(self.provider.ttl()),
             newer_generations: 2,
             generations_past_first_expiry: match self.observe.generations_past_first_expiry {
                 Some(wanted) => wanted,
@@ -98,12 +101,16 @@ impl Scenario {
     }
 
     fn due_by_first_expiry(&self) -> u32 {
-        u32::try_from(self.provider.ttl.as_secs() / self.interval_s()).unwrap_or(u32::MAX)
+        u32::try_from(self.provider.ttl().as_secs() / self.interval_s()).unwrap_or(u32::MAX)
     }
 
     fn observed_s(&self) -> u64 {
         match self.observe.duration {
             Some(duration) => duration.as_secs(),
+            // Nobody knows when it renews: at the latest one TTL after the other.
+            None if self.provider.kind == ProviderKind::External => {
+                u64::from(self.past_expiry_wanted()).saturating_add(2).saturating_mul(self.provider.ttl().as_secs())
+            }
             None => u64::from(self.renewals()).saturating_mul(self.interval_s()),
         }
     }

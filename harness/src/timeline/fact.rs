@@ -470,3 +470,6 @@ data! {
         line: String,
     }
 }
+
+/// What a [`Blind`] of the harness's own subscriptions is about where nobody could be connected to.
+pub const UNREACHED: &str = "a fresh connection";

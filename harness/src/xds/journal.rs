@@ -73,6 +73,16 @@ impl Journal {
         }
     }
 
+    /// Records a response that was overheard on its way to the stream's peer.
+    pub fn overheard(&self, sent: Sent) {
+        self.record(&self.lock(), sent.stream, sent);
+    }
+
+    /// Records what else there is to say about a stream.
+    pub fn remark(&self, stream: u64, words: &str) {
+        self.record(&self.lock(), stream, Log { line: format!("stream {stream}: {words}") });
+    }
+
     /// Records an event. Returns whose stream it is, as far as it is known.
     pub fn note(&self, event: &Event) -> Option<ProxyId> {
         let mut state = self.lock();

@@ -14,10 +14,12 @@ mod message;
 )]
 #[path = "proto/workload.rs"]
 mod proto;
+mod read;
 mod sds;
 mod secret;
 mod serve;
 mod socket;
+mod tap;
 mod witness;
 mod workload;
 
@@ -28,7 +30,8 @@ pub use journal::{Announced, Journal, Subscribers};
 pub use message::{Command, Content, Event, Push, Rpc, SECRET_TYPE_URL, Secret};
 pub use serve::{Outlet, Sink};
 pub use socket::{Socket, SocketError};
-pub(crate) use witness::ask;
+pub use tap::Tap;
+pub use witness::{Asked, WitnessError, ask};
 
 /// What a provider hands to a fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]

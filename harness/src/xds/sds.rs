@@ -124,21 +124,21 @@ fn check(request: &DiscoveryRequest) -> Result<(), Status> {
 
 /// What was said on a stream so far.
 #[derive(Default)]
-struct Dialogue {
+pub(super) struct Dialogue {
     names: Option<BTreeSet<String>>,
     last_nonce: String,
     nonces: HashSet<String>,
 }
 
 impl Dialogue {
-    fn said(&mut self, nonce: &str) {
+    pub(super) fn said(&mut self, nonce: &str) {
         nonce.clone_into(&mut self.last_nonce);
         self.nonces.insert(nonce.to_owned());
     }
 
     /// What a request means. An answer to an earlier push of this stream is still an answer to it, but only one to the
     /// last push may change the subscription.
-    fn hear(&mut self, stream: u64, request: &DiscoveryRequest) -> Vec<Event> {
+    pub(super) fn hear(&mut self, stream: u64, request: &DiscoveryRequest) -> Vec<Event> {
         let nonce = request.response_nonce.clone();
         let version_info = request.version_info.clone();
         let mut events = Vec::new();

@@ -1,72 +1,235 @@
-//! A fresh subscriber of the harness's own: what would a proxy get that asked now?
+//! A subscription of the harness's own: what does a fresh subscriber get?
 
-use camino::Utf8Path;
+use std::os::unix::fs::FileTypeExt as _;
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
-use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+use tonic::transport::Endpoint;
 
-use super::message::SECRET_TYPE_URL;
-use crate::timeline::{Blind, Recorder, SecretName, Sent, Source, Subscribed};
+use super::message::{Rpc, SECRET_TYPE_URL};
+use super::read;
+use super::serve::status_text;
+use crate::timeline::{
+    Acked, Blind, CertFacts, Fact, Layer, Payload, SecretName, Sent, StreamClosed, StreamOpened, Subscribed, UNREACHED,
+};
 
-/// Numbers of the witness's streams: far from those of the proxies.
-const STREAM: u64 = 1 << 40;
+/// How it names itself.
+const NODE: &str = "rotacheck-witness";
+/// Larger responses are refused, as what they are: nothing that a proxy could want.
+const LARGEST: usize = 16 << 20;
 
-/// Subscribes to the certificate on a connection of its own, and waits for the first response for as long as the
-/// caller does. What is in the response stays unread.
-pub(crate) async fn ask(socket: &Utf8Path, recorder: &Recorder) {
-    let stream = STREAM + recorder.len() as u64;
-    let name = SecretName::default_svid();
-    let node = "rotacheck-witness".to_owned();
-    let subscribed = Subscribed {
-        stream,
-        type_url: SECRET_TYPE_URL.to_owned(),
-        names: vec![name.as_str().to_owned()],
-        version_info: String::new(),
-        node: node.clone(),
-    };
-    let request = DiscoveryRequest {
-        node: Some(Node { id: node, ..Default::default() }),
-        resource_names: subscribed.names.clone(),
-        type_url: SECRET_TYPE_URL.to_owned(),
-        ..Default::default()
-    };
-    let blind = |why: String| {
-        let what = "a fresh subscription".to_owned();
-        recorder.record(Source::Witness, None, Some(&name), Blind { layer: None, what, why });
-    };
-    // A listener that nobody serves takes connections too, as many as its backlog holds: dialled before it is told.
-    let dialled = match UnixStream::connect(socket).await {
-        Ok(dialled) => dialled,
-        Err(e) => return blind(format!("the provider's socket can't be dialled: {e}")),
-    };
-    recorder.record(Source::Witness, None, Some(&name), subscribed);
-    match first(dialled, request).await {
-        Ok(version_info) => {
-            let type_url = SECRET_TYPE_URL.to_owned();
-            let sent = Sent { stream, type_url, version_info, nonce: String::new(), secrets: Vec::new() };
-            recorder.record(Source::Witness, None, Some(&name), sent);
-        }
-        Err(why) => blind(why),
+/// Why a fresh subscriber gets nothing, and never will.
+#[derive(Debug, thiserror::Error)]
+pub enum WitnessError {
+    /// There is nothing.
+    #[error("there is no {0}")]
+    Missing(Utf8PathBuf),
+    /// Something else.
+    #[error("{0} is no socket")]
+    NotASocket(Utf8PathBuf),
+    /// Nobody listens, or not to us.
+    #[error("{path} can't be connected to: {source}")]
+    Refused {
+        /// The socket.
+        path: Utf8PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Somebody listens, who is no gRPC server.
+    #[error("what listens on {path} does not speak gRPC: {why}")]
+    NotGrpc {
+        /// The socket.
+        path: Utf8PathBuf,
+        /// What it did.
+        why: String,
+    },
+    /// A gRPC server, of other services.
+    #[error("what listens on {path} serves no SDS v3 (StreamSecrets): {why}")]
+    NoSds {
+        /// The socket.
+        path: Utf8PathBuf,
+        /// Its status.
+        why: String,
+    },
+    /// It knows us, and gives us nothing.
+    #[error("the provider on {path} denies us {name}: {why}")]
+    Denied {
+        /// The socket.
+        path: Utf8PathBuf,
+        /// What was asked for.
+        name: SecretName,
+        /// Its status.
+        why: String,
+    },
+}
+
+impl WitnessError {
+    /// What the harness could not see because of it. That nobody could be connected to is told apart.
+    pub fn blind(&self) -> Blind {
+        let what = match self {
+            Self::Missing(_) | Self::NotASocket(_) | Self::Refused { .. } => UNREACHED,
+            Self::NotGrpc { .. } | Self::NoSds { .. } | Self::Denied { .. } => "a fresh subscription",
+        };
+        Blind { layer: Some(Layer::Sent), what: what.to_owned(), why: self.to_string() }
     }
 }
 
-/// The version of the first response.
-async fn first(dialled: UnixStream, request: DiscoveryRequest) -> Result<String, String> {
-    let mut dialled = Some(hyper_util::rt::TokioIo::new(dialled));
-    let connector = tower::service_fn(move |_: Uri| {
-        let dialled = dialled.take().ok_or_else(|| std::io::Error::other("the connection is lost"));
-        async move { dialled }
-    });
-    let channel: Channel =
-        Endpoint::from_static("http://sds").connect_with_connector(connector).await.map_err(|e| e.to_string())?;
-    let requests = tokio_stream::StreamExt::chain(tokio_stream::once(request), tokio_stream::pending());
-    let mut client = SecretDiscoveryServiceClient::new(channel);
-    let mut responses = client.stream_secrets(requests).await.map_err(|e| e.to_string())?.into_inner();
-    match responses.message().await {
-        Ok(Some(response)) => Ok(response.version_info),
-        Ok(None) => Err("the stream ended without a response".to_owned()),
-        Err(e) => Err(e.to_string()),
+/// What came of a question.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Asked {
+    /// Whether there was a response.
+    pub answered: bool,
+    /// The leaf under the name asked for.
+    pub leaf: Option<CertFacts>,
+    /// The authorities in the response, DER.
+    pub roots: Vec<Vec<u8>>,
+}
+
+/// Subscribes to one name on a connection of its own, takes the first response, accepts it, and goes away. `note`
+/// hears every fact as it comes. Silence, or a stream that ends, is an answer too: only what will never get better is
+/// an error.
+pub async fn ask(
+    socket: &Utf8Path,
+    stream: u64,
+    name: &SecretName,
+    patience: Duration,
+    mut note: impl FnMut(Fact),
+) -> Result<Asked, WitnessError> {
+    note(StreamOpened { stream, rpc: Rpc::SdsStream.name().to_owned(), peer_pid: None }.into());
+    note(subscribed(stream, name));
+    let mut asked = Asked::default();
+    let mut heard = |fact: Fact| {
+        if let Fact::Sent(sent) = &fact {
+            asked.answered = true;
+            asked.leaf = sent.secrets.iter().find(|s| s.name == name.as_str()).and_then(|s| match &s.payload {
+                Payload::Certificate { chain, .. } => chain.first().cloned(),
+                _ => None,
+            });
+        }
+        note(fact);
+    };
+    let mut roots = Vec::new();
+    let talked = tokio::time::timeout(patience, talk(socket, stream, name, &mut heard, &mut roots)).await;
+    let (by, status) = match &talked {
+        Ok(Ok(())) => ("proxy", "Ok".to_owned()),
+        Ok(Err(Ended::Status(status))) => ("provider", status.clone()),
+        Ok(Err(Ended::For(e))) => ("connection", e.to_string()),
+        Err(_) => ("proxy", format!("no answer within {} s", patience.as_secs())),
+    };
+    heard(StreamClosed { stream, by: by.to_owned(), status }.into());
+    asked.roots = roots;
+    match talked {
+        Ok(Err(Ended::For(e))) => Err(e),
+        _ => Ok(asked),
     }
+}
+
+fn subscribed(stream: u64, name: &SecretName) -> Fact {
+    Subscribed {
+        stream,
+        type_url: SECRET_TYPE_URL.to_owned(),
+        names: vec![name.to_string()],
+        version_info: String::new(),
+        node: NODE.to_owned(),
+    }
+    .into()
+}
+
+enum Ended {
+    /// With a status that may be another one the next time.
+    Status(String),
+    /// Whatever is tried.
+    For(WitnessError),
+}
+
+async fn talk(
+    socket: &Utf8Path,
+    stream: u64,
+    name: &SecretName,
+    note: &mut impl FnMut(Fact),
+    roots: &mut Vec<Vec<u8>>,
+) -> Result<(), Ended> {
+    reachable(socket).await.map_err(Ended::For)?;
+    let not_grpc = |why: String| Ended::For(WitnessError::NotGrpc { path: socket.to_owned(), why });
+    let endpoint = Endpoint::from_shared(format!("unix:{socket}")).map_err(|e| not_grpc(e.to_string()))?;
+    let channel = endpoint.connect().await.map_err(|e| not_grpc(root_cause(&e)))?;
+    let mut client = SecretDiscoveryServiceClient::new(channel).max_decoding_message_size(LARGEST);
+    let (requests, outgoing) = mpsc::channel(2);
+    let first = DiscoveryRequest {
+        node: Some(Node { id: NODE.to_owned(), cluster: "rotacheck".to_owned(), ..Node::default() }),
+        resource_names: vec![name.to_string()],
+        type_url: SECRET_TYPE_URL.to_owned(),
+        ..DiscoveryRequest::default()
+    };
+    // The receiver lives in the call.
+    let _ = requests.send(first.clone()).await;
+    let ended = |status: tonic::Status| end(socket, name, &status);
+    let mut responses = client.stream_secrets(ReceiverStream::new(outgoing)).await.map_err(ended)?.into_inner();
+    let Some(response) = responses.message().await.map_err(ended)? else {
+        return Err(Ended::Status("Ok".to_owned()));
+    };
+    let contents = read::contents(&response);
+    let (version_info, nonce) = (read::cut(&response.version_info), read::cut(&response.nonce));
+    *roots = contents.roots;
+    note(
+        Sent {
+            stream,
+            type_url: read::cut(&response.type_url),
+            version_info: version_info.clone(),
+            nonce: nonce.clone(),
+            secrets: contents.secrets,
+        }
+        .into(),
+    );
+    let ack =
+        DiscoveryRequest { node: None, version_info: response.version_info, response_nonce: response.nonce, ..first };
+    if requests.send(ack).await.is_ok() {
+        note(Acked { stream, nonce, version_info }.into());
+    }
+    // Half-closed first, so that a provider may end the stream in peace; none is waited for long.
+    drop(requests);
+    let _ = tokio::time::timeout(Duration::from_millis(200), responses.message()).await;
+    Ok(())
+}
+
+/// Whether somebody listens there.
+pub(super) async fn reachable(socket: &Utf8Path) -> Result<(), WitnessError> {
+    let refused = |source| WitnessError::Refused { path: socket.to_owned(), source };
+    match std::fs::metadata(socket) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(WitnessError::Missing(socket.to_owned())),
+        Err(e) => return Err(refused(e)),
+        Ok(meta) if !meta.file_type().is_socket() => return Err(WitnessError::NotASocket(socket.to_owned())),
+        Ok(_) => {}
+    }
+    tokio::net::UnixStream::connect(socket).await.map(drop).map_err(refused)
+}
+
+fn end(socket: &Utf8Path, name: &SecretName, status: &tonic::Status) -> Ended {
+    let path = socket.to_owned();
+    let why = status_text(status);
+    // What the transport itself complains about is no gRPC server's word.
+    if let Some(source) = std::error::Error::source(status) {
+        return Ended::For(WitnessError::NotGrpc { path, why: root_cause(source) });
+    }
+    match status.code() {
+        Code::Unimplemented => Ended::For(WitnessError::NoSds { path, why }),
+        Code::PermissionDenied | Code::Unauthenticated => {
+            Ended::For(WitnessError::Denied { path, name: name.clone(), why })
+        }
+        _ => Ended::Status(why),
+    }
+}
+
+fn root_cause(e: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = e;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }

@@ -124,7 +124,14 @@ impl Place {
 
     #[track_caller]
     pub fn nothing_is_left(&self) {
-        let left = self.left();
+        self.nothing_is_left_but(0);
+    }
+
+    /// As `nothing_is_left`, where a process goes on for a reason.
+    #[track_caller]
+    pub fn nothing_is_left_but(&self, pid: u32) {
+        let mut left = self.left();
+        left.retain(|what| !what.starts_with(&format!("/proc/{pid}:")));
         assert!(left.is_empty(), "left behind: {left:#?}");
     }
 }

@@ -21,10 +21,12 @@ pub(super) const OWN_CONTEXTS: u32 = 4;
 /// What one bootstrap is made of.
 pub(super) struct Sidecar<'a> {
     pub(super) id: &'a ProxyId,
-    pub(super) spiffe_id: &'a SpiffeId,
+    pub(super) spiffe_id: Option<&'a SpiffeId>,
     pub(super) at: Addresses,
-    /// Where the next proxy of the ring takes connections, and who it must be.
-    pub(super) next: (SocketAddr, &'a SpiffeId),
+    /// Where the next proxy of the ring takes connections, and who it must be, where that is known.
+    pub(super) next: (SocketAddr, Option<&'a SpiffeId>),
+    /// Where identities are not known, the trust domain of peers, if that is.
+    pub(super) trust_domain: Option<&'a str>,
     pub(super) sds_socket: &'a Utf8Path,
     /// The harness's TLS server, and the authority that vouches for it.
     pub(super) dialled: (SocketAddr, &'a str),
@@ -35,7 +37,10 @@ pub(super) struct Sidecar<'a> {
 
 pub(super) fn bootstrap(sidecar: &Sidecar<'_>) -> Value {
     let Sidecar { id, spiffe_id, at, next: (next, next_id), sds_socket, dialled: (server, authority), .. } = *sidecar;
-    let to_next = || upstream_tls(peer_validation(exact(next_id.as_str())), None);
+    let of_domain = |domain: &str| json!({ "prefix": format!("spiffe://{domain}/") });
+    let next_matcher = next_id.map(|id| exact(id.as_str())).or_else(|| sidecar.trust_domain.map(of_domain));
+    let peer_matcher = spiffe_id.map(SpiffeId::trust_domain).or(sidecar.trust_domain).map(of_domain);
+    let to_next = || upstream_tls(peer_validation(next_matcher.clone()), None);
 
     let mut clusters = vec![
         sds_cluster(sds_socket),
@@ -84,7 +89,7 @@ pub(super) fn bootstrap(sidecar: &Sidecar<'_>) -> Value {
         "stats_flush_interval": "60s",
         "static_resources": {
             "listeners": [
-                listener("inbound", at.inbound, Some(downstream_tls(spiffe_id)), json!([
+                listener("inbound", at.inbound, Some(downstream_tls(peer_matcher)), json!([
                     { "match": { "prefix": "/" }, "direct_response": {
                         "status": 200, "body": { "inline_string": format!("{id}\n") } } },
                 ])),
@@ -176,9 +181,8 @@ fn http_options(explicit: Value) -> Value {
     })
 }
 
-fn downstream_tls(own: &SpiffeId) -> Value {
-    let trust_domain = format!("spiffe://{}/", own.trust_domain());
-    let mut common = tls_context(peer_validation(json!({ "prefix": trust_domain })));
+fn downstream_tls(peers: Option<Value>) -> Value {
+    let mut common = tls_context(peer_validation(peers));
     common["alpn_protocols"] = json!(["h2", "http/1.1"]);
     json!({
         "name": "envoy.transport_sockets.tls",
@@ -212,12 +216,14 @@ fn tls_context((kind, validation): (&str, Value)) -> Value {
     })
 }
 
-/// The trust bundle by SDS, and which names it may vouch for.
-fn peer_validation(matcher: Value) -> (&'static str, Value) {
+/// The trust bundle by SDS, and which names it may vouch for: all, if none are given.
+fn peer_validation(matcher: Option<Value>) -> (&'static str, Value) {
+    let own = match matcher {
+        Some(matcher) => json!({ "match_typed_subject_alt_names": [{ "san_type": "URI", "matcher": matcher }] }),
+        None => json!({}),
+    };
     let validation = json!({
-        "default_validation_context": {
-            "match_typed_subject_alt_names": [{ "san_type": "URI", "matcher": matcher }],
-        },
+        "default_validation_context": own,
         "validation_context_sds_secret_config": sds_secret(SecretName::root_ca()),
     });
     ("combined_validation_context", validation)
@@ -285,14 +291,15 @@ mod tests {
         let next = SpiffeId::parse("spiffe://cluster.local/ns/demo/sa/proxy-2").unwrap();
         bootstrap(&Sidecar {
             id: &id,
-            spiffe_id: &own,
+            spiffe_id: Some(&own),
             at: Addresses {
                 admin: local(15000),
                 inbound: local(15006),
                 outbound: local(15001),
                 dial_out: local(15002),
             },
-            next: (local(16006), &next),
+            next: (local(16006), Some(&next)),
+            trust_domain: None,
             sds_socket: Utf8Path::new("/run/cell/provider.sock"),
             dialled: (local(17000), "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"),
             further_contexts,

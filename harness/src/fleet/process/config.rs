@@ -19,8 +19,11 @@ pub struct FleetConfig {
     pub directory: Utf8PathBuf,
     /// Where the secrets come from.
     pub delivery: Delivery,
-    /// The proxies and their identities, in the order of the ring: each calls the next, the last one the first.
-    pub members: Vec<(ProxyId, SpiffeId)>,
+    /// The proxies and their identities, as far as these are known, in the order of the ring: each calls the next, the
+    /// last one the first.
+    pub members: Vec<(ProxyId, Option<SpiffeId>)>,
+    /// The trust domain of peers whose identity is not known; without one, whoever the bundle vouches for is a peer.
+    pub trust_domain: Option<String>,
     /// TLS contexts with the proxy's certificate beside those that every proxy has.
     pub further_contexts: u32,
     /// One cluster asks for its secrets by another ConfigSource.
@@ -63,10 +66,15 @@ impl ProxyExit {
     /// The last lines of the log that tell about its end: no account of a start that went well, no frames of a stack.
     fn last_words(&self) -> Vec<&str> {
         const MOST: usize = 3;
+        // What a crash dumps after this line, the stack and whatever was going on, tells its developers more than us.
+        if let Some(crash) = self.log_tail.iter().find(|line| line.contains("][critical]") && line.contains("Caught "))
+        {
+            return vec![crash.trim()];
+        }
         let says_nothing = |line: &&str| {
             line.is_empty()
                 || line.contains("][info]")
-                || line.contains("][backtrace] ") && !line.contains("Caught ")
+                || line.contains("][backtrace] ")
                 // Every Envoy without an overload manager says so at its start.
                 || line.contains("no configured limit to the number of allowed active downstream connections")
         };
@@ -199,7 +207,11 @@ mod tests {
 [2026-11-24T19:06:38.952Z][warning][main] There is no configured limit to the number of allowed active downstream connections.
 [2026-11-24T20:18:39.291Z][critical][backtrace] Caught Segmentation fault, suspect faulting address 0x5312
 [2026-11-24T20:18:39.291Z][critical][backtrace] Backtrace (use tools/stack_decode.py to get line numbers):
-[2026-11-24T20:18:39.304Z][critical][backtrace] #0: [0x7f6266441050]";
+[2026-11-24T20:18:39.304Z][critical][backtrace] #0: [0x7f6266441050]
+ConnectionImpl 0x1a2b, connecting_: 0, bind_error_: 0, state(): Open
+    ListenSocketImpl 0x536b, transport_protocol_: raw_buffer
+    connection_info_provider_:
+    ConnectionInfoSetterImpl 0x536b, remote_address_: 127.0.0.1:55480";
         insta::assert_snapshot!(crashed(log), @r"
         proxy-a was killed by SIGSEGV; its log /x/envoy.log says:
             [2026-11-24T20:18:39.291Z][critical][backtrace] Caught Segmentation fault, suspect faulting address 0x5312

@@ -18,8 +18,8 @@ use crate::timeline::{Exited, ProxyId, Recorder, Source, Spawned};
 /// Exits so far, of all proxies of the fleet.
 pub(super) type Ended = watch::Sender<Vec<ProxyExit>>;
 
-/// Lines of a log that an error shows.
-const LOG_LINES: usize = 20;
+/// Lines of a log that are kept of an end: those of a crash, with its stack.
+const LOG_LINES: usize = 120;
 
 /// After SIGKILL the kernel needs a moment, whatever the deadline was.
 const KILLED: Duration = Duration::from_secs(5);

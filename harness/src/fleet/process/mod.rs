@@ -57,9 +57,10 @@ impl Fleet {
             let at = ports.addresses();
             let sidecar = Sidecar {
                 id,
-                spiffe_id,
+                spiffe_id: spiffe_id.as_ref(),
                 at,
-                next: (inbound[next], next_spiffe_id),
+                next: (inbound[next], next_spiffe_id.as_ref()),
+                trust_domain: config.trust_domain.as_deref(),
                 sds_socket,
                 dialled: (config.dialled.server, &config.dialled.authority_pem),
                 further_contexts: config.further_contexts,

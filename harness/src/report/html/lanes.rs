@@ -14,6 +14,9 @@ use crate::timeline::ledger::{Answer, Entry, Ledger, Mark, ProxyLedger};
 use crate::timeline::{CertFacts, Fingerprint, SecretName, TlsRole};
 
 const LEFT: f64 = 128.0;
+/// Room that a character of an expiry's label takes, and what stays free between two labels.
+const LABEL_CHAR: f64 = 7.2;
+const LABEL_GAP: f64 = 8.0;
 const PLOT: f64 = 742.0;
 const TOP: f64 = 30.0;
 const LANE: f64 = 34.0;
@@ -411,8 +414,8 @@ impl<'a> Drawing<'a> {
             let late = self.proxy.full_handshakes(role).filter(|(s, leaf)| leaf.not_after <= s.mark.at.wall);
             gone.extend(late.map(|(_, leaf)| leaf.not_after));
         }
-        let mut lines = Vec::new();
-        let mut washes = Vec::new();
+        let mut lines: Vec<ExpiryLine> = Vec::new();
+        let mut washes: Vec<Wash> = Vec::new();
         for at in gone.iter().take(3) {
             // Until the first full handshake after it that shows something valid.
             let healed = self
@@ -422,8 +425,16 @@ impl<'a> Drawing<'a> {
                 .find(|s| s.mark.at.wall > *at && s.leaf().is_some_and(|leaf| leaf.not_after > s.mark.at.wall));
             let to = healed.map_or(self.to, |s| seconds(s.mark.at.wall));
             let x = self.x(*at);
-            washes.push(Wash { x, w: round((self.x_of(to) - x).max(0.0)) });
-            lines.push(line(x, format!("served certificate expires {}", clock(*at)), true));
+            let end = self.x_of(to).max(x);
+            match washes.last_mut() {
+                Some(last) if x <= last.x + last.w => last.w = round(last.w.max(end - last.x)),
+                _ => washes.push(Wash { x, w: round(end - x) }),
+            }
+            // As much of the label as has room beside the one before.
+            let labels = [format!("served certificate expires {}", clock(*at)), clock(*at), String::new()];
+            let from = lines.last().map_or(f64::MIN, |before| before.extent().1 + LABEL_GAP);
+            let fitting = labels.into_iter().map(|label| line(x, label, true)).find(|l| l.extent().0 >= from);
+            lines.push(fitting.unwrap_or_else(|| line(x, String::new(), true)));
         }
         let first = self.proxy.rows.first().map(|r| r.cert.not_after).filter(|t| seconds(*t) <= self.to);
         if let (true, Some(at)) = (gone.is_empty(), first) {
@@ -467,6 +478,14 @@ fn line(x: f64, label: String, bad: bool) -> ExpiryLine {
     let right = x > LEFT + PLOT * 0.72;
     let (anchor, label_x) = if right { ("end", x - 5.0) } else { ("start", x + 5.0) };
     ExpiryLine { x, label, bad, anchor, label_x }
+}
+
+impl ExpiryLine {
+    /// From where to where the label reaches, about.
+    fn extent(&self) -> (f64, f64) {
+        let width = self.label.chars().count() as f64 * LABEL_CHAR;
+        if self.anchor == "end" { (self.label_x - width, self.label_x) } else { (self.label_x, self.label_x + width) }
+    }
 }
 
 impl Lane {

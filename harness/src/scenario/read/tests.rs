@@ -184,7 +184,7 @@ proptest::proptest! {
         past in proptest::option::of(0..10_000_u32), duration in proptest::option::of(0..100_000_u64),
     ) {
         let mut scenario = Scenario::read(GOOD, "incident.yaml").unwrap();
-        scenario.provider.ttl = Span::seconds(ttl);
+        scenario.provider.ttl = Some(Span::seconds(ttl));
         scenario.provider.renew_every = every.map(Span::seconds);
         scenario.observe = ObserveSpec { generations_past_first_expiry: past, duration: duration.map(Span::seconds), ready_within: None };
         if scenario.problems().is_empty() {

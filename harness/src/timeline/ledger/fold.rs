@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
-use super::super::{CertFacts, Fact, Observation, Payload, ProxyId, SecretName, Source, Timeline, TlsRole};
+use super::super::{CertFacts, Fact, Observation, Payload, ProxyId, SecretName, Source, Timeline, TlsRole, UNREACHED};
 use super::owner::owners;
 use super::proxy::*;
 use super::{Asked, Generation, Issue, Ledger, Mark, rows};
@@ -208,7 +208,7 @@ impl Fold {
                     self.ledger.witness[*i].answered.get_or_insert(mark);
                 }
             }
-            Fact::Blind(b) => self.ledger.unreachable.push((mark, b.why.clone())),
+            Fact::Blind(b) if b.what == UNREACHED => self.ledger.unreachable.push((mark, b.why.clone())),
             _ => {}
         }
     }

@@ -200,7 +200,10 @@ impl<'a> Case<'a> {
         let ended =
             |s: &&&crate::timeline::ledger::Stream| s.end.as_ref().is_some_and(|e| e.mark.seq <= self.wrong.seq);
         let last = of_svid.iter().filter(ended).filter_map(|s| s.end.as_ref()).max_by_key(|e| e.mark.seq)?;
-        if of_svid.iter().any(|s| s.opened.seq < self.wrong.seq && !ended(&s)) {
+        // One that ended without a response was an attempt that was refused a moment later.
+        let served = |number: u64| self.p.pushes.iter().any(|push| push.stream == number);
+        let open = |s: &&&crate::timeline::ledger::Stream| !ended(s) && (s.end.is_none() || served(s.number));
+        if of_svid.iter().any(|s| s.opened.seq < self.wrong.seq && open(&s)) {
             return None;
         }
         let ends = of_svid.iter().filter(ended).count();

@@ -493,3 +493,46 @@ fn a_kept_connection_and_a_resumed_session_hide_nothing() {
     fails(&v, Layer::Issued, "never-renews");
     assert!(v.contradictions.iter().any(|c| c.claim.contains("resumed session")), "{:#?}", v.contradictions);
 }
+
+#[test]
+fn an_attempt_that_is_about_to_be_refused_is_no_open_stream() {
+    let mut t = night(Twist::StreamRefused, 2, 12);
+    let ids: Vec<_> = t.header.proxies.iter().map(|p| p.id.clone()).collect();
+    // Each handshake falls into an attempt: opened just before it, refused just after.
+    let mut observations = Vec::new();
+    for (i, o) in t.observations.drain(..).enumerate() {
+        let falls = matches!(o.fact, Fact::Handshake(_)) && i > 60;
+        let stream = 100_000 + i as u64;
+        let beside = |fact: Fact, id: &ProxyId| Observation {
+            source: Source::Provider,
+            proxy: Some(id.clone()),
+            secret: SecretName::parse("default").ok(),
+            fact,
+            ..o.clone()
+        };
+        let id = o.proxy.clone().filter(|id| falls && ids.contains(id));
+        if let Some(id) = &id {
+            let opened = crate::timeline::StreamOpened { stream, rpc: "sds_stream".into(), peer_pid: None };
+            observations.push(beside(opened.into(), id));
+            let subscribed = crate::timeline::Subscribed {
+                stream,
+                type_url: String::new(),
+                names: vec!["default".into()],
+                version_info: "1".into(),
+                node: id.to_string(),
+            };
+            observations.push(beside(subscribed.into(), id));
+        }
+        observations.push(o.clone());
+        if let Some(id) = &id {
+            let closed = crate::timeline::StreamClosed { stream, by: "provider".into(), status: "refused".into() };
+            observations.push(beside(closed.into(), id));
+        }
+    }
+    t.observations = observations;
+    for (seq, o) in (0..).zip(&mut t.observations) {
+        o.seq = seq;
+    }
+    t.footer.as_mut().unwrap().observations = t.observations.len() as u64;
+    fails(&judge(&t), Layer::Sent, "stream-refused");
+}

@@ -1,0 +1,234 @@
+//! The observation of a provider that renews when it likes: samples come at its pushes, and where an absent one shows.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use super::RunError;
+use super::observe::{Observed, Scene, trust};
+use super::teller::Teller;
+use crate::clock::Deadline;
+use crate::fleet::FleetError;
+use crate::probe::{Depth, sample};
+use crate::provider::External;
+use crate::timeline::{CertFacts, Fact, Observation, Payload, ProxyId, SecretName, Source, Step};
+
+/// A proxy without its first secrets is given up after this, if a fresh subscriber got none either.
+const WITHOUT_SECRETS: Duration = Duration::from_secs(15);
+/// What belongs to one push, to several streams and proxies, comes within this.
+const ONE_PUSH: Duration = Duration::from_millis(50);
+/// Between two samples, however often something is pushed.
+const BETWEEN: Duration = Duration::from_millis(250);
+
+impl Scene<'_> {
+    /// Until the first generation has expired and enough newer ones came, or until it is plain that none come.
+    pub(super) async fn watch(
+        &self,
+        external: &External,
+        tell: &Teller<'_>,
+        deadline: Deadline,
+    ) -> Result<Observed, RunError> {
+        let ready = match external.learnt().complete {
+            true => deadline,
+            false => Deadline::after(WITHOUT_SECRETS.min(deadline.left())),
+        };
+        let course = async {
+            match self.ready(ready).await {
+                Ok(()) => self.follow(external, tell, deadline).await,
+                Err(RunError::Fleet(e @ FleetError::NotReady { .. })) => self.unready(external, tell, &e).await,
+                Err(e) => Err(e),
+            }
+        };
+        tokio::select! {
+            observed = course => observed,
+            why = external.flooded() => Ok(Observed::Until(why)),
+        }
+    }
+
+    /// Secrets that never come are a failure of the provider's, which is to be judged.
+    async fn unready(&self, external: &External, tell: &Teller<'_>, why: &FleetError) -> Result<Observed, RunError> {
+        tell.phase("observe");
+        self.step(0, "the first secrets were waited for");
+        let waited = self.clock().now().duration_since(self.began);
+        self.missed(None, format!("every proxy ready; {why}"), waited.try_into().unwrap_or_default());
+        external.ask(self.patience()).await;
+        sample(self.fleet.proxies(), self.probes, Depth::Collect).await;
+        self.kept()?;
+        Ok(Observed::ToTheEnd)
+    }
+
+    async fn follow(&self, external: &External, tell: &Teller<'_>, deadline: Deadline) -> Result<Observed, RunError> {
+        tell.phase("observe");
+        self.step(0, "first secrets");
+        trust(self.probes.roots(), self.provider);
+        self.look(0, true, Depth::Complete, deadline).await;
+        let mut seen = Seen::default();
+        let mut from = seen.take_in(&self.recorder.since(0));
+        let mut times = Times::of(self, &seen);
+        let mut index = 1;
+        loop {
+            self.kept()?;
+            let now = self.clock().now();
+            let passed = now.duration_since(self.began).as_secs();
+            let planned = self.scenario.observed().as_secs();
+            let seconds = |s: i64| u32::try_from(s).unwrap_or(0);
+            tell.progress(
+                "observe",
+                seconds(passed),
+                u32::try_from(planned).unwrap_or(u32::MAX),
+                u64::try_from(passed).unwrap_or(0),
+            );
+            let enough = self.scenario.observe.duration.is_none() && self.enough(&seen, &times);
+            if enough || now >= times.end(self, &seen) {
+                if !enough {
+                    // What does somebody get who comes now?
+                    external.ask(self.patience()).await;
+                }
+                self.step(index, if enough { "enough renewals came" } else { "end of the observation" });
+                self.look(from, false, Depth::Collect, deadline).await;
+                self.kept()?;
+                return Ok(Observed::ToTheEnd);
+            }
+            let due = times.next(now).min(times.end(self, &seen));
+            let left = Duration::try_from(due.duration_since(now)).unwrap_or_default();
+            let pushed = self.recorder.await_until(from, Deadline::after(left), is_news).await;
+            if pushed {
+                tokio::time::sleep(ONE_PUSH).await;
+            }
+            let what = times.pass(self.clock().now()).unwrap_or("the provider pushed");
+            if !pushed && what == "the provider pushed" {
+                continue;
+            }
+            trust(self.probes.roots(), self.provider);
+            self.step(index, what);
+            index += 1;
+            let sample_from = from;
+            from = seen.take_in(&self.recorder.since(from)) + from;
+            self.look(sample_from, false, Depth::Complete, deadline).await;
+            times.learn(self, &seen);
+            tokio::time::sleep(BETWEEN).await;
+        }
+    }
+
+    fn step(&self, index: u32, what: &str) {
+        let step = Step { index, renewal: (index == 0).then_some(0), what: what.to_owned() };
+        self.recorder.record(Source::Harness, None, None, step);
+    }
+
+    /// Longer than anything that is sent may take.
+    fn patience(&self) -> Duration {
+        self.scenario.criteria.lag_bound.duration() + Duration::from_millis(500)
+    }
+
+    /// Whether every proxy accepted as many generations after the first expiry as are to be seen, and newer ones at all.
+    fn enough(&self, seen: &Seen, times: &Times) -> bool {
+        let criteria = self.scenario.criteria();
+        let Some(expiry) = times.first_expiry else { return false };
+        self.fleet.proxies().iter().all(|p| {
+            let leaves = seen.accepted.get(&p.id).map(Vec::as_slice).unwrap_or_default();
+            let after = leaves.iter().filter(|(at, _)| *at > expiry).count();
+            after >= criteria.generations_past_first_expiry as usize
+                && leaves.len() > criteria.newer_generations as usize
+        })
+    }
+}
+
+/// An answer of a proxy, or the end of a stream: what a sample may show.
+fn is_news(o: &Observation) -> bool {
+    o.source == Source::Tap && matches!(o.fact, Fact::Acked(_) | Fact::Nacked(_) | Fact::StreamClosed(_))
+}
+
+/// The leaves that proxies accepted, each once, in their order.
+#[derive(Default)]
+struct Seen {
+    sent: HashMap<(u64, String), CertFacts>,
+    accepted: BTreeMap<ProxyId, Vec<(jiff::Timestamp, CertFacts)>>,
+}
+
+impl Seen {
+    /// How many observations there were.
+    fn take_in(&mut self, observations: &[std::sync::Arc<Observation>]) -> usize {
+        for o in observations.iter().filter(|o| o.source == Source::Tap) {
+            match (&o.fact, &o.proxy) {
+                (Fact::Sent(s), Some(_)) => {
+                    let svid = s.secrets.iter().find(|x| x.name == SecretName::default_svid().as_str());
+                    if let Some(Payload::Certificate { chain, .. }) = svid.map(|x| &x.payload)
+                        && let Some(leaf) = chain.first()
+                    {
+                        self.sent.insert((s.stream, s.nonce.clone()), leaf.clone());
+                    }
+                }
+                (Fact::Acked(a), Some(proxy)) => {
+                    if let Some(leaf) = self.sent.remove(&(a.stream, a.nonce.clone())) {
+                        let leaves = self.accepted.entry(proxy.clone()).or_default();
+                        if !leaves.iter().any(|(_, known)| known.fingerprint == leaf.fingerprint) {
+                            leaves.push((o.at.wall, leaf));
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        observations.len()
+    }
+
+    /// When the last one came that was new.
+    fn last_new(&self) -> Option<jiff::Timestamp> {
+        self.accepted.values().filter_map(|leaves| leaves.last()).map(|(at, _)| *at).max()
+    }
+}
+
+/// When samples are taken though nothing is pushed.
+struct Times {
+    first_expiry: Option<jiff::Timestamp>,
+    ttl: Duration,
+    planned: Vec<(jiff::Timestamp, &'static str)>,
+}
+
+impl Times {
+    fn of(scene: &Scene<'_>, seen: &Seen) -> Self {
+        let ttl = scene.scenario.provider.ttl().duration();
+        let mut times = Self { first_expiry: None, ttl, planned: Vec::new() };
+        times.learn(scene, seen);
+        times
+    }
+
+    /// The first expiry is known once every proxy has a certificate.
+    fn learn(&mut self, scene: &Scene<'_>, seen: &Seen) {
+        if self.first_expiry.is_some() || seen.accepted.len() < scene.fleet.proxies().len() {
+            return;
+        }
+        let first = seen.accepted.values().filter_map(|leaves| leaves.first()).map(|(_, leaf)| leaf.not_after);
+        self.first_expiry = first.max();
+        if let Some(expiry) = self.first_expiry {
+            let before = expiry - (self.ttl / 10).max(Duration::from_secs(1));
+            self.planned = vec![
+                (before, "before the first expiry"),
+                (expiry + Duration::from_secs(1), "the first generation has expired"),
+                (expiry + self.ttl / 2, "half a lifetime past the first expiry"),
+            ];
+        }
+    }
+
+    /// The next sample that is due.
+    fn next(&self, now: jiff::Timestamp) -> jiff::Timestamp {
+        self.planned.iter().map(|(at, _)| *at).min().unwrap_or(now + self.ttl)
+    }
+
+    /// What has become due; it is done with.
+    fn pass(&mut self, now: jiff::Timestamp) -> Option<&'static str> {
+        let what = self.planned.iter().rfind(|(at, _)| *at <= now).map(|(_, what)| *what);
+        self.planned.retain(|(at, _)| *at > now);
+        what
+    }
+
+    /// When it is over at the latest: no new certificate came for a lifetime, nor since the first one's expiry; or they
+    /// come too slowly.
+    fn end(&self, scene: &Scene<'_>, seen: &Seen) -> jiff::Timestamp {
+        if let Some(duration) = scene.scenario.observe.duration {
+            return scene.began + duration.duration();
+        }
+        let start = self.first_expiry.unwrap_or(scene.began + self.ttl);
+        let quiet = seen.last_new().map_or(start, |last| last.max(start)) + self.ttl;
+        quiet.min(scene.began + scene.scenario.observed().duration())
+    }
+}

@@ -1,0 +1,205 @@
+//! The tap: relays a provider's socket to the proxies and records what passes, as it passes.
+//!
+//! It mirrors what the provider's socket does: no listener while the provider has none, a connection for a connection,
+//! broken ones broken. HTTP/2 frames carry the same bytes on both sides; they are decoded only to be observed.
+
+mod deframe;
+mod overhear;
+mod relay;
+
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::{Journal, Socket, SocketError};
+
+/// Between two looks at the provider's path: nothing tells that somebody begins or ceases to listen.
+const LOOK: Duration = Duration::from_millis(100);
+/// A provider that is stopped keeps its backlog; one that can't take a connection for so long is treated as silent.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// A running tap. It ends when it is dropped.
+pub struct Tap {
+    path: Utf8PathBuf,
+    ear: Arc<Ear>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// What all streams of a tap tell.
+struct Ear {
+    journal: Arc<Journal>,
+    next_stream: Arc<AtomicU64>,
+    roots: watch::Sender<Vec<Vec<u8>>>,
+    /// Facts that may still be recorded.
+    left: AtomicU64,
+    flooded: watch::Sender<Option<String>>,
+}
+
+/// Facts that are recorded of one tap. More are a flood: what they would show is in what was recorded.
+const MOST_FACTS: u64 = 20_000;
+
+impl Tap {
+    /// Serves `path`, as `upstream` is served. Streams are numbered by `next_stream`; `roots` are the authorities that
+    /// are known by now.
+    pub fn start(
+        path: &Utf8Path,
+        upstream: &Utf8Path,
+        journal: Arc<Journal>,
+        next_stream: Arc<AtomicU64>,
+        roots: Vec<Vec<u8>>,
+    ) -> Result<Self, SocketError> {
+        let listener = Listener::bind(path)?;
+        let ear = Arc::new(Ear {
+            journal,
+            next_stream,
+            roots: watch::Sender::new(roots),
+            left: AtomicU64::new(MOST_FACTS),
+            flooded: watch::Sender::new(None),
+        });
+        let mirror = Mirror { path: path.to_owned(), upstream: upstream.to_owned(), ear: ear.clone() };
+        Ok(Self { path: path.to_owned(), ear, task: tokio::spawn(mirror.run(listener)) })
+    }
+
+    /// Where it serves.
+    pub fn path(&self) -> &Utf8Path {
+        &self.path
+    }
+
+    /// The authorities that were sent last, DER.
+    pub fn roots(&self) -> Vec<Vec<u8>> {
+        self.ear.roots.borrow().clone()
+    }
+
+    /// Why not all was recorded; pending as long as it is.
+    pub async fn flooded(&self) -> String {
+        let mut flooded = self.ear.flooded.subscribe();
+        let why = flooded.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        match why {
+            Some(why) => why,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Ear {
+    fn open(&self) -> u64 {
+        self.next_stream.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether one more fact may be recorded.
+    fn room(&self) -> bool {
+        let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if left == Err(0) {
+            self.flooded.send_if_modified(|why| {
+                let first = why.is_none();
+                why.get_or_insert_with(|| {
+                    format!("more than {MOST_FACTS} facts came from the streams of the provider")
+                });
+                first
+            });
+        }
+        left.is_ok()
+    }
+}
+
+struct Listener {
+    /// Its path goes away with it.
+    _socket: Socket,
+    listener: UnixListener,
+}
+
+impl Listener {
+    fn bind(path: &Utf8Path) -> Result<Self, SocketError> {
+        let mut socket = Socket::bind(path)?;
+        let listener =
+            socket.take_listener().map_err(|source| SocketError::Io { path: socket.path().to_owned(), source })?;
+        Ok(Self { _socket: socket, listener })
+    }
+}
+
+struct Mirror {
+    path: Utf8PathBuf,
+    upstream: Utf8PathBuf,
+    ear: Arc<Ear>,
+}
+
+impl Mirror {
+    async fn run(self, first: Listener) {
+        let mut listener = Some(first);
+        let mut connections = JoinSet::new();
+        // A connection that broke is the first sign that nobody listens any more.
+        let broken = Arc::new(Mutex::new(false));
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let Some(open) = &listener else {
+                look.tick().await;
+                while connections.try_join_next().is_some() {}
+                if present(&self.upstream) && self.connect().await.is_ok() {
+                    match Listener::bind(&self.path) {
+                        Ok(bound) => {
+                            tracing::debug!("{} is served again", self.upstream);
+                            listener = Some(bound);
+                        }
+                        Err(e) => tracing::warn!("the tap can't listen again: {e}"),
+                    }
+                }
+                continue;
+            };
+            tokio::select! {
+                accepted = open.listener.accept() => {
+                    let Ok((downstream, _)) = accepted else {
+                        // Out of descriptors: let others end.
+                        look.tick().await;
+                        continue;
+                    };
+                    match self.connect().await {
+                        Ok(upstream) => {
+                            let pid = downstream.peer_cred().ok().and_then(|c| c.pid());
+                            let (ear, broken) = (self.ear.clone(), broken.clone());
+                            connections.spawn(async move {
+                                relay::relay(downstream, upstream, pid, ear).await;
+                                *broken.lock().unwrap_or_else(PoisonError::into_inner) = true;
+                            });
+                        }
+                        Err(_) => {
+                            drop(downstream);
+                            listener = None;
+                        }
+                    }
+                }
+                _ = look.tick() => {
+                    let broke = std::mem::take(&mut *broken.lock().unwrap_or_else(PoisonError::into_inner));
+                    if !present(&self.upstream) || (broke && self.connect().await.is_err()) {
+                        tracing::debug!("{} is no longer served", self.upstream);
+                        listener = None;
+                    }
+                }
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    }
+
+    async fn connect(&self) -> std::io::Result<UnixStream> {
+        match tokio::time::timeout(CONNECT, UnixStream::connect(&self.upstream)).await {
+            Ok(connected) => connected,
+            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+        }
+    }
+}
+
+fn present(path: &Utf8Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket() && meta.ino() != 0)
+}
