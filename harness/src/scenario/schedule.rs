@@ -51,7 +51,7 @@ impl Scenario {
             steps.entry(at).or_insert_with(|| (None, what.to_owned()));
         }
         let bundles = self.provider.bundle_every.map_or(0, Span::as_secs);
-        let is_bundle = |at: u64| bundles > 0 && at > 0 && at % bundles == 0;
+        let is_bundle = |at: u64| bundles > 0 && at > 0 && at.is_multiple_of(bundles);
         for at in (0..=end).filter(|at| is_bundle(*at)) {
             steps.entry(at).or_insert_with(|| (None, "the trust bundle changes".to_owned()));
         }

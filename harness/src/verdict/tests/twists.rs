@@ -512,9 +512,9 @@ fn an_attempt_that_is_about_to_be_refused_is_no_open_stream() {
         };
         let id = o.proxy.clone().filter(|id| falls && ids.contains(id));
         if let Some(id) = &id {
-            let opened = crate::timeline::StreamOpened { stream, rpc: "sds_stream".into(), peer_pid: None };
+            let opened = StreamOpened { stream, rpc: "sds_stream".into(), peer_pid: None };
             observations.push(beside(opened.into(), id));
-            let subscribed = crate::timeline::Subscribed {
+            let subscribed = Subscribed {
                 stream,
                 type_url: String::new(),
                 names: vec!["default".into()],
@@ -525,7 +525,7 @@ fn an_attempt_that_is_about_to_be_refused_is_no_open_stream() {
         }
         observations.push(o.clone());
         if let Some(id) = &id {
-            let closed = crate::timeline::StreamClosed { stream, by: "provider".into(), status: "refused".into() };
+            let closed = StreamClosed { stream, by: "provider".into(), status: "refused".into() };
             observations.push(beside(closed.into(), id));
         }
     }
