@@ -63,6 +63,32 @@ fn the_committed_completions_are_those_generated() {
     }
 }
 
+#[test]
+fn every_link_of_the_documentation_leads_somewhere() {
+    let root = camino::Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut pages = Vec::new();
+    let mut directories = vec![root.to_owned(), root.join("scenarios"), root.join("docs")];
+    while let Some(directory) = directories.pop() {
+        for entry in directory.read_dir_utf8().unwrap() {
+            let path = entry.unwrap().into_path();
+            if path.extension() == Some("md") {
+                pages.push(path);
+            } else if path.starts_with(root.join("docs")) && path.is_dir() {
+                directories.push(path);
+            }
+        }
+    }
+    assert!(pages.len() > 15, "{pages:?}");
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap_or_default();
+            let elsewhere = target.contains("://") || file.is_empty();
+            assert!(elsewhere || page.with_file_name(file).exists(), "{page} links to {target}, which is not there");
+        }
+    }
+}
+
 /// What `--help` says, as wide as it gets.
 fn commands() -> String {
     let mut text = String::from(
