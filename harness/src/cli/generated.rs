@@ -20,6 +20,7 @@ fn assert_generated(file: &str, text: &str) {
 fn the_committed_schemas_are_those_generated() {
     assert_generated("scenarios/schema/scenario.schema.json", &schema::text(Of::Scenario));
     assert_generated("scenarios/schema/matrix.schema.json", &schema::text(Of::Matrix));
+    assert_generated("scenarios/schema/report.schema.json", &schema::text(Of::Report));
 }
 
 #[test]
