@@ -22,7 +22,7 @@ type Expected = (i32, &'static str, Option<&'static str>, &'static [&'static str
 const PASS: Expected = (0, "pass", None, &[]);
 
 /// The server's faults.
-const FAULTS: [(&str, Expected); 16] = [
+const FAULTS: [(&str, Expected); 17] = [
     ("none", PASS),
     ("never-renews", (1, "fail", None, &["never-renews", "issues-never-pushes", "provider-frozen"])),
     ("resends", (1, "fail", None, &["resend-cached", "resend-stale"])),
@@ -39,6 +39,8 @@ const FAULTS: [(&str, Expected); 16] = [
     ("freezes", (1, "fail", Some("sent"), &["provider-frozen"])),
     ("dies", (1, "fail", Some("sent"), &["socket-gone", "stale-bind-mount"])),
     ("ten-megabytes", PASS),
+    // No mode is known by it, and none is named.
+    ("wrong-protobuf", (1, "fail", Some("sent"), &[])),
 ];
 
 /// The server, until it is dropped.

@@ -94,7 +94,7 @@ impl CliError {
 
     /// A run that can't be read.
     pub(super) fn archive(e: &ArchiveError) -> Self {
-        let hint = "name a directory that `rotacheck run` made, such as rotacheck-runs/latest";
+        let hint = "`rotacheck run` makes one; name its directory, such as rotacheck-runs/latest";
         match e {
             ArchiveError::NotARun { .. } | ArchiveError::Io { .. } => {
                 Self::with_hint(Exit::Usage, format!("cannot {e}"), hint)

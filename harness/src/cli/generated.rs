@@ -20,6 +20,7 @@ fn assert_generated(file: &str, text: &str) {
 fn the_committed_schemas_are_those_generated() {
     assert_generated("scenarios/schema/scenario.schema.json", &schema::text(Of::Scenario));
     assert_generated("scenarios/schema/matrix.schema.json", &schema::text(Of::Matrix));
+    assert_generated("scenarios/schema/report.schema.json", &schema::text(Of::Report));
 }
 
 #[test]
@@ -60,6 +61,32 @@ fn the_committed_completions_are_those_generated() {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut super::command(), "rotacheck", &mut script);
         assert_generated(&format!("docs/completions/rotacheck.{shell}"), &String::from_utf8(script).unwrap());
+    }
+}
+
+#[test]
+fn every_link_of_the_documentation_leads_somewhere() {
+    let root = camino::Utf8Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut pages = Vec::new();
+    let mut directories = vec![root.to_owned(), root.join("scenarios"), root.join("docs")];
+    while let Some(directory) = directories.pop() {
+        for entry in directory.read_dir_utf8().unwrap() {
+            let path = entry.unwrap().into_path();
+            if path.extension() == Some("md") {
+                pages.push(path);
+            } else if path.starts_with(root.join("docs")) && path.is_dir() {
+                directories.push(path);
+            }
+        }
+    }
+    assert!(pages.len() > 15, "{pages:?}");
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap_or_default();
+            let elsewhere = target.contains("://") || file.is_empty();
+            assert!(elsewhere || page.with_file_name(file).exists(), "{page} links to {target}, which is not there");
+        }
     }
 }
 

@@ -3,21 +3,6 @@ use serde_json::Value;
 use super::*;
 use crate::archive::sample;
 
-fn committed() -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/schema/report.schema.json")
-}
-
-#[test]
-fn the_committed_schema_is_that_of_the_types() {
-    let generated = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
-    if std::env::var_os("UPDATE_SCHEMA").is_some() {
-        std::fs::create_dir_all(committed().parent().unwrap()).unwrap();
-        std::fs::write(committed(), &generated).unwrap();
-    }
-    let committed = std::fs::read_to_string(committed()).unwrap_or_default();
-    assert!(committed == generated, "the schema is stale; run this test with UPDATE_SCHEMA=1 and commit the file");
-}
-
 #[test]
 fn a_report_is_what_its_schema_says() {
     let text = render(&sample::record(), &sample::every_outcome()).unwrap();

@@ -8,6 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::super::Mark;
 use super::super::text::{duration, plain, span};
+use super::folded;
 use super::paint::Paint;
 use super::summary::verdict_line;
 use crate::archive::RunEvent;
@@ -28,9 +29,9 @@ impl Live {
         Live::Lines(Lines { out, paint, done: 0, total: 0, running: BTreeMap::new(), last_said: now })
     }
 
-    pub(super) fn bars(paint: Paint) -> Self {
+    pub(super) fn bars(paint: Paint, width: usize) -> Self {
         let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        Live::Bars(Bars { screen, paint, overall: None, running: BTreeMap::new(), few: false })
+        Live::Bars(Bars { screen, paint, width, overall: None, running: BTreeMap::new(), few: false })
     }
 
     pub(super) fn event(&mut self, event: &RunEvent, now: Instant) -> std::io::Result<()> {
@@ -130,6 +131,7 @@ impl Lines {
 pub(super) struct Bars {
     screen: MultiProgress,
     paint: Paint,
+    width: usize,
     overall: Option<ProgressBar>,
     running: BTreeMap<CellId, ProgressBar>,
     few: bool,
@@ -173,7 +175,8 @@ impl Bars {
                 if self.few || (Mark::of(report).needs_attention() && !report.as_expected) {
                     let mark = Mark::of(report);
                     let glyph = self.paint.mark(mark, &mark.glyph().to_string());
-                    self.screen.println(format!("{glyph} {}: {}", report.id, verdict_line(report, self.paint)))?;
+                    let line = format!("{glyph} {}: {}", report.id, verdict_line(report, self.paint));
+                    self.screen.println(folded(&line, self.width))?;
                 }
                 Ok(())
             }

@@ -33,6 +33,8 @@ pub struct Style {
     pub data: Paint,
     /// Columns for the data.
     pub width: usize,
+    /// Whether sentences of the data are wrapped at the width; whoever greps wants them whole.
+    pub fold: bool,
 }
 
 /// The reporter of a person at a terminal, and of whoever reads logs.
@@ -41,6 +43,7 @@ pub struct Terminal {
     data: Box<dyn Write + Send>,
     paint: Paint,
     width: usize,
+    fold: bool,
 }
 
 impl Terminal {
@@ -56,6 +59,7 @@ impl Terminal {
             talk: paint(stderr_tty),
             data: paint(data_tty),
             width: width(data_tty, stdout_taken),
+            fold: data_tty,
         };
         let data: Box<dyn Write + Send> =
             if stdout_taken { Box::new(std::io::stderr()) } else { Box::new(std::io::stdout()) };
@@ -64,8 +68,12 @@ impl Terminal {
 
     /// Talks to `talk`, writes the matrix to `data`.
     pub fn new(style: Style, talk: Box<dyn Write + Send>, data: Box<dyn Write + Send>) -> Self {
-        let live = if style.bars { Live::bars(style.talk) } else { Live::lines(talk, style.talk, Instant::now()) };
-        Self { live, data, paint: style.data, width: style.width }
+        let live = if style.bars {
+            Live::bars(style.talk, style.width)
+        } else {
+            Live::lines(talk, style.talk, Instant::now())
+        };
+        Self { live, data, paint: style.data, width: style.width, fold: style.fold }
     }
 
     fn tick_at(&mut self, now: Instant) -> Result<(), ReportError> {
@@ -77,7 +85,13 @@ impl Reporter for Terminal {
     fn event(&mut self, event: &RunEvent) -> Result<(), ReportError> {
         unless_nobody_reads(self.live.event(event, Instant::now()))?;
         if let RunEvent::RunFinished { run, cells } = event {
-            let text = summary(run, cells, self.width, self.paint);
+            let mut text = summary(run, cells, self.width, self.paint);
+            if self.fold {
+                // Commands and paths are there to be copied, and the matrix has been made to fit.
+                let whole = |line: &str| line.starts_with(' ') || !line.contains(": ");
+                let lines = text.lines().map(|l| if whole(l) { l.to_owned() } else { folded(l, self.width) });
+                text = lines.map(|line| line + "\n").collect();
+            }
             unless_nobody_reads(self.data.write_all(text.as_bytes()).and_then(|()| self.data.flush()))?;
         }
         Ok(())
@@ -86,6 +100,12 @@ impl Reporter for Terminal {
     fn tick(&mut self) -> Result<(), ReportError> {
         self.tick_at(Instant::now())
     }
+}
+
+/// A sentence for a terminal: wrapped between words, with a hanging indent; colour takes no width.
+fn folded(line: &str, width: usize) -> String {
+    let options = textwrap::Options::new(width).subsequent_indent("    ").break_words(false);
+    textwrap::fill(line, options.word_splitter(textwrap::WordSplitter::NoHyphenation))
 }
 
 /// Whoever reads (`| head`) may have had enough.

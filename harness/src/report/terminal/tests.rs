@@ -28,7 +28,7 @@ impl Paper {
 
 fn terminal() -> (Terminal, Paper, Paper) {
     let (talk, data) = (Paper::default(), Paper::default());
-    let style = Style { bars: false, talk: Paint::Plain, data: Paint::Plain, width: 80 };
+    let style = Style { bars: false, talk: Paint::Plain, data: Paint::Plain, width: 80, fold: false };
     (Terminal::new(style, Box::new(talk.clone()), Box::new(data.clone())), talk, data)
 }
 
@@ -130,4 +130,18 @@ fn silence_is_broken_by_a_sign_of_life() {
     }
     let said = "0/13 cells done; rotation@envoy-1.36.4 (observe 12/33, 4 h 12 min of cell time)\n";
     assert_eq!(talk.text(), before + &said.repeat(2));
+}
+
+#[test]
+fn on_a_terminal_sentences_are_wrapped_and_commands_stay_whole() {
+    let paper = Paper::default();
+    let style = Style { bars: false, talk: Paint::Plain, data: Paint::Plain, width: 60, fold: true };
+    let mut terminal = Terminal::new(style, Box::new(Paper::default()), Box::new(paper.clone()));
+    let cells = sample::every_outcome();
+    terminal.event(&RunEvent::RunFinished { run: sample::record(), cells: cells.clone() }).unwrap();
+    let text = paper.text();
+    for line in text.lines().filter(|l| l.chars().count() > 60) {
+        assert!(line.contains("repeat: ") || line.starts_with("evidence in"), "{line}");
+    }
+    assert!(cells.iter().filter(|c| !c.as_expected).any(|c| text.contains(&c.command)));
 }
