@@ -102,7 +102,7 @@ fn what_is_no_run_is_a_wrong_argument() {
         .assert()
         .code(2)
         .stderr(predicate::str::contains("it holds no run.json"))
-        .stderr(predicate::str::contains("help: name a directory that `rotacheck run` made"));
+        .stderr(predicate::str::contains("help: `rotacheck run` makes one; name its directory"));
     rotacheck().args(["report", "x", "--report", "pdf=x"]).assert().code(2);
 }
 

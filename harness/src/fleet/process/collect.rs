@@ -49,7 +49,7 @@ pub(super) async fn collect(
 /// text nor inside base64, at any of its three alignments.
 fn holds_private_key(body: &[u8]) -> bool {
     const MARKS: [&[u8]; 4] = [b"PRIVATE KEY", b"UFJJVkFURSBLRV", b"BSSVZBVEUgS0V", b"QUklWQVRFIEtFW"];
-    MARKS.iter().any(|mark| body.windows(mark.len()).any(|window| window == *mark))
+    MARKS.iter().any(|mark| memchr::memmem::find(body, mark).is_some())
 }
 
 #[cfg(test)]
