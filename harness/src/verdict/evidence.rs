@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::timeline::ledger::{Generation, Mark, MintedFor, ProxyLedger, Push, Row, Served};
+use crate::timeline::ledger::{Generation, Mark, MintedFor, ProxyLedger, Push, Row, Served, Stream};
 use crate::timeline::{CertFacts, Ledger, TlsRole};
 
 pub(super) const ROLES: [TlsRole; 2] = [TlsRole::Inbound, TlsRole::Outbound];
@@ -122,4 +122,17 @@ pub(super) fn stall_explains(ledger: &Ledger, at: Mark, late: i64) -> bool {
         u64::try_from(late).is_ok_and(|late| late <= gap.as_secs().saturating_add(1))
             && (from..=until).contains(&at.at.mono)
     })
+}
+
+/// Whether it is this statistic, under whatever prefix.
+pub(super) fn is_stat(name: &str, stat: &str) -> bool {
+    name.strip_suffix(stat).is_some_and(|prefix| prefix.is_empty() || prefix.ends_with('.'))
+}
+
+/// A stream for the proxy's certificate that was open at this observation. One that ended later without a response
+/// was an attempt, refused a moment after it.
+pub(super) fn stream_open_at(p: &ProxyLedger, seq: u64) -> Option<&Stream> {
+    let served = |number: u64| p.pushes.iter().any(|push| push.stream == number);
+    p.certificate_streams()
+        .find(|s| s.opened.seq < seq && s.end.as_ref().is_none_or(|end| end.mark.seq > seq && served(s.number)))
 }

@@ -7,6 +7,7 @@ mod checks;
 mod contradictions;
 mod evidence;
 mod headline;
+mod hypotheses;
 mod model;
 mod modes;
 mod notes;
@@ -66,6 +67,10 @@ pub fn judge_ledger(ledger: &Ledger) -> Verdict {
         judgement,
         layer,
         headline: headline::headline(ledger, judgement, layer, &candidates, &stops, &findings, &missing),
+        hypotheses: match judgement {
+            Judgement::Fail => hypotheses::answered(ledger, &findings),
+            _ => Vec::new(),
+        },
         contradictions: if violated { contradictions::all(ledger, &stops) } else { Vec::new() },
         diagnosis,
         candidates,

@@ -35,6 +35,9 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
     /// Observations that contradict each other, or a claim that the wire does not bear out.
     pub contradictions: Vec<Contradiction>,
+    /// What is suspected first in such a night, and what the recording says to it; for a failure only.
+    #[serde(default)]
+    pub hypotheses: Vec<Hypothesis>,
     /// What is missing for a judgement.
     pub missing: Vec<String>,
     /// A summary for each proxy.
@@ -110,6 +113,72 @@ pub struct Contradiction {
     pub against: String,
     /// Observations (`seq`) of both.
     pub evidence: Vec<u64>,
+}
+
+/// A suspicion, and what the recording says to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Hypothesis {
+    /// What is suspected.
+    pub suspicion: Suspicion,
+    /// Whether it is so. Of several proxies that failed: whether it is so of any.
+    pub answer: YesNo,
+    /// The observation that answers it, or what was not looked at.
+    pub observation: String,
+    /// Observations (`seq`) that show it.
+    pub evidence: Vec<u64>,
+}
+
+/// What is suspected first when a certificate expired although its provider renews.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Suspicion {
+    /// The proxy is not subscribed to its certificate.
+    NotSubscribed,
+    /// Its stream to the provider was lost.
+    StreamLost,
+    /// Its TLS contexts hold a static certificate, which no SDS update reaches.
+    StaticTlsContext,
+    /// It is a limitation of Istio's agent, which serves files only beside an external provider.
+    FilesOnlyMode,
+}
+
+impl Suspicion {
+    /// All of them, in the order in which they come to mind.
+    pub const ALL: [Suspicion; 4] =
+        [Suspicion::NotSubscribed, Suspicion::StreamLost, Suspicion::StaticTlsContext, Suspicion::FilesOnlyMode];
+
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Suspicion::NotSubscribed => "not subscribed",
+            Suspicion::StreamLost => "stream lost",
+            Suspicion::StaticTlsContext => "static TLS context",
+            Suspicion::FilesOnlyMode => "files-only mode",
+        }
+    }
+}
+
+/// An answer to a suspicion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum YesNo {
+    /// It is so.
+    Yes,
+    /// It is not so.
+    No,
+    /// Nobody looked where it would show.
+    Unseen,
+}
+
+impl YesNo {
+    /// In a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            YesNo::Yes => "yes",
+            YesNo::No => "no",
+            YesNo::Unseen => "unseen",
+        }
+    }
 }
 
 /// Where one proxy stands at the end.

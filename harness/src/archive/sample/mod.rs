@@ -99,6 +99,7 @@ pub(crate) fn verdict(judgement: Judgement) -> Verdict {
             evidence: vec![40, 52],
         }],
         contradictions: Vec::new(),
+        hypotheses: Vec::new(),
         missing: Vec::new(),
         proxies: vec![ProxySummary {
             id: ProxyId::parse("a").unwrap(),
@@ -138,6 +139,22 @@ pub(crate) fn verdict(judgement: Judgement) -> Verdict {
                 against: "31 handshakes: expired since 04:10:05".into(),
                 evidence: vec![30, 31],
             }];
+            let answers = [
+                (YesNo::No, "a subscribed to default at 03:10:05"),
+                (YesNo::No, "the stream of a for default, opened at 03:10:05, was open when it failed"),
+                (YesNo::Unseen, "nothing tells where the TLS contexts of a have their certificate from"),
+                (YesNo::No, "no agent of Istio takes part: a asks the provider itself"),
+            ];
+            verdict.hypotheses = Suspicion::ALL
+                .into_iter()
+                .zip(answers)
+                .map(|(suspicion, (answer, observation))| Hypothesis {
+                    suspicion,
+                    answer,
+                    observation: observation.into(),
+                    evidence: vec![12],
+                })
+                .collect();
             verdict.proxies[0].generations_served = 1;
             verdict.proxies[0].generations_issued = Some(1);
             verdict.margin_ms = None;

@@ -8,7 +8,7 @@ use crate::plan::CellReport;
 use crate::report::Mark;
 use crate::report::text::{duration, headline, plain, span};
 use crate::timeline::{ClockKind, ExpectedJudgement, Layer, Ledger, Role, Timeline};
-use crate::verdict::{CHECKS, CheckResult, Confidence, Finding, Judgement, Verdict, mode};
+use crate::verdict::{CHECKS, CheckResult, Confidence, Finding, Hypothesis, Judgement, Verdict, mode};
 
 pub(super) struct CellView {
     /// Prefix of the element names in it: the same cell can be on the page twice.
@@ -33,6 +33,7 @@ pub(super) struct CellView {
     pub(super) no_recording: Option<String>,
     pub(super) diagnosis: Option<ModeView>,
     pub(super) candidates: Vec<CandidateView>,
+    pub(super) hypotheses: Vec<HypothesisView>,
     pub(super) findings: Vec<FindingView>,
     pub(super) holding: Vec<FindingView>,
     pub(super) missing: Vec<String>,
@@ -69,6 +70,13 @@ pub(super) struct CandidateView {
     pub(super) title: &'static str,
     pub(super) confidence: &'static str,
     pub(super) would_decide: Option<String>,
+    pub(super) evidence: Vec<u64>,
+}
+
+pub(super) struct HypothesisView {
+    pub(super) class: &'static str,
+    pub(super) suspicion: &'static str,
+    pub(super) observation: String,
     pub(super) evidence: Vec<u64>,
 }
 
@@ -115,6 +123,7 @@ impl CellView {
             no_recording,
             diagnosis: verdict.and_then(|v| v.diagnosis.as_deref()).and_then(mode_view),
             candidates: verdict.map(candidates).unwrap_or_default(),
+            hypotheses: verdict.map(|v| v.hypotheses.iter().map(hypothesis).collect()).unwrap_or_default(),
             findings,
             holding,
             missing: verdict.map(|v| v.missing.iter().map(|m| plain(m)).collect()).unwrap_or_default(),
@@ -283,6 +292,15 @@ fn candidates(verdict: &Verdict) -> Vec<CandidateView> {
         evidence: c.evidence.clone(),
     };
     verdict.candidates.iter().map(view).collect()
+}
+
+fn hypothesis(h: &Hypothesis) -> HypothesisView {
+    HypothesisView {
+        class: h.answer.word(),
+        suspicion: h.suspicion.words(),
+        observation: plain(&h.observation),
+        evidence: h.evidence.clone(),
+    }
 }
 
 fn finding(f: &Finding) -> FindingView {

@@ -22,11 +22,13 @@ pub(super) struct Cited {
 pub(super) fn cited(timeline: &Timeline, verdict: &Verdict) -> Vec<Cited> {
     let contradictions = verdict.contradictions.iter().flat_map(|c| &c.evidence);
     let findings = verdict.findings.iter().flat_map(|f| &f.evidence);
+    let hypotheses = verdict.hypotheses.iter().flat_map(|h| &h.evidence);
     let candidates = verdict.candidates.iter().flat_map(|c| &c.evidence);
     // What contradicts comes first where not all can be shown.
     let mut wanted: Vec<u64> = Vec::new();
     let mut seen = BTreeSet::new();
-    wanted.extend(contradictions.chain(candidates).chain(findings).copied().filter(|seq| seen.insert(*seq)).take(MOST));
+    let told = contradictions.chain(candidates).chain(hypotheses).chain(findings);
+    wanted.extend(told.copied().filter(|seq| seen.insert(*seq)).take(MOST));
     wanted.sort_unstable();
     let at = |seq: u64| usize::try_from(seq).ok().and_then(|i| timeline.observations.get(i));
     wanted.into_iter().filter_map(at).map(view).collect()

@@ -8,7 +8,7 @@ use super::{Counts, Mark, ReportError};
 use crate::archive::RunRecord;
 use crate::plan::{CellReport, Outcome};
 use crate::timeline::{CellId, ClockKind, Expectation, Layer, Role, ScenarioName, Subject};
-use crate::verdict::{Candidate, Contradiction, Finding, LagSummary, ProxySummary, Verdict};
+use crate::verdict::{Candidate, Contradiction, Finding, Hypothesis, LagSummary, ProxySummary, Verdict};
 
 /// Raised when a reader of the old form would misunderstand the new one; new fields alone do not raise it.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -64,6 +64,8 @@ pub struct Cell {
     pub findings: Vec<Finding>,
     /// Claims, and what speaks against them.
     pub contradictions: Vec<Contradiction>,
+    /// What is suspected first in such a night, and what the recording says to it; empty unless the cell failed.
+    pub hypotheses: Vec<Hypothesis>,
     /// What is missing for a judgement.
     pub missing: Vec<String>,
     /// Where each proxy stood at the end.
@@ -112,6 +114,7 @@ impl From<&CellReport> for Cell {
             reason: cell.reason.clone(),
             findings: of(cell, |v| v.findings.clone()),
             contradictions: of(cell, |v| v.contradictions.clone()),
+            hypotheses: of(cell, |v| v.hypotheses.clone()),
             missing: of(cell, |v| v.missing.clone()),
             proxies: of(cell, |v| v.proxies.clone()),
             lag_ms: of(cell, |v| v.lag_ms.clone()),

@@ -70,6 +70,11 @@ fn section(out: &mut String, cell: &CellReport) {
             let proxy = f.proxy.as_ref().map(|p| format!(" ({p})")).unwrap_or_default();
             format!("{}{proxy}: {}", code(&f.check), inline(&f.message))
         }));
+        items.extend(
+            v.hypotheses
+                .iter()
+                .map(|h| format!("{}? **{}**: {}", h.suspicion.words(), h.answer.word(), inline(&h.observation))),
+        );
         items.extend(v.missing.iter().map(|m| format!("missing: {}", inline(m))));
         if let Some(diagnosis) = &v.diagnosis {
             items.push(format!("diagnosis: {}", code(diagnosis)));

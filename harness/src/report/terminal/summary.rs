@@ -13,7 +13,7 @@ use crate::timeline::Layer;
 pub fn summary(run: &RunRecord, cells: &[CellReport], width: usize, paint: Paint) -> String {
     let mut out = String::new();
     for cell in cells {
-        attention(&mut out, cell, paint);
+        attention(&mut out, cell, width, paint);
     }
     matrix(&mut out, cells, width, paint);
     counts(&mut out, &Counts::of(cells), width, paint);
@@ -46,13 +46,32 @@ fn counts(out: &mut String, counts: &Counts, width: usize, paint: Paint) {
 }
 
 /// A cell that somebody must look at: what happened in one line, then how to repeat it.
-fn attention(out: &mut String, cell: &CellReport, paint: Paint) {
+fn attention(out: &mut String, cell: &CellReport, width: usize, paint: Paint) {
     let mark = Mark::of(cell);
     if !mark.needs_attention() || cell.as_expected {
         return;
     }
     let _ = writeln!(out, "{}: {}", paint.bold(cell.id.as_str()), verdict_line(cell, paint));
+    for line in hypotheses(cell, width) {
+        let _ = writeln!(out, "{line}");
+    }
     let _ = writeln!(out, "    {}", paint.dim(&format!("repeat: {}", plain(&cell.command))));
+}
+
+/// What is suspected first, in a line or two: the observations are in the other reports.
+fn hypotheses(cell: &CellReport, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for h in cell.verdict.iter().flat_map(|v| &v.hypotheses) {
+        let answer = format!("{}? {}", h.suspicion.words(), h.answer.word());
+        match lines.last_mut() {
+            Some(line) if line.len() + GAP + answer.len() <= width => {
+                line.push_str(gap());
+                line.push_str(&answer);
+            }
+            _ => lines.push(format!("    {answer}")),
+        }
+    }
+    lines
 }
 
 /// `FAIL issued: provider re-sent serial ...`.

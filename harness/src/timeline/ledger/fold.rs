@@ -273,6 +273,7 @@ impl Fold {
                 expected: e.expected,
                 log_tail: e.log_tail.clone(),
             }),
+            Fact::Log(log) => proxy.logs.push((mark, log.line.clone())),
             Fact::Blind(b) => proxy.blind.push((mark, format!("{}: {}", b.what, b.why))),
             _ => {}
         }

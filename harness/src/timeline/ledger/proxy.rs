@@ -217,7 +217,7 @@ pub struct StatSample {
 
 impl StatSample {
     /// Sum of the values whose names match; absent where there is none.
-    fn sum(&self, matches: impl Fn(&str) -> bool) -> Option<u64> {
+    pub fn sum(&self, matches: impl Fn(&str) -> bool) -> Option<u64> {
         let hits = self.values.iter().filter(|(name, _)| matches(name)).map(|(_, v)| *v);
         hits.reduce(u64::saturating_add)
     }
@@ -295,6 +295,8 @@ pub struct ProxyLedger {
     pub exits: Vec<Exit>,
     /// Starts of its process.
     pub starts: Vec<Mark>,
+    /// Log lines that were worth keeping.
+    pub logs: Vec<(Mark, String)>,
     /// What could not be asked, and why.
     pub blind: Vec<(Mark, String)>,
     /// Peers of the provider's socket that are this proxy, at each census.
@@ -325,6 +327,7 @@ impl ProxyLedger {
             receipts: Vec::new(),
             exits: Vec::new(),
             starts: Vec::new(),
+            logs: Vec::new(),
             blind: Vec::new(),
             connections: Vec::new(),
             rows: Vec::new(),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::super::Confidence;
-use super::super::evidence::{Defect, clock_time, defect, due, span};
+use super::super::evidence::{Defect, clock_time, defect, due, span, stream_open_at};
 use super::{Case, ISSUER_DECIDES, Stop, many, one};
 use crate::timeline::ledger::{MintedFor, Push, SECRET_TYPE_URL, StreamEnd};
 use crate::timeline::{Fingerprint, Layer, SecretName};
@@ -200,10 +200,7 @@ impl<'a> Case<'a> {
         let ended =
             |s: &&&crate::timeline::ledger::Stream| s.end.as_ref().is_some_and(|e| e.mark.seq <= self.wrong.seq);
         let last = of_svid.iter().filter(ended).filter_map(|s| s.end.as_ref()).max_by_key(|e| e.mark.seq)?;
-        // One that ended without a response was an attempt that was refused a moment later.
-        let served = |number: u64| self.p.pushes.iter().any(|push| push.stream == number);
-        let open = |s: &&&crate::timeline::ledger::Stream| !ended(s) && (s.end.is_none() || served(s.number));
-        if of_svid.iter().any(|s| s.opened.seq < self.wrong.seq && open(&s)) {
+        if stream_open_at(self.p, self.wrong.seq).is_some() {
             return None;
         }
         let ends = of_svid.iter().filter(ended).count();

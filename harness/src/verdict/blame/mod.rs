@@ -58,7 +58,7 @@ pub(super) fn own_certificate(ledger: &Ledger, p: &ProxyLedger, violated: &[&Fin
 }
 
 /// The handshake (or look, or answer) at which the failure shows first.
-fn failure_moment(p: &ProxyLedger, violated: &[&Finding], fallback: u64) -> Option<Mark> {
+pub(super) fn failure_moment(p: &ProxyLedger, violated: &[&Finding], fallback: u64) -> Option<Mark> {
     let seqs = violated.iter().filter(|f| f.secret.as_ref() == Some(&p.svid)).map(|f| {
         // These name the beginning of the wait first, and the sight of the failure last.
         let sight = matches!(

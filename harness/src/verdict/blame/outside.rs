@@ -1,6 +1,7 @@
 //! Nobody saw the stream: only what Envoy shows of itself.
 
 use super::super::Confidence;
+use super::super::evidence::is_stat;
 use super::{Case, ISSUER_DECIDES, STREAM_DECIDES, Stop, many};
 use crate::timeline::Layer;
 use crate::timeline::ledger::Mark;
@@ -19,11 +20,11 @@ impl Case<'_> {
         let sampled = nearest(&mut self.p.stats.iter().map(|s| s.mark));
         let moved = |suffix: &str| {
             let stat = format!("sds.{name}.{suffix}");
-            self.p.risen(sampled, |n| is(n, &stat))
+            self.p.risen(sampled, |n| is_stat(n, &stat))
         };
         let connected = self.p.stats.iter().find(|s| s.mark.seq == sampled).and_then(|s| {
             let stat = format!("sds.{name}.control_plane.connected_state");
-            s.values.iter().find(|(n, _)| is(n, &stat)).map(|(_, v)| *v)
+            s.values.iter().find(|(n, _)| is_stat(n, &stat)).map(|(_, v)| *v)
         });
         let looked = nearest(&mut self.p.dumps.iter().map(|d| d.mark));
         let newer_in_dump = self.p.dumps.iter().find(|d| d.mark.seq == looked).and_then(|d| {
@@ -91,9 +92,4 @@ impl Case<'_> {
         let first = super::super::evidence::first_served(self.p);
         first.is_some_and(|(_, leaf)| self.served.is_some_and(|row| row.generation == leaf.fingerprint))
     }
-}
-
-/// Whether it is this statistic, under whatever prefix.
-fn is(name: &str, stat: &str) -> bool {
-    name.strip_suffix(stat).is_some_and(|prefix| prefix.is_empty() || prefix.ends_with('.'))
 }

@@ -1,4 +1,5 @@
 mod controls;
+mod hypotheses;
 mod recorded;
 mod size;
 mod sketch;
