@@ -37,7 +37,7 @@ const FAULTS: [(&str, Expected); 17] = [
     ("refuses", (1, "fail", Some("sent"), &["stream-refused"])),
     ("no-bundle", (1, "fail", Some("sent"), &["never-arrives"])),
     ("freezes", (1, "fail", Some("sent"), &["provider-frozen"])),
-    ("dies", (1, "fail", Some("sent"), &["socket-gone", "stale-bind-mount"])),
+    ("dies", (1, "fail", Some("sent"), &["socket-gone"])),
     ("ten-megabytes", PASS),
     // No mode is known by it, and none is named.
     ("wrong-protobuf", (1, "fail", Some("sent"), &[])),

@@ -240,8 +240,9 @@ impl<'a> Case<'a> {
         let climbed = failed(u64::MAX).and_then(|all| Some(all > failed(last.mark.seq)?));
         // What a fresh subscriber finds is what there is: no mount of the proxy's own stands between.
         let nobody = self.ledger.unreachable.iter().any(|(at, _)| at.seq > last.mark.seq);
+        // Envoy's own next attempt may come after the end of the recording: it waits longer each time.
         let modes = match climbed {
-            Some(true) if nobody => vec![("socket-gone", Confidence::Likely)],
+            _ if nobody => vec![("socket-gone", Confidence::Likely)],
             Some(true) => vec![("socket-gone", Confidence::Likely), ("stale-bind-mount", Confidence::Possible)],
             Some(false) => vec![("stream-refused", Confidence::Possible)],
             None => vec![("socket-gone", Confidence::Possible), ("stream-refused", Confidence::Possible)],
