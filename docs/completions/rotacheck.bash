@@ -548,7 +548,7 @@ _rotacheck() {
                     return 0
                     ;;
                 --provider)
-                    COMPREPLY=($(compgen -W "fake external" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "fake files external" -- "${cur}"))
                     return 0
                     ;;
                 --socket)
@@ -662,7 +662,7 @@ _rotacheck() {
                     return 0
                     ;;
                 --provider)
-                    COMPREPLY=($(compgen -W "fake external" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "fake files external" -- "${cur}"))
                     return 0
                     ;;
                 --socket)

@@ -46,6 +46,7 @@ complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l scenarios -d
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l envoy -d 'An Envoy: a version of the lock file, or `path=FILE` for an executable of your own. Repeatable [default: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l envoy-path -d 'An Envoy executable to use where `--envoy` is not given' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l provider -d 'Who issues the certificates' -r -f -a "fake\t'The harness\'s own, which scenarios drive'
+files\t'The harness\'s own, by files that the proxies watch instead of a socket'
 external\t'One that is not ours: whatever serves SDS v3 on the socket given with --socket'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l socket -d 'The Unix socket on which an external provider serves SDS v3 (StreamSecrets)' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l clock -d 'Whose time the proxies live in' -r -f -a "virtual\t'Moved by the harness: hours pass in milliseconds'
@@ -79,6 +80,7 @@ complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l scenarios -
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l envoy -d 'An Envoy: a version of the lock file, or `path=FILE` for an executable of your own. Repeatable [default: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l envoy-path -d 'An Envoy executable to use where `--envoy` is not given' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l provider -d 'Who issues the certificates' -r -f -a "fake\t'The harness\'s own, which scenarios drive'
+files\t'The harness\'s own, by files that the proxies watch instead of a socket'
 external\t'One that is not ours: whatever serves SDS v3 on the socket given with --socket'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l socket -d 'The Unix socket on which an external provider serves SDS v3 (StreamSecrets)' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l clock -d 'Whose time the proxies live in' -r -f -a "virtual\t'Moved by the harness: hours pass in milliseconds'

@@ -34,6 +34,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--envoy=[An Envoy\: a version of the lock file, or \`path=FILE\` for an executable of your own. Repeatable \[default\: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead\]]:VERSION|path=FILE:_default' \
 '--envoy-path=[An Envoy executable to use where \`--envoy\` is not given]:FILE:_default' \
 '--provider=[Who issues the certificates]:PROVIDER:((fake\:"The harness'\''s own, which scenarios drive"
+files\:"The harness'\''s own, by files that the proxies watch instead of a socket"
 external\:"One that is not ours\: whatever serves SDS v3 on the socket given with --socket"))' \
 '--socket=[The Unix socket on which an external provider serves SDS v3 (StreamSecrets)]:PATH:_default' \
 '--clock=[Whose time the proxies live in]:CLOCK:((virtual\:"Moved by the harness\: hours pass in milliseconds"
@@ -85,6 +86,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--envoy=[An Envoy\: a version of the lock file, or \`path=FILE\` for an executable of your own. Repeatable \[default\: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead\]]:VERSION|path=FILE:_default' \
 '--envoy-path=[An Envoy executable to use where \`--envoy\` is not given]:FILE:_default' \
 '--provider=[Who issues the certificates]:PROVIDER:((fake\:"The harness'\''s own, which scenarios drive"
+files\:"The harness'\''s own, by files that the proxies watch instead of a socket"
 external\:"One that is not ours\: whatever serves SDS v3 on the socket given with --socket"))' \
 '--socket=[The Unix socket on which an external provider serves SDS v3 (StreamSecrets)]:PATH:_default' \
 '--clock=[Whose time the proxies live in]:CLOCK:((virtual\:"Moved by the harness\: hours pass in milliseconds"

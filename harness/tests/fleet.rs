@@ -54,6 +54,9 @@ impl Cell {
             further_contexts: 3,
             duplicate_subscription: false,
             resumption: false,
+            must_staple: false,
+            lds_socket: None,
+            socket_mounted_by: None,
             dialled: Dialled { server: SocketAddr::from(([127, 0, 0, 1], 1)), authority_pem: authority() },
         };
         let recorder = Recorder::new(header(&config), Clock::real(), None);
@@ -85,7 +88,7 @@ fn header(config: &FleetConfig) -> Header {
         },
         clock: ClockKind::Real,
         started: jiff::Timestamp::now(),
-        proxies: expectations(&config.members, config.further_contexts, config.resumption),
+        proxies: expectations(&config.members, config.further_contexts),
         criteria: Criteria {
             ttl_s: 120,
             renew_every_s: None,
@@ -108,7 +111,7 @@ struct Mesh {
 impl Mesh {
     async fn up(cell: &mut Cell, profile: &str) -> Self {
         let spec = serde_json::from_value(serde_json::json!({ "kind": "fake", "profile": profile })).unwrap();
-        let Delivery::Socket(socket) = cell.config.delivery.clone();
+        let Delivery::Socket(socket) = cell.config.delivery.clone() else { panic!("these cells have a socket") };
         let members = cell.config.members.iter().cloned();
         let identities = members.map(|(id, spiffe_id)| (id, spiffe_id.unwrap())).collect();
         let config = FakeConfig { socket, trust_domain: TRUST_DOMAIN.to_owned(), spec, identities };

@@ -70,6 +70,9 @@ impl Mesh {
             further_contexts: 2,
             duplicate_subscription: false,
             resumption: false,
+            must_staple: false,
+            lds_socket: None,
+            socket_mounted_by: None,
             dialled: Dialled { server: server.addr(), authority_pem: server.authority_pem().to_owned() },
         };
         let guard = Guard::start(Utf8Path::new(env!("CARGO_BIN_EXE_rotacheck")), Vec::new()).await.unwrap();
@@ -139,7 +142,7 @@ fn header(members: &[(ProxyId, Option<SpiffeId>)]) -> Header {
         },
         clock: ClockKind::Virtual,
         started: jiff::Timestamp::now(),
-        proxies: expectations(members, 2, false),
+        proxies: expectations(members, 2),
         criteria: Criteria {
             ttl_s: TTL.as_secs(),
             renew_every_s: Some(60),

@@ -4,7 +4,7 @@ use super::explain::{layer, url};
 use super::list::{expected, role};
 use super::man;
 use super::schema::{self, Of};
-use crate::scenario::ClockKind;
+use crate::scenario::{ClockKind, ProviderKind};
 use crate::verdict::{CHECKS, MODES};
 
 fn assert_generated(file: &str, text: &str) {
@@ -148,7 +148,10 @@ fn catalogue() -> String {
 
 fn table(text: &mut String, directory: &str, scenarios: Vec<crate::scenario::Scenario>) {
     for s in scenarios {
-        let profile = serde_json::to_value(s.provider.profile).unwrap();
+        let profile = match s.provider.kind {
+            ProviderKind::Fake => serde_json::to_value(s.provider.profile).unwrap(),
+            kind => kind.name().into(),
+        };
         let clock = if s.clock == ClockKind::Virtual { "virtual" } else { "real" };
         let mut diagnosis = s.expect.diagnosis.as_deref().map(|name| format!(", {name}")).unwrap_or_default();
         if !s.expect.noted.is_empty() {

@@ -74,6 +74,8 @@ enum ClockArg {
 enum ProviderArg {
     /// The harness's own, which scenarios drive.
     Fake,
+    /// The harness's own, by files that the proxies watch instead of a socket.
+    Files,
     /// One that is not ours: whatever serves SDS v3 on the socket given with --socket.
     External,
 }
@@ -89,6 +91,7 @@ impl SelectionArgs {
             overrides: Overrides {
                 provider: self.provider.map(|provider| match provider {
                     ProviderArg::Fake => ProviderKind::Fake,
+                    ProviderArg::Files => ProviderKind::Files,
                     ProviderArg::External => ProviderKind::External,
                 }),
                 socket: self.socket.clone(),

@@ -39,24 +39,27 @@ pub struct Proxy {
     pub next: ProxyId,
     /// TLS contexts in `/certs` that hold its certificate.
     pub contexts: u32,
+    /// The inbound listener that must staple an OCSP response, where there is one.
+    pub stapled: Option<SocketAddr>,
+    /// Where the provider's socket is for it, and where it is for the provider.
+    pub socket: Option<(Utf8PathBuf, Utf8PathBuf)>,
+    /// The directory into which the files of its certificate are moved, which it is to watch.
+    pub watches: Option<Utf8PathBuf>,
     /// Its bootstrap.
     pub bootstrap: Utf8PathBuf,
     /// Its log.
     pub log: Utf8PathBuf,
 }
 
-/// What a timeline's header says of these proxies, when each has this many contexts beside those of a sidecar.
-pub fn expectations(
-    members: &[(ProxyId, Option<SpiffeId>)],
-    further_contexts: u32,
-    resumption: bool,
-) -> Vec<ProxyExpectation> {
+/// What a timeline's header says of these proxies, when each has this many contexts beside those of a plain
+/// sidecar.
+pub fn expectations(members: &[(ProxyId, Option<SpiffeId>)], further_contexts: u32) -> Vec<ProxyExpectation> {
     members
         .iter()
         .map(|(id, spiffe_id)| ProxyExpectation {
             id: id.clone(),
             spiffe_id: spiffe_id.clone(),
-            contexts: Some(process::contexts(further_contexts, resumption)),
+            contexts: Some(process::contexts(further_contexts)),
         })
         .collect()
 }

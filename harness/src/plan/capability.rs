@@ -24,6 +24,18 @@ const TTL_FLOORS: &[TtlFloor] = &[
         why: "certificates count whole seconds, and Envoy's back-off alone can take one",
     },
     TtlFloor {
+        provider: ProviderKind::Files,
+        clock: ClockKind::Virtual,
+        floor: Span::seconds(20),
+        why: "samples take real time too, and a busy machine can need seconds for one",
+    },
+    TtlFloor {
+        provider: ProviderKind::Files,
+        clock: ClockKind::Real,
+        floor: Span::seconds(6),
+        why: "certificates count whole seconds",
+    },
+    TtlFloor {
         provider: ProviderKind::External,
         clock: ClockKind::Real,
         floor: Span::seconds(6),

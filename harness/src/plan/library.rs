@@ -22,6 +22,7 @@ const SCENARIOS: &[(&str, &str)] = embedded![
     "issues-never-pushes.yaml",
     "nack-key-mismatch.yaml",
     "never-renews.yaml",
+    "rotation-files.yaml",
     "rotation-one-hour.yaml",
     "rotation.yaml",
     "stream-closed-once.yaml",
@@ -32,6 +33,10 @@ const CONTROLS: &[(&str, &str)] = embedded![
     "controls/bundle-only.yaml",
     "controls/duplicate-subscription.yaml",
     "controls/empty-response.yaml",
+    "controls/files-half-written.yaml",
+    "controls/files-key-before-chain.yaml",
+    "controls/files-not-watched.yaml",
+    "controls/files-rewritten-in-place.yaml",
     "controls/healed-by-reconnect.yaml",
     "controls/leaf-before-bundle.yaml",
     "controls/masked-by-pool.yaml",
@@ -49,6 +54,7 @@ const CONTROLS: &[(&str, &str)] = embedded![
     "controls/starved-by-bundle-churn.yaml",
     "controls/stream-refused.yaml",
     "controls/thin-margin.yaml",
+    "controls/watched-file-missing.yaml",
     "controls/wrong-identity.yaml",
     "controls/wrong-name.yaml",
     "controls/wrong-secret-kind.yaml",
@@ -334,7 +340,7 @@ mod tests {
     fn a_directory_that_is_given_replaces_the_scenarios_and_keeps_the_matrix() {
         let dir = tempfile::tempdir().unwrap();
         let path = Utf8Path::from_path(dir.path()).unwrap();
-        let text = SCENARIOS[7].1.replace("name: rotation", "name: mine");
+        let text = SCENARIOS[8].1.replace("name: rotation", "name: mine");
         std::fs::write(path.join("mine.yaml"), text).unwrap();
         std::fs::write(path.join("notes.txt"), "no scenario").unwrap();
         let library = Library::open(Some(path)).unwrap();

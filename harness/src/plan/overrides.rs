@@ -40,14 +40,15 @@ impl Overrides {
         if let Some(kind) = self.provider.filter(|kind| *kind != scenario.provider.kind) {
             scenario.provider.kind = kind;
             match kind {
-                ProviderKind::Fake => scenario.provider.command.clear(),
+                ProviderKind::Fake | ProviderKind::Files => scenario.provider.command.clear(),
                 ProviderKind::External => {
                     (scenario.provider.ttl, scenario.provider.renew_every) = (None, None);
                     scenario.clock = ClockKind::Real;
                 }
             }
         }
-        let known_interval = scenario.provider.kind == ProviderKind::Fake || scenario.provider.renew_every.is_some();
+        let known_interval =
+            scenario.provider.kind != ProviderKind::External || scenario.provider.renew_every.is_some();
         let renewals = scenario.renewals();
         let (old_ttl, old_interval) =
             (scenario.provider.ttl().as_secs().max(1), scenario.provider.interval().as_secs());

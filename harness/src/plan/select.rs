@@ -197,7 +197,10 @@ mod tests {
             cells.iter().map(|cell| cell.scenario.name.to_string()).collect()
         };
         assert_eq!(names(&["incident", "inc*", path]), ["incident"]);
-        assert_eq!(names(&["nack-key-mismatch", "rotation*"]), ["rotation", "rotation-one-hour", "nack-key-mismatch"]);
+        assert_eq!(
+            names(&["nack-key-mismatch", "rotation*"]),
+            ["rotation", "rotation-files", "rotation-one-hour", "nack-key-mismatch"]
+        );
         assert_eq!(names(&["*-renew?"]), ["never-renews"]);
     }
 

@@ -43,6 +43,8 @@ pub struct ProbeContext {
     pub(super) socket: Option<Utf8PathBuf>,
     pub(super) patience: Duration,
     counters: Mutex<HashMap<ProxyId, Counters>>,
+    /// Bytes of each proxy's log that were read.
+    logs: Mutex<HashMap<ProxyId, u64>>,
     pub(super) baselines: Mutex<HashMap<ProxyId, Baseline>>,
     pub(super) long_lived: tokio::sync::Mutex<HashMap<ProxyId, Arc<LongLived>>>,
 }
@@ -57,6 +59,7 @@ impl ProbeContext {
             socket: None,
             patience: Duration::from_secs(2),
             counters: Mutex::default(),
+            logs: Mutex::default(),
             baselines: Mutex::default(),
             long_lived: tokio::sync::Mutex::default(),
         }
@@ -97,6 +100,14 @@ impl ProbeContext {
     pub(super) fn counters<T>(&self, proxy: &Proxy, work: impl FnOnce(&mut Counters) -> T) -> T {
         let mut all = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         work(all.entry(proxy.id.clone()).or_default())
+    }
+
+    pub(super) fn read_so_far(&self, proxy: &Proxy) -> u64 {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner).get(&proxy.id).copied().unwrap_or(0)
+    }
+
+    pub(super) fn has_read(&self, proxy: &Proxy, bytes: u64) {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner).insert(proxy.id.clone(), bytes);
     }
 
     pub(super) fn blind(&self, source: Source, proxy: &Proxy, layer: Option<Layer>, what: &str, why: impl ToString) {

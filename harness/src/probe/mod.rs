@@ -8,6 +8,7 @@ mod census;
 mod context;
 #[cfg(test)]
 mod fakes;
+mod files;
 mod http;
 mod inbound;
 mod outbound;

@@ -143,6 +143,9 @@ async fn one(proxy: &Proxy, ctx: &ProbeContext, what: Depth) -> ProxySample {
         sample.listeners = listeners;
         sample.fresh = Some(fresh);
         sample.long_lived = Some(long_lived);
+        // After the counters: what they count is said by then.
+        super::files::files(proxy, ctx);
+        super::files::socket(proxy, collect, ctx);
     }
     sample
 }

@@ -8,6 +8,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::ProviderError;
 use super::faults::Faults;
+use super::files::Files;
 use super::issuer::Issuer;
 use super::renewal::{Closed, Pushed, Renewal};
 use super::serving::Served;
@@ -20,7 +21,7 @@ use crate::xds::{Delivery, Event, Journal, Sink, Subscribers};
 /// What a fake is to be.
 #[derive(Debug, Clone)]
 pub struct FakeConfig {
-    /// Where it serves.
+    /// Where it serves. Files lie in a directory beside it.
     pub socket: Utf8PathBuf,
     /// For whom.
     pub trust_domain: String,
@@ -33,7 +34,7 @@ pub struct FakeConfig {
 /// A running fake.
 pub struct Fake {
     served: tokio::sync::Mutex<Served>,
-    socket: Utf8PathBuf,
+    delivery: Delivery,
     pid: Option<u32>,
     faults: Faults,
     journal: Arc<Journal>,
@@ -63,7 +64,32 @@ enum Ask {
 impl Fake {
     /// Issues generation 0 at the recorder's present cell time and serves it.
     pub async fn start(config: FakeConfig, recorder: Recorder) -> Result<Self, ProviderError> {
-        Self::start_in(None, config, recorder).await
+        let (journal, issuer, asks, sink) = Self::desk(&config, recorder)?;
+        let served = Served::start(None, &config.socket, sink).await?;
+        Self::start_issuing(served, config, journal, issuer, asks).await
+    }
+
+    /// As `start`, but there is no socket: certificate, key and trust bundle are put into `directory`, where the proxies
+    /// watch for them.
+    pub async fn start_with_files(
+        directory: &Utf8Path,
+        config: FakeConfig,
+        recorder: Recorder,
+    ) -> Result<Self, ProviderError> {
+        let (journal, issuer, asks, _) = Self::desk(&config, recorder.clone())?;
+        let proxies: Vec<ProxyId> = config.identities.iter().map(|(proxy, _)| proxy.clone()).collect();
+        let faults = Faults::new(config.spec.faults.clone());
+        let unwatched = |proxy: &ProxyId| faults.of_files(1, proxy) == Some(Fault::NotWatched);
+        let files = Files::lay_out(directory, &proxies, unwatched, recorder)?;
+        let subscriptions: Vec<_> = files.subscriptions().collect();
+        let fake = Self::start_issuing(Served::files(files), config, journal, issuer, asks).await?;
+        for (event, proxy) in subscriptions {
+            fake.issuer.0.send(Ask::Hear(event, Some(proxy))).map_err(|_| ProviderError::Stopped)?;
+        }
+        // Answered when all that came before is done.
+        fake.ask(Ask::Open).await?;
+        let failed = fake.served.lock().await.as_files().and_then(Files::failure);
+        failed.map_or(Ok(fake), Err)
     }
 
     /// As `start`, but the socket is served by a process of its own, which runs `program` (rotacheck itself) and can
@@ -73,17 +99,20 @@ impl Fake {
         config: FakeConfig,
         recorder: Recorder,
     ) -> Result<Self, ProviderError> {
-        Self::start_in(Some(program), config, recorder).await
+        let (journal, issuer, asks, sink) = Self::desk(&config, recorder)?;
+        let served = Served::start(Some(program), &config.socket, sink).await?;
+        Self::start_issuing(served, config, journal, issuer, asks).await
     }
 
-    async fn start_in(
-        program: Option<&Utf8Path>,
-        config: FakeConfig,
+    /// Where what happens on streams is noted, and handed on to the issuer.
+    #[expect(clippy::type_complexity, reason = "the two ends of one channel, and who writes into it")]
+    fn desk(
+        config: &FakeConfig,
         recorder: Recorder,
-    ) -> Result<Self, ProviderError> {
-        let FakeConfig { socket, trust_domain, spec, identities } = config;
+    ) -> Result<(Arc<Journal>, mpsc::Sender<Ask>, mpsc::Receiver<Ask>, Sink), ProviderError> {
+        let FakeConfig { trust_domain, identities, .. } = config;
         if SpiffeId::parse(&format!("spiffe://{trust_domain}/workload")).is_err() {
-            return Err(ProviderError::TrustDomain(trust_domain));
+            return Err(ProviderError::TrustDomain(trust_domain.clone()));
         }
         let nodes = identities.iter().map(|(proxy, _)| (proxy.to_string(), proxy.clone())).collect();
         let subscribers = Subscribers { nodes, pids: HashMap::new() };
@@ -96,7 +125,18 @@ impl Fake {
             // Fails only once the issuer has stopped; then nobody waits for its answer.
             let _ = heard.1.send(Ask::Hear(event, proxy));
         });
-        let served = Served::start(program, &socket, sink).await?;
+        Ok((journal, issuer, asks, sink))
+    }
+
+    async fn start_issuing(
+        served: Served,
+        config: FakeConfig,
+        journal: Arc<Journal>,
+        issuer: mpsc::Sender<Ask>,
+        asks: mpsc::Receiver<Ask>,
+    ) -> Result<Self, ProviderError> {
+        let FakeConfig { trust_domain, spec, identities, .. } = config;
+        let delivery = served.delivery();
         let (deliver, pid) = (served.deliver(), served.pid());
         let faults = Faults::new(spec.faults.clone());
         let proxies = identities.iter().map(|(proxy, _)| proxy.clone()).collect();
@@ -118,12 +158,12 @@ impl Fake {
             .map_err(ProviderError::Thread)?;
         let trusted = starting.await.map_err(|_| ProviderError::Stopped)??;
         let issuer = IssuerThread(issuer);
-        Ok(Self { served: tokio::sync::Mutex::new(served), socket, pid, faults, journal, proxies, trusted, issuer })
+        Ok(Self { served: tokio::sync::Mutex::new(served), delivery, pid, faults, journal, proxies, trusted, issuer })
     }
 
     /// Where proxies subscribe.
     pub fn delivery(&self) -> Delivery {
-        Delivery::Socket(self.socket.clone())
+        self.delivery.clone()
     }
 
     /// The process that serves the socket, where that is another one.
@@ -160,7 +200,14 @@ impl Fake {
                 self.lost(from, &open).await;
             }
         }
+        served.befall_files(|| {
+            let of = |proxy: &ProxyId| Some((proxy.clone(), self.faults.of_files(number, proxy)?));
+            self.proxies.iter().filter_map(of).collect()
+        });
         let mut renewal = self.ask(|answer| Ask::Renew(number, answer)).await??;
+        if let Some(failed) = served.as_files().and_then(Files::failure) {
+            return Err(failed);
+        }
         if fault == Some(Fault::SocketReplaced) {
             renewal.from = from;
             renewal.closed.extend(open.into_iter().filter(|closed| self.ended(from, closed.stream)));
@@ -215,6 +262,10 @@ impl Fake {
 
     /// Awaits that every proxy has answered a first `default` and a first `ROOTCA`; returns what is missing.
     pub async fn settled(&self, deadline: Deadline) -> Vec<(ProxyId, SecretName)> {
+        if matches!(self.delivery, Delivery::Files(_)) {
+            // Nobody answers, and they were there before the proxies.
+            return Vec::new();
+        }
         super::settled::settled(self.journal.recorder(), Source::Provider, &self.proxies, deadline).await
     }
 

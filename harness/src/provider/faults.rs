@@ -43,6 +43,11 @@ impl Faults {
         self.first(FaultPlace::Socket, renewal, None, |_| true)
     }
 
+    /// How this proxy's files are put into place, if not as they should be.
+    pub(super) fn of_files(&self, renewal: u32, proxy: &ProxyId) -> Option<Fault> {
+        self.first(FaultPlace::Files, renewal, Some(proxy), |_| true)
+    }
+
     fn first(
         &self,
         place: FaultPlace,
@@ -84,6 +89,12 @@ pub(super) fn words(fault: Fault) -> (&'static str, &'static str) {
         Fault::SocketGone => ("socket-gone", "stopped listening, removed the socket, ended all streams"),
         Fault::SocketReplaced => ("socket-replaced", "ended all streams, and listens on a new socket"),
         Fault::SocketUnlinked => ("socket-unlinked", "removed the socket's path, and goes on serving"),
+        Fault::NoStaple => ("no-staple", "minted a certificate without an OCSP staple"),
+        Fault::NotWatched => ("not-watched", "put files into place in a directory that is not watched"),
+        Fault::RewriteInPlace => ("rewrite-in-place", "wrote the new files over the old ones"),
+        Fault::HalfWritten => ("half-written", "let half of the chain be read, then wrote the rest"),
+        Fault::KeyBeforeChain => ("key-before-chain", "put the new key into place, and not yet its chain"),
+        Fault::FileMissing => ("file-missing", "took the chain away"),
         Fault::Freeze => ("freeze", "froze the process that serves the socket"),
     }
 }

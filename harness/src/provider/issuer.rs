@@ -361,23 +361,25 @@ impl Issuer {
         let names = match rpc {
             Rpc::WorkloadSvid => vec![Name::leaf(own.as_str()), Name::bundle(&self.bundle_id())],
             Rpc::WorkloadBundles => vec![Name::bundle(&self.bundle_id())],
-            Rpc::SdsStream | Rpc::SdsFetch if names.iter().all(String::is_empty) => {
+            Rpc::SdsStream | Rpc::SdsFetch | Rpc::Files if names.iter().all(String::is_empty) => {
                 vec![Name::leaf(own.as_str()), Name::bundle(&self.bundle_id())]
             }
-            Rpc::SdsStream | Rpc::SdsFetch => match resolve(names, &own, &self.bundle_id(), self.spec.profile) {
-                Ok(names) => names,
-                Err(unknown) => {
-                    let text = format!("there is no secret {unknown:?} for {own}");
-                    self.journal.recorder().record(
-                        Source::Provider,
-                        self.proxy(stream).as_ref(),
-                        None,
-                        Log { line: format!("stream {stream}: {text}") },
-                    );
-                    self.close(stream, Code::InvalidArgument, &text);
-                    return Ok(());
+            Rpc::SdsStream | Rpc::SdsFetch | Rpc::Files => {
+                match resolve(names, &own, &self.bundle_id(), self.spec.profile) {
+                    Ok(names) => names,
+                    Err(unknown) => {
+                        let text = format!("there is no secret {unknown:?} for {own}");
+                        self.journal.recorder().record(
+                            Source::Provider,
+                            self.proxy(stream).as_ref(),
+                            None,
+                            Log { line: format!("stream {stream}: {text}") },
+                        );
+                        self.close(stream, Code::InvalidArgument, &text);
+                        return Ok(());
+                    }
                 }
-            },
+            }
         };
         let leaf = names.iter().find(|n| !n.is_bundle).map(Name::secret_name);
         if let Some(entry) = self.streams.get_mut(&stream) {

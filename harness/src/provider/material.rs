@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::pki::{self, Authorities, Leaf, PrivateKey, chain_der, chain_facts, leaf_key_matches};
-use crate::timeline::{Fingerprint, Payload, SpiffeId};
+use crate::timeline::{CertFacts, Fingerprint, Payload, SpiffeId};
 use crate::xds::Content;
 
 /// A chain and a key as they are sent, whole or spoiled.
@@ -38,13 +38,7 @@ impl Certificate {
     }
 
     fn of(spiffe_id: SpiffeId, chain: String, key: PrivateKey) -> Arc<Self> {
-        let digest = Fingerprint::of_der(chain.as_bytes());
-        let (chain_facts, problem) = match chain_facts(chain.as_bytes()) {
-            Ok(facts) => (facts, None),
-            Err(e) => (Vec::new(), Some(e.to_string())),
-        };
-        let key_matches = leaf_key_matches(chain.as_bytes(), &key).ok();
-        let payload = Payload::Certificate { chain: chain_facts, digest, key_matches, problem };
+        let payload = certificate_payload(&chain, &key);
         Arc::new(Self { spiffe_id, chain, key, payload })
     }
 
@@ -70,18 +64,36 @@ impl Bundle {
     }
 
     fn of(roots: String) -> Arc<Self> {
-        let (facts, problem) = match chain_facts(roots.as_bytes()) {
-            Ok(facts) => (facts, None),
-            Err(e) => (Vec::new(), Some(e.to_string())),
-        };
-        let mut prints: Vec<_> = facts.iter().map(|f| f.fingerprint.as_str()).collect();
-        prints.sort_unstable();
-        let digest = Fingerprint::of_der(prints.concat().as_bytes());
-        Arc::new(Self { roots, payload: Payload::Bundle { roots: facts, digest, problem } })
+        let payload = bundle_payload(&roots);
+        Arc::new(Self { roots, payload })
     }
 
     pub(super) fn content(&self, trust_domain: &str, spiffe_validator: bool) -> Content {
         Content::Bundle { trust_domain: trust_domain.to_owned(), roots: self.roots.clone(), spiffe_validator }
+    }
+}
+
+/// The facts of a chain and a key, as these very bytes have them.
+pub(super) fn certificate_payload(chain: &str, key: &PrivateKey) -> Payload {
+    let digest = Fingerprint::of_der(chain.as_bytes());
+    let (facts, problem) = read(chain);
+    let key_matches = leaf_key_matches(chain.as_bytes(), key).ok();
+    Payload::Certificate { chain: facts, digest, key_matches, problem }
+}
+
+/// The facts of a trust bundle, as these very bytes have them.
+pub(super) fn bundle_payload(roots: &str) -> Payload {
+    let (facts, problem) = read(roots);
+    let mut prints: Vec<_> = facts.iter().map(|f| f.fingerprint.as_str()).collect();
+    prints.sort_unstable();
+    let digest = Fingerprint::of_der(prints.concat().as_bytes());
+    Payload::Bundle { roots: facts, digest, problem }
+}
+
+fn read(certificates: &str) -> (Vec<CertFacts>, Option<String>) {
+    match chain_facts(certificates.as_bytes()) {
+        Ok(facts) => (facts, None),
+        Err(e) => (Vec::new(), Some(e.to_string())),
     }
 }
 

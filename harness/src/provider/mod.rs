@@ -1,4 +1,4 @@
-//! Who issues certificates: the fake, which a scenario drives; or an external one, behind a tap.
+//! Who issues certificates: the fake, which a scenario drives, on a socket or by files; or an external one, behind a tap.
 //!
 //! Of the fake, an issuer decides what is minted and when, and which content is spoiled; the outlet (room `xds`) serves
 //! sockets and streams. There is no timer: renewals happen when they are asked for, in cell time.
@@ -6,6 +6,7 @@
 mod external;
 mod fake;
 mod faults;
+mod files;
 mod issuer;
 mod material;
 mod profile;
@@ -39,6 +40,8 @@ pub enum Provider {
 pub enum Approached {
     /// There is nothing to learn.
     Fake,
+    /// Nor here.
+    Files,
     /// It serves, and was asked once.
     External(Met),
 }
@@ -53,6 +56,7 @@ impl Approached {
     ) -> Result<Self, ProviderError> {
         Ok(match spec.kind {
             ProviderKind::Fake => Approached::Fake,
+            ProviderKind::Files => Approached::Files,
             ProviderKind::External => Approached::External(Met::meet(spec, clock, guard, directory).await?),
         })
     }
@@ -60,12 +64,13 @@ impl Approached {
     /// What a fresh subscriber gets from it, where that had to be asked.
     pub fn learnt(&self) -> Option<&Learnt> {
         match self {
-            Approached::Fake => None,
+            Approached::Fake | Approached::Files => None,
             Approached::External(met) => Some(met.learnt()),
         }
     }
 
-    /// Serves the socket that the configuration names: the fake, or the tap in front of the external one.
+    /// Serves the socket that the configuration names: the fake, or the tap in front of the external one. Files lie in a
+    /// directory beside it.
     /// A fake that is to be frozen is served by a process of its own, which runs `program`.
     pub async fn start(
         self,
@@ -77,6 +82,10 @@ impl Approached {
         Ok(match self {
             Approached::Fake if frozen => Provider::Fake(Fake::start_apart(&program, config, recorder).await?),
             Approached::Fake => Provider::Fake(Fake::start(config, recorder).await?),
+            Approached::Files => {
+                let directory = config.socket.with_file_name("secrets");
+                Provider::Fake(Fake::start_with_files(&directory, config, recorder).await?)
+            }
             Approached::External(met) => {
                 let proxies = config.identities.into_iter().map(|(id, _)| id).collect();
                 Provider::External(External::start(met, &config.socket, proxies, recorder)?)
@@ -140,6 +149,14 @@ pub enum ProviderError {
     /// Its thread ended.
     #[error("the issuer has stopped")]
     Stopped,
+    /// Its files could not be put into place.
+    #[error("its files can't be put into {path}: {source}")]
+    Files {
+        /// Where.
+        path: camino::Utf8PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The process that serves its socket could not be frozen or woken.
     #[error("the provider's process {pid} can't be {what}: {source}")]
     Freeze {

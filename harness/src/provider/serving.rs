@@ -1,15 +1,18 @@
 //! Where the sockets are served, and what befalls them.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::{Pid, Signal};
 
 use super::ProviderError;
+use super::files::Files;
 use super::issuer::Deliver;
 use crate::scenario::Fault;
-use crate::timeline::{Recorder, SecretName, Source};
-use crate::xds::{Outlet, OutletApart, Sink, Socket, ask};
+use crate::timeline::{ProxyId, Recorder, SecretName, Source};
+use crate::xds::{Delivery, Outlet, OutletApart, Sink, Socket, ask};
 
 /// Numbers of the streams of fresh subscribers: far from those of the proxies.
 const WITNESS_STREAMS: u64 = 1 << 40;
@@ -20,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub(super) enum Serving {
     Here(Outlet),
     Apart(OutletApart),
+    /// No socket at all.
+    Files(Arc<Files>),
 }
 
 /// The socket, with what is wrong with it at present.
@@ -40,9 +45,37 @@ impl Served {
         Ok(Self { serving, path: path.to_owned(), wrong: None, asking: tokio::task::JoinSet::new() })
     }
 
+    pub(super) fn files(files: Files) -> Self {
+        let path = files.root().to_owned();
+        Self { serving: Serving::Files(Arc::new(files)), path, wrong: None, asking: tokio::task::JoinSet::new() }
+    }
+
+    /// The files, where there is no socket.
+    pub(super) fn as_files(&self) -> Option<&Files> {
+        match &self.serving {
+            Serving::Files(files) => Some(files),
+            Serving::Here(_) | Serving::Apart(_) => None,
+        }
+    }
+
+    /// From now on, files are put into place as these faults have it.
+    pub(super) fn befall_files(&self, faults: impl FnOnce() -> HashMap<ProxyId, Fault>) {
+        if let Some(files) = self.as_files() {
+            files.befall(faults());
+        }
+    }
+
+    /// Where proxies get their secrets.
+    pub(super) fn delivery(&self) -> Delivery {
+        match &self.serving {
+            Serving::Files(files) => Delivery::Files(files.root().to_owned()),
+            Serving::Here(_) | Serving::Apart(_) => Delivery::Socket(self.path.clone()),
+        }
+    }
+
     pub(super) fn pid(&self) -> Option<u32> {
         match &self.serving {
-            Serving::Here(_) => None,
+            Serving::Files(_) | Serving::Here(_) => None,
             Serving::Apart(outlet) => outlet.pid(),
         }
     }
@@ -52,6 +85,10 @@ impl Served {
             Serving::Here(outlet) => {
                 let hub = outlet.hub();
                 Box::new(move |command| hub.deliver(command))
+            }
+            Serving::Files(files) => {
+                let files = files.clone();
+                Box::new(move |command| files.deliver(command))
             }
             Serving::Apart(outlet) => {
                 let commands = outlet.commands();
@@ -134,6 +171,8 @@ impl Served {
         match self.serving {
             Serving::Here(outlet) => outlet.stop().await,
             Serving::Apart(outlet) => outlet.stop().await,
+            // They go with the directory that they are in.
+            Serving::Files(_) => {}
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::provider::{Approached, FakeConfig, Provider};
 use crate::scenario::{ClockKind, Scenario, Span, TRUST_DOMAIN};
 use crate::timeline::{CellId, Header, ProxyId, Recorder, SCHEMA_VERSION, SpiffeId, Subject, Timeline};
 use crate::verdict::{Judgement, judge};
+use crate::xds::Delivery;
 
 /// One cell that is to be run: everything decided, nothing started.
 #[derive(Debug, Clone)]
@@ -89,7 +90,10 @@ impl CellJob {
             subject: self.subject.clone(),
             clock: self.scenario.clock,
             started: clock.now(),
-            proxies: expectations(members, self.scenario.fleet.contexts, self.scenario.fleet.resumption),
+            proxies: expectations(members, {
+                let fleet = &self.scenario.fleet;
+                fleet.contexts + u32::from(fleet.resumption) + u32::from(fleet.must_staple)
+            }),
             criteria: self.scenario.criteria(),
             expect: self.scenario.expect.clone(),
         }
@@ -283,10 +287,17 @@ impl Living<'_> {
             further_contexts: self.job.scenario.fleet.contexts,
             duplicate_subscription: self.job.scenario.fleet.duplicate_subscription,
             resumption: self.job.scenario.fleet.resumption,
+            must_staple: self.job.scenario.fleet.must_staple,
+            lds_socket: self.job.scenario.fleet.late_listener.map(|_| self.socket.with_file_name("lds.sock")),
+            socket_mounted_by: self.job.scenario.fleet.socket_file_mounted.then(|| self.options.exe.clone()),
             dialled: Dialled { server: outbound.addr(), authority_pem: outbound.authority_pem().to_owned() },
         };
         let fleet = self.limit.on(Fleet::start(config, self.guard, recorder)).await?;
-        let probes = ProbeContext::new(recorder.clone(), roots, outbound).with_socket(self.socket.clone());
+        let probes = ProbeContext::new(recorder.clone(), roots, outbound);
+        let probes = match provider.delivery() {
+            Delivery::Socket(socket) => probes.with_socket(socket),
+            Delivery::Files(_) => probes,
+        };
 
         let observed = tokio::select! {
             biased;
@@ -298,7 +309,7 @@ impl Living<'_> {
         // Also when something went wrong: then it is wanted most.
         let collected = fleet.collect(self.kept.path(), Deadline::after(COLLECT)).await;
         if self.options.keep && !self.stop.asked() {
-            self.hold(&fleet).await;
+            self.hold(&fleet, &provider.delivery()).await;
         }
         let observed = observed?;
         collected.map_err(RunError::Collect)?;
@@ -311,12 +322,15 @@ impl Living<'_> {
     }
 
     /// Leaves everything up until the user asks to stop.
-    async fn hold(&self, fleet: &Fleet) {
+    async fn hold(&self, fleet: &Fleet, delivery: &Delivery) {
         for p in fleet.proxies() {
             let text = format!("{} is kept: admin http://{}, inbound {}, pid {}", p.id, p.admin, p.inbound, p.pid);
             let _ = self.tell.events.send(RunEvent::Notice { text });
         }
-        let text = format!("the provider's socket: {}; Ctrl-C goes on", self.socket);
+        let text = match delivery {
+            Delivery::Socket(socket) => format!("the provider's socket: {socket}; Ctrl-C goes on"),
+            Delivery::Files(files) => format!("the provider's files: {files}; Ctrl-C goes on"),
+        };
         let _ = self.tell.events.send(RunEvent::Notice { text });
         self.stop.hold().await;
     }

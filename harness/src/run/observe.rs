@@ -189,6 +189,15 @@ impl Scene<'_> {
                         sent.insert((s.stream, s.nonce.clone()), (proxy.clone(), leaf));
                     }
                 }
+                // Nobody acknowledges files: what is whole is to be taken.
+                (Fact::Written(w), Some(proxy)) if w.secret.name == SecretName::default_svid().as_str() => {
+                    if let Payload::Certificate { chain, key_matches: Some(true), .. } = &w.secret.payload
+                        && let Some(leaf) = chain.first()
+                    {
+                        let leaf = ExpectedLeaf { fingerprint: leaf.fingerprint.clone(), serial: leaf.serial.clone() };
+                        accepted.insert(proxy.clone(), leaf);
+                    }
+                }
                 (Fact::Acked(a), _) => {
                     if let Some((proxy, leaf)) = sent.remove(&(a.stream, a.nonce.clone())) {
                         accepted.insert(proxy, leaf);

@@ -4,7 +4,8 @@ use crate::timeline::{Layer, ProxyId, SecretName};
 
 use super::error::Problem;
 use super::{
-    AuthorityAction, ClockKind, ExpectedJudgement, Fault, FaultPlace, FaultSpec, ProviderKind, Role, Scenario, Span,
+    AuthorityAction, ClockKind, ExpectedJudgement, Fault, FaultPlace, FaultSpec, Profile, ProviderKind, Role, Scenario,
+    Span,
 };
 
 /// Longest observation in real time.
@@ -102,14 +103,17 @@ impl Scenario {
 
     fn check_provider(&self, found: &mut Problems) {
         let provider = &self.provider;
-        if provider.kind == ProviderKind::Fake {
+        if provider.kind != ProviderKind::External {
             if provider.socket.is_some() {
                 found
-                    .add("provider.socket", "the fake has a socket of its own in every cell")
+                    .add("provider.socket", "the harness's own provider has a place of its own in every cell")
                     .hint("a provider that serves elsewhere is `kind: external` (--provider external)");
             }
             if !provider.command.is_empty() {
-                found.add("provider.command", "the fake is started by the harness");
+                found.add("provider.command", "this provider is the harness's own");
+            }
+            if provider.kind == ProviderKind::Files && provider.profile != Profile::Generic {
+                found.add("provider.profile", "profiles differ in what is said on streams, and files have none");
             }
             return;
         }
@@ -254,6 +258,9 @@ impl Scenario {
                     "a socket that is served by a process to be frozen has no other faults of its own",
                 );
             }
+            if let Some((message, help)) = self.out_of_place(fault) {
+                found.add(at("fault"), message).hint(help);
+            }
             if let Some(earlier) = self.provider.faults[..n].iter().position(|other| collide(other, fault)) {
                 found.add(at("fault"), format!("faults[{earlier}] spoils the same renewals of the same proxy"));
             }
@@ -311,6 +318,24 @@ impl Scenario {
         if !(1..=MOST_PROXIES).contains(&self.fleet.proxies) {
             found.add("fleet.proxies", format!("there can be 1 to {MOST_PROXIES} proxies"));
         }
+        let by_socket = self.provider.kind == ProviderKind::Fake;
+        for (key, given) in [
+            ("duplicate_subscription", self.fleet.duplicate_subscription && self.provider.kind == ProviderKind::Files),
+            ("must_staple", self.fleet.must_staple && !by_socket),
+            ("socket_file_mounted", self.fleet.socket_file_mounted && !by_socket),
+        ] {
+            if given {
+                let message =
+                    format!("it needs the harness's own socket: `kind: fake`, not `{}`", self.provider.kind.name());
+                found.add(format!("fleet.{key}"), message);
+            }
+        }
+        if let Some(renewal) = self.fleet.late_listener
+            && !(1..=self.renewals()).contains(&renewal)
+        {
+            let last = self.renewals();
+            found.add("fleet.late_listener", format!("must be one of the renewals observed, 1 to {last}"));
+        }
         if self.fleet.contexts > MOST_CONTEXTS {
             found.add("fleet.contexts", format!("there can be at most {MOST_CONTEXTS} further contexts per proxy"));
         }
@@ -342,7 +367,7 @@ impl Scenario {
             }
         }
         // Of an external provider, the fault is its own.
-        if self.role == Role::Control && self.provider.kind == ProviderKind::Fake && !self.seeds_a_fault() {
+        if self.role == Role::Control && self.provider.kind != ProviderKind::External && !self.seeds_a_fault() {
             found.add("role", "a control seeds a fault, and there is none in `provider.faults`");
         }
     }
@@ -354,7 +379,42 @@ impl Scenario {
     }
 }
 
+impl Scenario {
+    /// Why this provider, or these proxies, can't have this fault; and what could be done.
+    fn out_of_place(&self, spec: &FaultSpec) -> Option<(&'static str, &'static str)> {
+        let by_files = self.provider.kind == ProviderKind::Files;
+        let of_files = spec.fault.place() == FaultPlace::Files;
+        if of_files && !by_files {
+            return Some(("there are no files", "certificates come by files with `kind: files`"));
+        }
+        if by_files && !of_files && !spec.fault.fits_files() {
+            return Some(("this fault needs a stream or a socket, and files have neither", "use `kind: fake`"));
+        }
+        if spec.fault == Fault::NotWatched && (spec.from_renewal != 1 || spec.ends().is_some()) {
+            return Some(("what is watched does not change", "leave out from when and until when"));
+        }
+        if spec.fault == Fault::NoStaple && !self.fleet.must_staple {
+            return Some(("nothing has to be stapled", "give `fleet.must_staple: true`"));
+        }
+        None
+    }
+}
+
 impl Fault {
+    /// Whether files can be spoiled in this way too.
+    fn fits_files(self) -> bool {
+        matches!(
+            self,
+            Fault::NoRenewal
+                | Fault::NoPush
+                | Fault::ResendCached
+                | Fault::ResendStale
+                | Fault::ExpiredCertificate
+                | Fault::WrongIdentity
+                | Fault::NotYetValid
+        )
+    }
+
     /// Whether the fault can be about this secret.
     fn can_spoil(self, secret: &SecretName) -> bool {
         let about_streams = self == Fault::NoPush || self.place() == FaultPlace::Streams;

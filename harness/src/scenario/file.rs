@@ -120,6 +120,8 @@ pub enum ProviderKind {
     /// The harness's own: SPIFFE Workload API and SDS on one Unix socket.
     #[default]
     Fake,
+    /// The harness's own: certificate, key and trust bundle in files that the proxies watch.
+    Files,
     /// One that is not ours, behind a tap: whatever serves SDS v3 on a Unix socket.
     External,
 }
@@ -240,6 +242,18 @@ pub enum Fault {
     SocketUnlinked,
     /// Freezes the process that serves the socket. It runs apart from the harness for that.
     Freeze,
+    /// Mints a certificate and staples no OCSP response to it, where one must be.
+    NoStaple,
+    /// The files' secrets name no watched directory, from the beginning: what is put into place later is not seen.
+    NotWatched,
+    /// Writes the new files over the old ones; nothing is moved.
+    RewriteInPlace,
+    /// Writes half of the chain over the old one, moves something, and then writes the rest.
+    HalfWritten,
+    /// Puts the new key into place; its chain follows with the next renewal only.
+    KeyBeforeChain,
+    /// Takes the chain away instead of putting a new one into place.
+    FileMissing,
 }
 
 /// Where a fault sits. Faults of different places go together.
@@ -251,6 +265,8 @@ pub enum FaultPlace {
     Streams,
     /// In the socket, or in the process that serves it.
     Socket,
+    /// In how files are put into place.
+    Files,
 }
 
 impl Fault {
@@ -259,6 +275,11 @@ impl Fault {
         match self {
             Fault::CloseStream | Fault::RefuseStreams => FaultPlace::Streams,
             Fault::SocketGone | Fault::SocketReplaced | Fault::SocketUnlinked | Fault::Freeze => FaultPlace::Socket,
+            Fault::NotWatched
+            | Fault::RewriteInPlace
+            | Fault::HalfWritten
+            | Fault::KeyBeforeChain
+            | Fault::FileMissing => FaultPlace::Files,
             _ => FaultPlace::Content,
         }
     }
@@ -305,6 +326,15 @@ pub struct FleetSpec {
     /// Each proxy has a further cluster that resumes TLS sessions, as Envoy's clients do by default.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resumption: bool,
+    /// Each proxy has a further inbound listener that must staple an OCSP response, and the provider staples one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub must_staple: bool,
+    /// The renewal after which a further inbound listener is added to each proxy, by LDS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_listener: Option<u32>,
+    /// Each proxy sees the provider's socket through a bind mount of the socket file itself, not of its directory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub socket_file_mounted: bool,
 }
 
 fn two() -> u32 {
@@ -313,7 +343,16 @@ fn two() -> u32 {
 
 impl Default for FleetSpec {
     fn default() -> Self {
-        Self { kind: FleetKind::Process, proxies: 2, contexts: 0, duplicate_subscription: false, resumption: false }
+        Self {
+            kind: FleetKind::Process,
+            proxies: 2,
+            contexts: 0,
+            duplicate_subscription: false,
+            resumption: false,
+            must_staple: false,
+            late_listener: None,
+            socket_file_mounted: false,
+        }
     }
 }
 
@@ -536,6 +575,7 @@ impl ProviderKind {
     pub fn name(self) -> &'static str {
         match self {
             ProviderKind::Fake => "fake",
+            ProviderKind::Files => "files",
             ProviderKind::External => "external",
         }
     }
@@ -554,13 +594,13 @@ impl Profile {
 }
 
 impl ProviderSpec {
-    /// What a report says of it. The fake's version is the harness's own; nothing tells an external one's.
+    /// What a report says of it. The version of the harness's own ones is its own; nothing tells an external one's.
     pub fn subject(&self) -> ProviderSubject {
-        let fake = self.kind == ProviderKind::Fake;
+        let own = self.kind != ProviderKind::External;
         ProviderSubject {
             kind: self.kind.name().to_owned(),
-            profile: fake.then(|| self.profile.name().to_owned()),
-            version: if fake { env!("CARGO_PKG_VERSION") } else { "unknown" }.to_owned(),
+            profile: (self.kind == ProviderKind::Fake).then(|| self.profile.name().to_owned()),
+            version: if own { env!("CARGO_PKG_VERSION") } else { "unknown" }.to_owned(),
         }
     }
 

@@ -147,6 +147,9 @@ pub enum Fact {
     Acked(Acked),
     Nacked(Nacked),
     StreamClosed(StreamClosed),
+    Written(Written),
+    ListenerSent(ListenerSent),
+    ListenerAnswered(ListenerAnswered),
     // admin
     Certs(Certs),
     ConfigDump(ConfigDump),
@@ -159,6 +162,8 @@ pub enum Fact {
     Request(Request),
     // census
     Peers(Peers),
+    Watch(Watch),
+    SocketInode(SocketInode),
     // process
     Spawned(Spawned),
     Exited(Exited),
@@ -211,8 +216,10 @@ facts! {
     Jump = "jump", Receipt = "receipt",
     Authority = "authority", Issued = "issued", StreamOpened = "stream_opened", Subscribed = "subscribed", Sent = "sent",
     Acked = "acked", Nacked = "nacked", StreamClosed = "stream_closed",
+    Written = "written", ListenerSent = "listener_sent", ListenerAnswered = "listener_answered",
     Certs = "certs", ConfigDump = "config_dump", Stats = "stats", ServerInfo = "server_info", Listeners = "listeners",
-    Handshake = "handshake", Request = "request", Peers = "peers", Spawned = "spawned", Exited = "exited", Log = "log",
+    Handshake = "handshake", Request = "request", Peers = "peers", Watch = "watch",
+    SocketInode = "socket_inode", Spawned = "spawned", Exited = "exited", Log = "log",
 }
 
 macro_rules! data {
@@ -370,6 +377,30 @@ data! {
         /// gRPC status or reason.
         status: String,
     }
+    /// A secret's files were put into place: what a reader finds there from now on.
+    Written {
+        /// The directory that the proxy is to watch.
+        directory: String,
+        /// `moved`: by rename, which a watcher of the directory sees. `in_place`: written over, which none sees.
+        how: String,
+        /// The secret, by the name that the proxy knows it by; `other` where a file is missing.
+        secret: SentSecret,
+    }
+    /// A listener was sent to a proxy by LDS.
+    ListenerSent {
+        /// Its name.
+        name: String,
+        /// Where it is to listen.
+        address: String,
+    }
+    /// What the proxy said to a listener.
+    ListenerAnswered {
+        /// Its name.
+        name: String,
+        /// Why it was refused, if it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    }
     /// `/certs`: the leaves of all live TLS contexts.
     Certs {
         /// Leaves, identical ones counted.
@@ -443,6 +474,24 @@ data! {
         /// Their process ids, one per connection.
         pids: Vec<i32>,
     }
+    /// Whether the proxy watches the directory into which the files of its certificate are moved (inotify).
+    Watch {
+        /// The directory.
+        directory: String,
+        /// Whether it is watched.
+        watched: bool,
+    }
+    /// The provider's socket as the proxy's mounts show it, and as the harness sees it.
+    SocketInode {
+        /// Its path for the proxy.
+        socket: String,
+        /// Device and inode there; absent where there is nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inside: Option<String>,
+        /// Device and inode at the provider's own path.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outside: Option<String>,
+    }
     /// A process of the cell was started.
     Spawned {
         /// Its id.
@@ -470,6 +519,9 @@ data! {
         line: String,
     }
 }
+
+/// What Envoy says when it cannot take files that it watches; the reason follows.
+pub const RELOAD_FAILED: &str = "Failed to reload certificates: ";
 
 /// What a [`Blind`] of the harness's own subscriptions is about where nobody could be connected to.
 pub const UNREACHED: &str = "a fresh connection";

@@ -120,6 +120,10 @@ mod tests {
             ("30", &["watched-file-missing"], Some(Sent)),
             ("31", &["masked-by-resumption"], None),
             ("32", &["resend-stale"], Some(Sent)),
+            ("33", &["files-not-watched"], Some(Loaded)),
+            ("34", &["files-rewritten-in-place"], Some(Loaded)),
+            ("35", &["files-half-written"], Some(Acked)),
+            ("36", &["files-key-before-chain"], Some(Acked)),
         ];
         let expected = blamed.iter().flat_map(|(n, names, layer)| names.iter().map(move |name| (*n, *name, *layer)));
         let table = MODES.iter().map(|mode| (mode.number, mode.name, mode.layer));

@@ -19,6 +19,8 @@ pub enum Rpc {
     WorkloadSvid,
     /// Workload API `FetchX509Bundles`.
     WorkloadBundles,
+    /// No RPC: files that are put into place, and that nobody answers.
+    Files,
 }
 
 impl Rpc {
@@ -29,6 +31,7 @@ impl Rpc {
             Rpc::SdsFetch => "sds_fetch",
             Rpc::WorkloadSvid => "workload_svid",
             Rpc::WorkloadBundles => "workload_bundles",
+            Rpc::Files => "files",
         }
     }
 }

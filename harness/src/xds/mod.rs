@@ -23,7 +23,9 @@ mod tap;
 mod witness;
 mod workload;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::timeline::{ProxyId, SecretName};
 
 pub use apart::{ApartError, OutletApart, serve_apart};
 pub use journal::{Announced, Journal, Subscribers};
@@ -38,4 +40,16 @@ pub use witness::{Asked, WitnessError, ask};
 pub enum Delivery {
     /// A Unix socket that serves SDS.
     Socket(Utf8PathBuf),
+    /// A directory with the secrets' files of each proxy, laid out as [`secret_file`] and [`watched_directory`] say.
+    Files(Utf8PathBuf),
+}
+
+/// The file by which a proxy learns of a secret (an SDS response, for `path_config_source`), below a [`Delivery::Files`].
+pub fn secret_file(files: &Utf8Path, proxy: &ProxyId, secret: &SecretName) -> Utf8PathBuf {
+    files.join(proxy.as_str()).join(format!("{secret}.json"))
+}
+
+/// The directory in which that secret's own files are put into place, and which the proxy is to watch.
+pub fn watched_directory(files: &Utf8Path, proxy: &ProxyId, secret: &SecretName) -> Utf8PathBuf {
+    files.join(proxy.as_str()).join(secret.as_str())
 }

@@ -96,7 +96,7 @@ pub(super) fn type_url(rpc: Rpc) -> &'static str {
     match rpc {
         Rpc::WorkloadSvid => "type.googleapis.com/X509SVIDResponse",
         Rpc::WorkloadBundles => "type.googleapis.com/X509BundlesResponse",
-        Rpc::SdsStream | Rpc::SdsFetch => super::SECRET_TYPE_URL,
+        Rpc::SdsStream | Rpc::SdsFetch | Rpc::Files => super::SECRET_TYPE_URL,
     }
 }
 

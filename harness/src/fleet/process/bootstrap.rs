@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::ports::Addresses;
 use crate::timeline::{ProxyId, SecretName, SpiffeId};
+use crate::xds::{Delivery, secret_file};
 
 /// Entries in `/certs` that hold the proxy's certificate when no further contexts are asked for: the inbound
 /// listener, the fresh and the long-lived cluster to the next proxy, the cluster that dials the harness.
@@ -27,27 +28,38 @@ pub(super) struct Sidecar<'a> {
     pub(super) next: (SocketAddr, Option<&'a SpiffeId>),
     /// Where identities are not known, the trust domain of peers, if that is.
     pub(super) trust_domain: Option<&'a str>,
-    pub(super) sds_socket: &'a Utf8Path,
+    /// Where its secrets come from.
+    pub(super) delivery: &'a Delivery,
     /// The harness's TLS server, and the authority that vouches for it.
     pub(super) dialled: (SocketAddr, &'a str),
     pub(super) further_contexts: u32,
     pub(super) duplicate_subscription: bool,
     pub(super) resumption: bool,
+    /// A further inbound listener must staple an OCSP response.
+    pub(super) must_staple: bool,
+    /// Where further listeners come from.
+    pub(super) lds_socket: Option<&'a Utf8Path>,
 }
 
 pub(super) fn bootstrap(sidecar: &Sidecar<'_>) -> Value {
-    let Sidecar { id, spiffe_id, at, next: (next, next_id), sds_socket, dialled: (server, authority), .. } = *sidecar;
-    let of_domain = |domain: &str| json!({ "prefix": format!("spiffe://{domain}/") });
+    let Sidecar { id, spiffe_id, at, next: (next, next_id), delivery, dialled: (server, authority), .. } = *sidecar;
+    let secrets = Secrets { delivery, id };
     let next_matcher = next_id.map(|id| exact(id.as_str())).or_else(|| sidecar.trust_domain.map(of_domain));
     let peer_matcher = spiffe_id.map(SpiffeId::trust_domain).or(sidecar.trust_domain).map(of_domain);
-    let to_next = || upstream_tls(peer_validation(next_matcher.clone()), None);
+    let to_next = || upstream_tls(secrets, secrets.peer_validation(next_matcher.clone()), None);
 
     let mut clusters = vec![
-        sds_cluster(sds_socket),
         cluster("outbound", next, to_next(), true),
         cluster("outbound-long-lived", next, to_next(), false),
-        cluster("dial-out", server, upstream_tls(static_validation(authority), Some(id.as_str())), true),
+        cluster("dial-out", server, upstream_tls(secrets, static_validation(authority), Some(id.as_str())), true),
     ];
+    if sidecar.duplicate_subscription {
+        let kept = &mut clusters[1];
+        other_source(&mut kept["transport_socket"]);
+    }
+    let sources = [("sds-grpc", secrets.socket()), ("lds-grpc", sidecar.lds_socket)];
+    let sources = sources.into_iter().filter_map(|(name, socket)| Some(grpc_cluster(name, socket?)));
+    clusters.splice(..0, sources);
     // Nothing is routed to them and nobody listens there: they only hold TLS contexts, as the clusters of a mesh do
     // that this workload never calls.
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
@@ -62,10 +74,6 @@ pub(super) fn bootstrap(sidecar: &Sidecar<'_>) -> Value {
         }
         clusters.push(cluster("resuming", next, tls, true));
     }
-    if sidecar.duplicate_subscription {
-        let kept = &mut clusters[2];
-        other_source(&mut kept["transport_socket"]);
-    }
     let mut routes = vec![
         json!({ "match": { "prefix": "/long-lived" }, "route": { "cluster": cluster_name("outbound-long-lived") } }),
         json!({ "match": { "prefix": "/" }, "route": { "cluster": cluster_name("outbound") } }),
@@ -75,7 +83,26 @@ pub(super) fn bootstrap(sidecar: &Sidecar<'_>) -> Value {
         routes.insert(0, route);
     }
 
-    json!({
+    let inbound = || downstream_tls(secrets, peer_matcher.clone());
+    let mut listeners = vec![
+        listener("inbound", at.inbound, Some(inbound()), answering(id)),
+        listener("outbound", at.outbound, None, Value::Array(routes)),
+        listener(
+            "dial_out",
+            at.dial_out,
+            None,
+            json!([
+                { "match": { "prefix": "/" }, "route": { "cluster": cluster_name("dial-out") } },
+            ]),
+        ),
+    ];
+    if sidecar.must_staple {
+        let mut tls = inbound();
+        tls["typed_config"]["ocsp_staple_policy"] = json!("MUST_STAPLE");
+        listeners.push(listener("stapled", at.stapled, Some(tls), answering(id)));
+    }
+
+    let mut bootstrap = json!({
         "node": { "id": id.as_str(), "cluster": "rotacheck" },
         "admin": {
             "address": address(at.admin),
@@ -88,19 +115,34 @@ pub(super) fn bootstrap(sidecar: &Sidecar<'_>) -> Value {
         // There is no sink; a flush would only merge histograms.
         "stats_flush_interval": "60s",
         "static_resources": {
-            "listeners": [
-                listener("inbound", at.inbound, Some(downstream_tls(peer_matcher)), json!([
-                    { "match": { "prefix": "/" }, "direct_response": {
-                        "status": 200, "body": { "inline_string": format!("{id}\n") } } },
-                ])),
-                listener("outbound", at.outbound, None, Value::Array(routes)),
-                listener("dial_out", at.dial_out, None, json!([
-                    { "match": { "prefix": "/" }, "route": { "cluster": cluster_name("dial-out") } },
-                ])),
-            ],
+            "listeners": listeners,
             "clusters": clusters,
         },
-    })
+    });
+    if sidecar.lds_socket.is_some() {
+        bootstrap["dynamic_resources"] = json!({ "lds_config": grpc_source("lds-grpc") });
+    }
+    bootstrap
+}
+
+/// The inbound listener once more, as one that is added later has it.
+pub(super) fn late_listener(sidecar: &Sidecar<'_>) -> Value {
+    let Sidecar { id, spiffe_id, at, delivery, trust_domain, .. } = *sidecar;
+    let domain = spiffe_id.map(SpiffeId::trust_domain).or(trust_domain);
+    let tls = downstream_tls(Secrets { delivery, id }, domain.map(of_domain));
+    listener("late", at.late, Some(tls), answering(id))
+}
+
+fn of_domain(domain: &str) -> Value {
+    json!({ "prefix": format!("spiffe://{domain}/") })
+}
+
+/// The proxy answers by itself.
+fn answering(id: &ProxyId) -> Value {
+    json!([
+        { "match": { "prefix": "/" }, "direct_response": {
+            "status": 200, "body": { "inline_string": format!("{id}\n") } } },
+    ])
 }
 
 fn listener(name: &str, at: SocketAddr, tls: Option<Value>, routes: Value) -> Value {
@@ -161,16 +203,16 @@ fn cluster_name(stats: &str) -> String {
 }
 
 /// As Istio's bootstrap has it: no keepalive, one second to connect.
-fn sds_cluster(socket: &Utf8Path) -> Value {
+fn grpc_cluster(name: &str, socket: &Utf8Path) -> Value {
     json!({
-        "name": "sds-grpc",
+        "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions":
                 http_options(json!({ "http2_protocol_options": {} })),
         },
-        "load_assignment": endpoint("sds-grpc", json!({ "pipe": { "path": socket.as_str() } })),
+        "load_assignment": endpoint(name, json!({ "pipe": { "path": socket.as_str() } })),
     })
 }
 
@@ -181,8 +223,8 @@ fn http_options(explicit: Value) -> Value {
     })
 }
 
-fn downstream_tls(peers: Option<Value>) -> Value {
-    let mut common = tls_context(peer_validation(peers));
+fn downstream_tls(secrets: Secrets<'_>, peers: Option<Value>) -> Value {
+    let mut common = tls_context(secrets, secrets.peer_validation(peers));
     common["alpn_protocols"] = json!(["h2", "http/1.1"]);
     json!({
         "name": "envoy.transport_sockets.tls",
@@ -194,10 +236,10 @@ fn downstream_tls(peers: Option<Value>) -> Value {
     })
 }
 
-fn upstream_tls(validation: (&str, Value), sni: Option<&str>) -> Value {
+fn upstream_tls(secrets: Secrets<'_>, validation: (&str, Value), sni: Option<&str>) -> Value {
     let mut config = json!({
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-        "common_tls_context": tls_context(validation),
+        "common_tls_context": tls_context(secrets, validation),
         // No session is kept, so none is resumed: a request that passes has shown its certificate.
         "max_session_keys": 0,
     });
@@ -207,26 +249,13 @@ fn upstream_tls(validation: (&str, Value), sni: Option<&str>) -> Value {
     json!({ "name": "envoy.transport_sockets.tls", "typed_config": config })
 }
 
-fn tls_context((kind, validation): (&str, Value)) -> Value {
+fn tls_context(secrets: Secrets<'_>, (kind, validation): (&str, Value)) -> Value {
     json!({
         // Envoy's own default for clients is TLS 1.2 only; Istio sets both.
         "tls_params": { "tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3" },
-        "tls_certificate_sds_secret_configs": [sds_secret(SecretName::default_svid())],
+        "tls_certificate_sds_secret_configs": [secrets.config(&SecretName::default_svid())],
         kind: validation,
     })
-}
-
-/// The trust bundle by SDS, and which names it may vouch for: all, if none are given.
-fn peer_validation(matcher: Option<Value>) -> (&'static str, Value) {
-    let own = match matcher {
-        Some(matcher) => json!({ "match_typed_subject_alt_names": [{ "san_type": "URI", "matcher": matcher }] }),
-        None => json!({}),
-    };
-    let validation = json!({
-        "default_validation_context": own,
-        "validation_context_sds_secret_config": sds_secret(SecretName::root_ca()),
-    });
-    ("combined_validation_context", validation)
 }
 
 fn static_validation(authority_pem: &str) -> (&'static str, Value) {
@@ -237,21 +266,60 @@ fn exact(name: &str) -> Value {
     json!({ "exact": name })
 }
 
-/// The one ConfigSource: were its bytes to differ between two places, Envoy would open two streams for one name.
-fn sds_secret(name: SecretName) -> Value {
+/// Where a proxy's secrets come from.
+#[derive(Clone, Copy)]
+struct Secrets<'a> {
+    delivery: &'a Delivery,
+    id: &'a ProxyId,
+}
+
+impl<'a> Secrets<'a> {
+    /// The socket that serves them, where one does.
+    fn socket(self) -> Option<&'a Utf8Path> {
+        match self.delivery {
+            Delivery::Socket(socket) => Some(socket),
+            Delivery::Files(_) => None,
+        }
+    }
+
+    /// The one ConfigSource of this secret: were its bytes to differ between two places, Envoy would open two streams
+    /// for one name.
+    fn config(self, name: &SecretName) -> Value {
+        let mut source = match self.delivery {
+            Delivery::Socket(_) => grpc_source("sds-grpc"),
+            Delivery::Files(files) => {
+                let path = secret_file(files, self.id, name);
+                json!({ "path_config_source": { "path": path.as_str() }, "resource_api_version": "V3" })
+            }
+        };
+        // Wait for the first secret however long it takes.
+        source["initial_fetch_timeout"] = json!("0s");
+        json!({ "name": name.as_str(), "sds_config": source })
+    }
+
+    /// The trust bundle by SDS, and which names it may vouch for: all, if none are given.
+    fn peer_validation(self, matcher: Option<Value>) -> (&'static str, Value) {
+        let own = match matcher {
+            Some(matcher) => json!({ "match_typed_subject_alt_names": [{ "san_type": "URI", "matcher": matcher }] }),
+            None => json!({}),
+        };
+        let validation = json!({
+            "default_validation_context": own,
+            "validation_context_sds_secret_config": self.config(&SecretName::root_ca()),
+        });
+        ("combined_validation_context", validation)
+    }
+}
+
+fn grpc_source(cluster: &str) -> Value {
     json!({
-        "name": name.as_str(),
-        "sds_config": {
-            "api_config_source": {
-                "api_type": "GRPC",
-                "transport_api_version": "V3",
-                "set_node_on_first_message_only": true,
-                "grpc_services": [{ "envoy_grpc": { "cluster_name": "sds-grpc" } }],
-            },
-            // Wait for the first secret however long it takes.
-            "initial_fetch_timeout": "0s",
-            "resource_api_version": "V3",
+        "api_config_source": {
+            "api_type": "GRPC",
+            "transport_api_version": "V3",
+            "set_node_on_first_message_only": true,
+            "grpc_services": [{ "envoy_grpc": { "cluster_name": cluster } }],
         },
+        "resource_api_version": "V3",
     })
 }
 
@@ -297,14 +365,18 @@ mod tests {
                 inbound: local(15006),
                 outbound: local(15001),
                 dial_out: local(15002),
+                stapled: local(15003),
+                late: local(15004),
             },
             next: (local(16006), Some(&next)),
             trust_domain: None,
-            sds_socket: Utf8Path::new("/run/cell/provider.sock"),
+            delivery: &Delivery::Socket("/run/cell/provider.sock".into()),
             dialled: (local(17000), "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"),
             further_contexts,
             duplicate_subscription: false,
             resumption: false,
+            must_staple: false,
+            lds_socket: None,
         })
     }
 

@@ -30,6 +30,13 @@ pub struct FleetConfig {
     pub duplicate_subscription: bool,
     /// A further cluster resumes TLS sessions.
     pub resumption: bool,
+    /// A further inbound listener must staple an OCSP response.
+    pub must_staple: bool,
+    /// Where a small LDS server is to serve, so that listeners can be added later: a Unix socket's path.
+    pub lds_socket: Option<Utf8PathBuf>,
+    /// The harness's executable, where each proxy is to see the provider's socket through a bind mount of the socket file
+    /// itself, in a mount namespace of its own.
+    pub socket_mounted_by: Option<Utf8PathBuf>,
     /// The harness's server that shows which client certificate a proxy presents.
     pub dialled: Dialled,
 }

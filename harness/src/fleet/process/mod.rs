@@ -21,14 +21,14 @@ pub use ready::Live;
 use super::Proxy;
 use crate::clock::Deadline;
 use crate::proc::Guard;
-use crate::timeline::{ProxyId, Recorder};
-use crate::xds::Delivery;
+use crate::timeline::{ProxyId, Recorder, SecretName};
+use crate::xds::{Delivery, watched_directory};
 use bootstrap::Sidecar;
 use member::{Ended, Launch, Running};
 
 /// Entries in `/certs` that hold a proxy's certificate.
-pub(super) fn contexts(further: u32, resumption: bool) -> u32 {
-    bootstrap::OWN_CONTEXTS.saturating_add(further).saturating_add(u32::from(resumption))
+pub(super) fn contexts(further: u32) -> u32 {
+    bootstrap::OWN_CONTEXTS.saturating_add(further)
 }
 
 /// The running proxies of a cell. The guard that started them ends them, if `stop` did not.
@@ -45,7 +45,6 @@ impl Fleet {
     /// Writes the bootstraps and starts all proxies, at the same time. They are not ready yet: see [`Fleet::ready`].
     pub async fn start(config: FleetConfig, guard: &Guard, recorder: &Recorder) -> Result<Self, FleetError> {
         let config = checked(config)?;
-        let Delivery::Socket(sds_socket) = &config.delivery;
         let reserved = reserve(&config)?;
         let inbound: Vec<SocketAddr> = reserved.iter().map(|ports| ports.addresses().inbound).collect();
 
@@ -55,17 +54,20 @@ impl Fleet {
             let (next_id, next_spiffe_id) = &config.members[next];
             let directory = config.directory.join("proxies").join(id.as_str());
             let at = ports.addresses();
+            let seen = seen_by(id, &config).map_err(|source| FleetError::Write { path: directory.clone(), source })?;
             let sidecar = Sidecar {
                 id,
                 spiffe_id: spiffe_id.as_ref(),
                 at,
                 next: (inbound[next], next_spiffe_id.as_ref()),
                 trust_domain: config.trust_domain.as_deref(),
-                sds_socket,
+                delivery: &seen,
                 dialled: (config.dialled.server, &config.dialled.authority_pem),
                 further_contexts: config.further_contexts,
                 duplicate_subscription: config.duplicate_subscription,
                 resumption: config.resumption,
+                must_staple: config.must_staple,
+                lds_socket: config.lds_socket.as_deref(),
             };
             let bootstrap = write_bootstrap(&directory, &sidecar)?;
             proxies.push(Proxy {
@@ -78,7 +80,18 @@ impl Fleet {
                 outbound: at.outbound,
                 dial_out: at.dial_out,
                 next: next_id.clone(),
-                contexts: contexts(config.further_contexts, config.resumption),
+                contexts: contexts(
+                    config.further_contexts + u32::from(config.resumption) + u32::from(config.must_staple),
+                ),
+                stapled: config.must_staple.then_some(at.stapled),
+                socket: match (&seen, &config.delivery) {
+                    (Delivery::Socket(inside), Delivery::Socket(outside)) => Some((inside.clone(), outside.clone())),
+                    _ => None,
+                },
+                watches: match &config.delivery {
+                    Delivery::Files(files) => Some(watched_directory(files, id, &SecretName::default_svid())),
+                    Delivery::Socket(_) => None,
+                },
                 resumes: config.resumption,
                 bootstrap,
                 log: directory.join("envoy.log"),
@@ -161,14 +174,32 @@ fn checked(mut config: FleetConfig) -> Result<FleetConfig, FleetError> {
     if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(FleetError::SameName(twice[0].clone()));
     }
-    let Delivery::Socket(socket) = &mut config.delivery;
-    for path in [&mut config.envoy, &mut config.directory, &mut *socket] {
+    let (Delivery::Socket(secrets) | Delivery::Files(secrets)) = &mut config.delivery;
+    for path in [&mut config.envoy, &mut config.directory, &mut *secrets].into_iter().chain(&mut config.lds_socket) {
         *path = camino::absolute_utf8(&*path).map_err(|source| FleetError::Write { path: path.clone(), source })?;
     }
-    if socket.as_str().len() > config::MAX_SOCKET_PATH {
-        return Err(FleetError::SocketPath { path: socket.clone() });
+    let served = match &config.delivery {
+        Delivery::Socket(socket) => Some(socket),
+        Delivery::Files(_) => None,
+    };
+    let too_long = |path: &&Utf8PathBuf| path.as_str().len() > config::MAX_SOCKET_PATH;
+    match served.into_iter().chain(&config.lds_socket).find(too_long) {
+        Some(path) => Err(FleetError::SocketPath { path: path.clone() }),
+        None => Ok(config),
     }
-    Ok(config)
+}
+
+/// Where this proxy's secrets come from, as it sees that.
+fn seen_by(id: &ProxyId, config: &FleetConfig) -> std::io::Result<Delivery> {
+    match (&config.delivery, &config.socket_mounted_by) {
+        (Delivery::Socket(socket), Some(_)) => {
+            // What a file is mounted on must be there.
+            let mounted = socket.with_file_name(format!("{id}.sock"));
+            keep::file(&mounted, b"")?;
+            Ok(Delivery::Socket(mounted))
+        }
+        (delivery, _) => Ok(delivery.clone()),
+    }
 }
 
 fn reserve(config: &FleetConfig) -> Result<Vec<ports::Reserved>, FleetError> {

@@ -11,6 +11,8 @@ pub(super) struct Addresses {
     pub(super) inbound: SocketAddr,
     pub(super) outbound: SocketAddr,
     pub(super) dial_out: SocketAddr,
+    pub(super) stapled: SocketAddr,
+    pub(super) late: SocketAddr,
 }
 
 /// The ports of one proxy, held as long as this lives.
@@ -21,18 +23,20 @@ pub(super) struct Addresses {
 #[derive(Debug)]
 pub(super) struct Reserved {
     addresses: Addresses,
-    _held: [TcpSocket; 4],
+    _held: [TcpSocket; 6],
 }
 
 impl Reserved {
     pub(super) fn new() -> std::io::Result<Self> {
-        let held = [reserve()?, reserve()?, reserve()?, reserve()?];
-        let [admin, inbound, outbound, dial_out] = &held;
+        let held = [reserve()?, reserve()?, reserve()?, reserve()?, reserve()?, reserve()?];
+        let [admin, inbound, outbound, dial_out, stapled, late] = &held;
         let addresses = Addresses {
             admin: admin.local_addr()?,
             inbound: inbound.local_addr()?,
             outbound: outbound.local_addr()?,
             dial_out: dial_out.local_addr()?,
+            stapled: stapled.local_addr()?,
+            late: late.local_addr()?,
         };
         Ok(Self { addresses, _held: held })
     }

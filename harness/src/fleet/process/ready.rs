@@ -55,8 +55,10 @@ async fn missing(proxy: &Proxy, deadline: Deadline) -> Result<Option<String>, Re
     let (_, body) = proxy.admin("/listeners?format=json", deadline).await?;
     let answer = serde_json::from_slice(&body).unwrap_or_default();
     let wanted = [("inbound", proxy.inbound), ("outbound", proxy.outbound), ("dial_out", proxy.dial_out)];
+    let stapled = proxy.stapled.map(|at| ("stapled", at));
     let absent: Vec<_> = wanted
         .iter()
+        .chain(&stapled)
         .filter(|(name, at)| !listens(&answer, name, *at))
         .map(|(name, at)| format!("{name} at {at}"))
         .collect();

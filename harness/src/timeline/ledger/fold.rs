@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
+use super::super::RELOAD_FAILED;
 use super::super::{CertFacts, Fact, Observation, Payload, ProxyId, SecretName, Source, Timeline, TlsRole, UNREACHED};
 use super::owner::owners;
 use super::proxy::*;
@@ -168,6 +169,27 @@ impl Fold {
                     subscribed,
                     secrets: s.secrets.clone(),
                     answer: None,
+                    by_file: None,
+                });
+            }
+            Fact::Written(w) => {
+                self.ledger.streams_seen = true;
+                if let Payload::Certificate { chain, .. } = &w.secret.payload
+                    && let Some(leaf) = chain.first()
+                {
+                    self.see(leaf, mark);
+                }
+                let Some(p) = named else { return };
+                self.ledger.proxies[p].pushes.push(Push {
+                    mark,
+                    stream: 0,
+                    type_url: SECRET_TYPE_URL.to_owned(),
+                    version_info: String::new(),
+                    nonce: String::new(),
+                    subscribed: vec![w.secret.name.clone()],
+                    secrets: vec![w.secret.clone()],
+                    answer: None,
+                    by_file: Some(w.how.clone()),
                 });
             }
             Fact::Acked(a) => self.answer(a.stream, &a.nonce, Answer::Acked(mark)),
@@ -264,6 +286,30 @@ impl Fold {
                 resumed: r.resumed,
                 error: r.error.clone(),
             }),
+            Fact::Watch(w) => proxy.watches.push((mark, w.watched)),
+            Fact::SocketInode(s) => {
+                proxy.sockets.push(SocketSeen { mark, inside: s.inside.clone(), outside: s.outside.clone() });
+            }
+            Fact::Log(l) => {
+                if let Some(why) = l.line.split_once(RELOAD_FAILED).map(|(_, why)| why.trim().to_owned()) {
+                    proxy.reload_failures.push((mark, why));
+                }
+            }
+            Fact::ListenerSent(l) => {
+                let name = l.name.clone();
+                proxy.late_listeners.push(LateListener { mark, name, answer: None, listens: None });
+            }
+            Fact::ListenerAnswered(l) => {
+                let sent = proxy.late_listeners.iter_mut().rev().find(|sent| sent.name == l.name);
+                if let Some(sent) = sent.filter(|sent| sent.answer.is_none()) {
+                    sent.answer = Some((mark, l.error.clone()));
+                }
+            }
+            Fact::Listeners(all) => {
+                for sent in &mut proxy.late_listeners {
+                    sent.listens = Some((mark, all.listeners.iter().any(|(name, _)| *name == sent.name)));
+                }
+            }
             Fact::Receipt(r) => proxy.receipts.push((mark, r.followed)),
             Fact::Spawned(_) => proxy.starts.push(mark),
             Fact::Exited(e) => proxy.exits.push(Exit {

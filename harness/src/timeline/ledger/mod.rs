@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 pub(crate) use proxy::is_same;
 pub use proxy::{
-    Answer, Dump, Exit, Load, ProxyLedger, Push, SECRET_TYPE_URL, Served, StatSample, Stream, StreamEnd, Subscription,
-    Traffic,
+    Answer, Dump, Exit, LateListener, Load, ProxyLedger, Push, SECRET_TYPE_URL, Served, SocketSeen, StatSample, Stream,
+    StreamEnd, Subscription, Traffic,
 };
 pub use rows::{Entry, MintedFor, Row};
 pub use succession::Succession;
@@ -73,7 +73,7 @@ pub struct Ledger {
     pub authorities: Vec<(Mark, Authority)>,
     /// Whether there is a journal of what was minted.
     pub issuer_seen: bool,
-    /// Whether anything was seen on SDS streams, by the provider or a tap.
+    /// Whether anything was seen of what is delivered: on SDS streams, by the provider or a tap; or in files.
     pub streams_seen: bool,
     /// Streams of which nothing tells whose they are.
     pub unattributed_streams: usize,

@@ -88,6 +88,9 @@ pub struct Push {
     pub secrets: Vec<SentSecret>,
     /// What the proxy said.
     pub answer: Option<Answer>,
+    /// How it was put into place (`moved` or `in_place`), where it came by files: then no stream carried it, and nobody
+    /// answers.
+    pub by_file: Option<String>,
 }
 
 impl Push {
@@ -111,6 +114,12 @@ impl Push {
         }
     }
 
+    /// As `leaf`; of files, only where the key beside the chain is the leaf's: what no reader can use was not delivered.
+    pub fn whole_leaf(&self, name: &SecretName) -> Option<&CertFacts> {
+        let usable = |payload: &Payload| !matches!(payload, Payload::Certificate { key_matches: Some(false), .. } if self.by_file.is_some());
+        self.delivered(name).filter(|payload| usable(payload)).and_then(|_| self.leaf(name))
+    }
+
     /// The bundle that it delivered under this name: its authorities and its digest.
     pub fn bundle(&self, name: &SecretName) -> Option<(&[CertFacts], &Fingerprint)> {
         match self.delivered(name)? {
@@ -131,6 +140,30 @@ impl Push {
     pub fn accepted(&self) -> bool {
         matches!(self.answer, Some(Answer::Acked(_)))
     }
+}
+
+/// A listener that was sent to the proxy by LDS.
+#[derive(Debug, Clone)]
+pub struct LateListener {
+    /// When it was sent.
+    pub mark: Mark,
+    /// Its name.
+    pub name: String,
+    /// What the proxy said, and why it refused it if it did.
+    pub answer: Option<(Mark, Option<String>)>,
+    /// Whether it listened at the last look.
+    pub listens: Option<(Mark, bool)>,
+}
+
+/// The provider's socket, as the proxy's mounts show it.
+#[derive(Debug, Clone)]
+pub struct SocketSeen {
+    /// When.
+    pub mark: Mark,
+    /// Device and inode for the proxy.
+    pub inside: Option<String>,
+    /// Device and inode for the provider.
+    pub outside: Option<String>,
 }
 
 /// One TLS handshake with the proxy.
@@ -301,6 +334,14 @@ pub struct ProxyLedger {
     pub blind: Vec<(Mark, String)>,
     /// Peers of the provider's socket that are this proxy, at each census.
     pub connections: Vec<(Mark, u32)>,
+    /// Whether it watches the directory into which its files are moved, at each census.
+    pub watches: Vec<(Mark, bool)>,
+    /// The provider's socket as it sees it, at each census.
+    pub sockets: Vec<SocketSeen>,
+    /// What it said when it could not take files that it watches.
+    pub reload_failures: Vec<(Mark, String)>,
+    /// Listeners that were added to it.
+    pub late_listeners: Vec<LateListener>,
     /// Its rows of the ledger, in the order of the generations.
     pub rows: Vec<Row>,
     /// Its lines of succession: one, unless it has several streams for its certificate at once.
@@ -330,6 +371,10 @@ impl ProxyLedger {
             logs: Vec::new(),
             blind: Vec::new(),
             connections: Vec::new(),
+            watches: Vec::new(),
+            sockets: Vec::new(),
+            reload_failures: Vec::new(),
+            late_listeners: Vec::new(),
             rows: Vec::new(),
             successions: Vec::new(),
             index: HashMap::new(),
@@ -349,6 +394,11 @@ impl ProxyLedger {
     /// Responses on streams that are subscribed to this name.
     pub fn pushes_of(&self, name: &SecretName) -> impl DoubleEndedIterator<Item = &Push> {
         self.pushes.iter().filter(move |p| p.concerns(name))
+    }
+
+    /// Whether its certificate comes by files.
+    pub fn by_files(&self) -> bool {
+        !self.watches.is_empty() || self.pushes.iter().any(|push| push.by_file.is_some())
     }
 
     /// First and last value of a counter, where it was shown.

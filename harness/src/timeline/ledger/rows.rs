@@ -224,7 +224,7 @@ fn rows_of(ledger: &Ledger, p: &ProxyLedger, all: &[&Generation], twins: &HashSe
         let concerns =
             minted_for > MintedFor::Others || seen.sends > 0 || seen.inbound.is_some() || seen.outbound.is_some();
         if concerns {
-            rows.push(row(ledger, g, minted_for, seen, &last, twins.contains(&g.cert.fingerprint)));
+            rows.push(row(ledger, g, minted_for, seen, &last, twins.contains(&g.cert.fingerprint), p.by_files()));
         }
     }
     rows
@@ -233,7 +233,7 @@ fn rows_of(ledger: &Ledger, p: &ProxyLedger, all: &[&Generation], twins: &HashSe
 fn gather(p: &ProxyLedger) -> HashMap<&Fingerprint, Seen> {
     let mut all: HashMap<&Fingerprint, Seen> = HashMap::new();
     for push in &p.pushes {
-        let Some(leaf) = push.leaf(&p.svid) else { continue };
+        let Some(leaf) = push.whole_leaf(&p.svid) else { continue };
         let seen = all.entry(&leaf.fingerprint).or_default();
         seen.sends = seen.sends.saturating_add(1);
         seen.sent.get_or_insert(push.mark);
@@ -289,7 +289,15 @@ fn gather_loads<'a>(p: &'a ProxyLedger, all: &[&'a Generation], seen: &mut HashM
     }
 }
 
-fn row(ledger: &Ledger, g: &Generation, minted_for: MintedFor, seen: Seen, last: &Last, twin: bool) -> Row {
+fn row(
+    ledger: &Ledger,
+    g: &Generation,
+    minted_for: MintedFor,
+    seen: Seen,
+    last: &Last,
+    twin: bool,
+    by_files: bool,
+) -> Row {
     let issued = match g.issued.first() {
         Some(issue) => Entry::at(issue.mark),
         None if ledger.issuer_seen => Entry::NotReached,
@@ -302,6 +310,7 @@ fn row(ledger: &Ledger, g: &Generation, minted_for: MintedFor, seen: Seen, last:
     };
     let acked = match seen.refused {
         Some((at, text)) => Entry::Rejected { at, text },
+        None if by_files => Entry::unseen("nobody acknowledges files"),
         None => on_stream(seen.acked),
     };
     let shown = |mark: Option<Mark>, looked: Option<Mark>, why: &str| match (mark, looked) {

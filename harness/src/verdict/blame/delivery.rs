@@ -240,9 +240,25 @@ impl<'a> Case<'a> {
         let climbed = failed(u64::MAX).and_then(|all| Some(all > failed(last.mark.seq)?));
         // What a fresh subscriber finds is what there is: no mount of the proxy's own stands between.
         let nobody = self.ledger.unreachable.iter().any(|(at, _)| at.seq > last.mark.seq);
+        let other =
+            self.p.sockets.iter().rev().find(|s| s.mark.seq > last.mark.seq).map(|s| (s, s.inside != s.outside));
+        if let Some((seen, true)) = other {
+            let name = |inode: &Option<String>| inode.clone().unwrap_or_else(|| "nothing".to_owned());
+            let story = format!(
+                "{story}: its mount shows another socket ({}) than the provider's ({})",
+                name(&seen.inside),
+                name(&seen.outside)
+            );
+            // Without a socket of the provider's there is nothing to be mounted anew.
+            return match seen.outside {
+                Some(_) => (vec![("stale-bind-mount", Confidence::Certain)], story),
+                None => (vec![("socket-gone", Confidence::Likely)], story),
+            };
+        }
         // Envoy's own next attempt may come after the end of the recording: it waits longer each time.
         let modes = match climbed {
             _ if nobody => vec![("socket-gone", Confidence::Likely)],
+            Some(true) if other.is_some() => vec![("socket-gone", Confidence::Likely)],
             Some(true) => vec![("socket-gone", Confidence::Likely), ("stale-bind-mount", Confidence::Possible)],
             Some(false) => vec![("stream-refused", Confidence::Possible)],
             None => vec![("socket-gone", Confidence::Possible), ("stream-refused", Confidence::Possible)],

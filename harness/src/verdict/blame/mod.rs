@@ -1,6 +1,7 @@
 //! The layer at which a proxy's new certificate stopped, and the modes that leave this evidence.
 
 mod delivery;
+mod files;
 mod outside;
 mod proxy_side;
 mod refusal;
@@ -126,7 +127,9 @@ impl<'a> Case<'a> {
     }
 
     fn follow(self) -> Stop {
-        if let Some(stop) = self.strange().or_else(|| self.defective()).or_else(|| self.refused()) {
+        if let Some(stop) =
+            self.strange().or_else(|| self.defective()).or_else(|| self.refused()).or_else(|| self.unfit_files())
+        {
             return stop;
         }
         let identity = self.p.spiffe_id.as_deref();

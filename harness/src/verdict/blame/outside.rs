@@ -6,6 +6,9 @@ use super::{Case, ISSUER_DECIDES, STREAM_DECIDES, Stop, many};
 use crate::timeline::Layer;
 use crate::timeline::ledger::Mark;
 
+/// What decides where nobody saw the files.
+const FILES_DECIDE: &str = "the files themselves: when they changed, how (a rename or not), and what is in them";
+
 impl Case<'_> {
     pub(super) fn seen_from_outside(&self) -> Stop {
         // When the new one was first shown is all that it takes.
@@ -51,9 +54,20 @@ impl Case<'_> {
             return self.stop(None, many(&modes, &evidence, STREAM_DECIDES), story);
         }
         if moved("key_rotation_failed").is_some_and(|n| n > 0) {
-            let story = "Envoy could not read the files that it watches (key_rotation_failed)".to_owned();
-            let modes = [("watched-file-missing", Confidence::Likely)];
-            return self.stop(Layer::Sent, many(&modes, &evidence, STREAM_DECIDES), story);
+            let story = "Envoy could not take the files that it watches (key_rotation_failed)".to_owned();
+            return self.unfit_files().unwrap_or_else(|| self.files_refused(&evidence, story));
+        }
+        if let Some(false) = self.p.watches.iter().rev().find(|(mark, _)| mark.seq <= self.end_of_look()).map(|w| w.1) {
+            let story = "Envoy does not watch the directory into which its files are moved".to_owned();
+            let modes = ["files-not-watched", "never-renews", "issues-never-pushes"].map(|m| (m, Confidence::Possible));
+            return self.stop(None, many(&modes, &evidence, FILES_DECIDE), story);
+        }
+        if self.p.by_files() {
+            let modes =
+                ["never-renews", "issues-never-pushes", "files-rewritten-in-place", "resend-cached", "resend-stale"];
+            let modes = modes.map(|m| (m, Confidence::Possible));
+            let story = "Envoy shows no sign of new files".to_owned();
+            return self.stop(None, many(&modes, &evidence, FILES_DECIDE), story);
         }
         if connected == Some(0) {
             let modes = ["stream-refused", "socket-gone", "stale-bind-mount"].map(|m| (m, Confidence::Possible));
@@ -78,7 +92,14 @@ impl Case<'_> {
             modes.extend(resends);
         }
         if connected.is_none() {
-            modes.extend(["stream-refused", "socket-gone"].map(|m| (m, Confidence::Possible)));
+            // Files have no stream either.
+            let lost = ["stream-refused", "socket-gone", "stale-bind-mount"];
+            let unread = ["files-not-watched", "files-rewritten-in-place"];
+            modes.extend(lost.into_iter().chain(unread).map(|m| (m, Confidence::Possible)));
+        }
+        if moved("key_rotation_failed").is_none() {
+            let unfit = ["watched-file-missing", "files-half-written", "files-key-before-chain"];
+            modes.extend(unfit.map(|m| (m, Confidence::Possible)));
         }
         if rejected.is_none() {
             modes.push(("wrong-secret-kind", Confidence::Possible));

@@ -86,6 +86,9 @@ impl<'a> Case<'a> {
 
     /// It was sent: did the proxy answer, load and serve it?
     pub(super) fn after_sent(&self, row: &Row) -> Stop {
+        if let Some(stop) = self.unread_files(row) {
+            return stop;
+        }
         let serial = row.cert.serial.short();
         let evidence: Vec<u64> = row.sent.first().map(|m| m.seq).into_iter().chain([self.wrong.seq]).collect();
         let unknown = |layer: Option<Layer>, story: String| {

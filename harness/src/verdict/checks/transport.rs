@@ -65,6 +65,19 @@ pub(super) fn accepted(ledger: &Ledger) -> Vec<Finding> {
             );
         }
     }
+    for p in &ledger.proxies {
+        let counted = |n: &str| n.ends_with(&format!("sds.{}.key_rotation_failed", p.svid));
+        let failed = p.stats.iter().find(|s| s.values.iter().any(|(name, value)| counted(name) && *value > 0));
+        let said = p.reload_failures.first();
+        let first = failed.map(|s| s.mark).into_iter().chain(said.map(|(m, _)| *m)).min_by_key(|m| m.seq);
+        let Some(first) = first else { continue };
+        let words = said.map(|(_, why)| format!(": {why}")).unwrap_or_default();
+        let message = format!("{} could not take its files, first seen at {}{words}", p.id, clock_time(first.at.wall));
+        found.push(finding(NAME, CheckResult::Violated, message, vec![first.seq]).of(p).about(&p.svid));
+    }
+    if ledger.proxies.iter().any(ProxyLedger::by_files) {
+        return or_holds(found, NAME, "no files were refused; nobody acknowledges those that are taken");
+    }
     let answers = ledger.proxies.iter().flat_map(|p| &p.pushes).filter(|push| push.accepted()).count();
     or_holds(found, NAME, format!("{answers} responses were accepted, none refused"))
 }
@@ -149,9 +162,10 @@ pub(super) fn alive(ledger: &Ledger) -> Vec<Finding> {
     if !ledger.streams_seen {
         return vec![finding(NAME, CheckResult::Noted, "nobody saw the streams", Vec::new())];
     }
-    let mut found = Vec::new();
+    let (mut found, mut by_files) = (Vec::new(), false);
     for p in &ledger.proxies {
         let of_svid: Vec<_> = p.certificate_streams().collect();
+        by_files |= p.by_files();
         for closed in of_svid.iter().filter_map(|s| Some((s, s.end.as_ref()?))) {
             let (stream, end) = closed;
             if p.exits.iter().any(|e| e.mark.seq < end.mark.seq || e.expected) {
@@ -193,6 +207,9 @@ pub(super) fn alive(ledger: &Ledger) -> Vec<Finding> {
             };
             found.push(finding(NAME, result, message, evidence).of(p).about(&p.svid));
         }
+    }
+    if found.is_empty() && by_files {
+        return vec![finding(NAME, CheckResult::Noted, "certificates come by files, without streams", Vec::new())];
     }
     or_holds(found, NAME, "every proxy's stream for its certificate stayed open")
 }

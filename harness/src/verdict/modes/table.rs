@@ -632,8 +632,13 @@ pub const MODES: &[Mode] = &[
         meaning: "Certificates come from files that Envoy watches, and one was removed or cannot be read at the moment of \
             the change.",
         why_it_matters: "Envoy keeps the old certificate and tries again only at the next change of the directory.",
-        evidence: "`sds.<name>.key_rotation_failed` climbs; handshakes keep the old serial.",
-        looks_like: &[like("never-renews", "`sds.<name>.key_rotation_failed`, and the files' times")],
+        evidence: "`sds.<name>.key_rotation_failed` climbs, and Envoy warns \"Failed to reload certificates: Invalid path: \
+            ...\"; `update_rejected` stays, contexts are flat, handshakes keep the old serial.",
+        looks_like: &[
+            like("never-renews", "`sds.<name>.key_rotation_failed`, and the files' times"),
+            like("files-half-written", "the reason in Envoy's warning \"Failed to reload certificates\""),
+            like("files-key-before-chain", "the reason in Envoy's warning \"Failed to reload certificates\""),
+        ],
         first_aid: "Write the files again, complete, then move them into the watched directory by rename.",
         lasting_fix: "Replace directories atomically (a symbolic link as kubelet does it) and set watched_directory to \
             its parent.",
@@ -677,6 +682,88 @@ pub const MODES: &[Mode] = &[
             lasts one TTL.",
         lasting_fix: "The stream must read the store at the time of sending. Compare the sent serial with the issued one \
             in the provider's own tests.",
+        seen_in: &[],
+    },
+    Mode {
+        name: "files-not-watched",
+        number: "33",
+        layer: Some(Layer::Loaded),
+        title: "New files are moved where Envoy does not look",
+        meaning: "Certificates come from files, and the secret names no watched_directory. Envoy then watches the directory \
+            that each path leads to when it is read: behind a symbolic link that is replaced (as kubelet and most writers do \
+            it), that is the old directory. The new files are never read.",
+        why_it_matters: "The files on disk are new and right, whoever looks at them; Envoy counts nothing at all.",
+        evidence: "The files are whole and newer; `ssl_context_update_by_sds`, `key_rotation_failed` and `update_success` \
+            are flat, handshakes keep the old serial. The process has no inotify watch on the directory \
+            (/proc/PID/fdinfo, \"inotify ... ino:\").",
+        looks_like: &[
+            like("files-rewritten-in-place", "whether the process has an inotify watch on the directory"),
+            like("never-renews", "the files' times, and what is in them"),
+        ],
+        first_aid: "Add watched_directory to the secret in the file that `path_config_source` names, and move that file into \
+            place by a rename: it is watched itself, and since the secret differs its files are read again. The same secret \
+            moved once more counts as an update (`update_success`) and changes nothing.",
+        lasting_fix: "Name the directory in which the link is renamed as watched_directory, in every secret with files. Alert \
+            on the expiry of the served certificate, not on that of the file.",
+        seen_in: &[],
+    },
+    Mode {
+        name: "files-rewritten-in-place",
+        number: "34",
+        layer: Some(Layer::Loaded),
+        title: "The files are written over, and nothing is moved",
+        meaning: "The writer opens the old files and writes the new content over it. Envoy looks only when something is \
+            moved into the directory that it watches, so it never looks.",
+        why_it_matters: "The files on disk are new and right. Should something else be moved there at the wrong moment, Envoy \
+            reads a half-written file.",
+        evidence: "The files have the inodes that they had, with new content; the directory is watched; \
+            `ssl_context_update_by_sds` and `key_rotation_failed` are flat, handshakes keep the old serial.",
+        looks_like: &[
+            like("files-not-watched", "whether the process has an inotify watch on the directory"),
+            like("never-renews", "the files' times, and what is in them"),
+        ],
+        first_aid: "Move something into the watched directory (`touch x && mv x y`, there): Envoy reads the files again.",
+        lasting_fix: "Let the writer write beside the old files and rename; both files in one step, by a directory behind a \
+            symbolic link.",
+        seen_in: &[],
+    },
+    Mode {
+        name: "files-half-written",
+        number: "35",
+        layer: Some(Layer::Acked),
+        title: "Envoy reads a file that is half written",
+        meaning: "Something is moved into the watched directory while a file there is still being written. Envoy reads, cannot \
+            parse it and keeps the old certificate. When the rest is written nothing is moved, so it does not look again.",
+        why_it_matters: "A moment's race is kept until the next renewal, which may lose it again.",
+        evidence: "`sds.<name>.key_rotation_failed` climbs, and Envoy warns \"Failed to reload certificates: Failed to load \
+            certificate chain\" (or \"incomplete certificate\", for an empty file); `update_rejected` stays; the files are \
+            whole by the time somebody looks.",
+        looks_like: &[
+            like("watched-file-missing", "the reason in Envoy's warning \"Failed to reload certificates\""),
+            like("files-key-before-chain", "the reason in Envoy's warning \"Failed to reload certificates\""),
+        ],
+        first_aid: "Move something into the watched directory, now that the files are whole: Envoy reads them again.",
+        lasting_fix: "Replace files by rename only. Alert on `sds.<name>.key_rotation_failed`.",
+        seen_in: &["istio/istio#22530"],
+    },
+    Mode {
+        name: "files-key-before-chain",
+        number: "36",
+        layer: Some(Layer::Acked),
+        title: "A new key beside the old chain",
+        meaning: "Key and chain are two files that are replaced one after the other. Envoy reads after the first, finds a key \
+            that is not the chain's, and keeps the old certificate. If the second is moved into the watched directory too, the \
+            next look heals it; if not, it stays.",
+        why_it_matters: "It comes and goes with timing, and leaves files that fit each other for whoever looks later.",
+        evidence: "`sds.<name>.key_rotation_failed` climbs, and Envoy warns \"Failed to reload certificates: ... \
+            KEY_VALUES_MISMATCH\"; `update_rejected` stays; handshakes keep the old serial.",
+        looks_like: &[
+            like("files-half-written", "the reason in Envoy's warning \"Failed to reload certificates\""),
+            like("watched-file-missing", "the reason in Envoy's warning \"Failed to reload certificates\""),
+            like("nack-key-mismatch", "`update_rejected`: it moves where the pair came over a stream"),
+        ],
+        first_aid: "Compare the public keys of the two files. If they fit by now, move something into the watched directory.",
+        lasting_fix: "Publish key and chain in one step: one directory for both, behind a symbolic link that is renamed.",
         seen_in: &[],
     },
 ];
