@@ -291,6 +291,7 @@ impl Fold {
                 proxy.sockets.push(SocketSeen { mark, inside: s.inside.clone(), outside: s.outside.clone() });
             }
             Fact::Log(l) => {
+                proxy.logs.push((mark, l.line.clone()));
                 if let Some(why) = l.line.split_once(RELOAD_FAILED).map(|(_, why)| why.trim().to_owned()) {
                     proxy.reload_failures.push((mark, why));
                 }
@@ -319,7 +320,6 @@ impl Fold {
                 expected: e.expected,
                 log_tail: e.log_tail.clone(),
             }),
-            Fact::Log(log) => proxy.logs.push((mark, log.line.clone())),
             Fact::Blind(b) => proxy.blind.push((mark, format!("{}: {}", b.what, b.why))),
             _ => {}
         }
