@@ -19,7 +19,7 @@ pub enum Exit {
     Usage = 2,
     /// A scenario or configuration is invalid.
     Invalid = 3,
-    /// No cell was selected.
+    /// No cell was selected, or none that makes sense on its subject.
     NothingSelected = 4,
     /// It could not be told: Inconclusive, Error.
     CouldNotTell = 5,
@@ -37,6 +37,9 @@ impl Exit {
             Exit::Failed
         } else if unexpected(&[Outcome::Inconclusive, Outcome::Error, Outcome::NotRun]) {
             Exit::CouldNotTell
+        } else if reports.iter().all(|r| r.outcome == Outcome::Unsupported) {
+            // Nothing was tried: that is not green.
+            Exit::NothingSelected
         } else {
             Exit::AsExpected
         }

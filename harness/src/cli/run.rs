@@ -66,7 +66,8 @@ Examples:
 The matrix goes to stdout, what happens meanwhile to stderr. A control seeds a fault: `caught` is how it should end.
 
 Exit codes: 0 all as expected; 1 a conformance failure, or a control that was missed or misblamed; 2 usage;
-3 an invalid scenario or configuration; 4 nothing selected; 5 it could not be told; 70 a bug; 130 interrupted.";
+3 an invalid scenario or configuration; 4 nothing selected, or nothing that is supported; 5 it could not be told;
+70 a bug; 130 interrupted.";
 
 /// Memory that a proxy takes, with its share of the harness, in bytes.
 const PER_PROXY: u64 = 100 << 20;
@@ -120,7 +121,7 @@ fn exit(ran: &Ran, interrupted: bool, untold: bool) -> Exit {
     match Exit::of(&ran.reports) {
         _ if interrupted => Exit::Interrupted,
         _ if ran.bug => Exit::Bug,
-        Exit::AsExpected if untold => Exit::CouldNotTell,
+        Exit::AsExpected | Exit::NothingSelected if untold => Exit::CouldNotTell,
         exit => exit,
     }
 }
@@ -193,7 +194,7 @@ fn default_jobs(jobs: &[CellJob]) -> u32 {
 mod tests {
     use super::*;
     use crate::archive::sample;
-    use crate::plan::Outcome::{Error, Fail, Inconclusive, Pass};
+    use crate::plan::Outcome::{Error, Fail, Inconclusive, Pass, Unsupported};
     use crate::scenario::Role::Conformance;
 
     #[test]
@@ -205,6 +206,8 @@ mod tests {
         };
         assert_eq!(code(&cells[..1], false, false, false), Exit::AsExpected);
         assert_eq!(code(&cells[..1], false, false, true), Exit::CouldNotTell);
+        let unsupported = [cell(Unsupported, false)];
+        assert_eq!(code(&unsupported, false, false, false), Exit::NothingSelected);
         assert_eq!(code(&cells[..3], false, false, false), Exit::CouldNotTell);
         assert_eq!(code(&cells, false, false, true), Exit::Failed);
         assert_eq!(code(&cells, true, false, true), Exit::Bug);
