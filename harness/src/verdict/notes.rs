@@ -38,20 +38,23 @@ fn reopened(p: &ProxyLedger) -> Option<Finding> {
     let (first, last) = (gaps.first()?, gaps.last()?);
     // Only what was answered on it again is recovered.
     let again = p.pushes_of(&p.svid).find(|push| push.mark.seq > last.1.seq && push.accepted())?;
-    let ms = again.mark.at.mono.saturating_sub(first.0.at.mono).as_millis();
+    let ms = again.mark.at.mono.saturating_sub(last.0.at.mono).as_millis();
     let total = |name: &str| name.starts_with("cluster.sds-grpc") && name.ends_with("upstream_cx_total");
     let anew = p.risen(u64::MAX, total).zip(p.risen(first.0.seq, total)).is_some_and(|(all, before)| all > before);
     let (mode, how) = match anew {
         true => ("socket-replaced", "on a new connection"),
         false => ("stream-closed-once", "on the connection that it had"),
     };
-    let message = format!(
-        "{}: its stream for {} was gone from {} on ({}); {ms} ms later it was served again {how}",
-        p.id,
-        p.svid,
-        clock_time(first.0.at.wall),
-        first.2,
-    );
+    let ended = match gaps.len() {
+        1 => format!("was gone from {} on ({})", clock_time(first.0.at.wall), first.2),
+        n => format!(
+            "ended {n} times, first at {} and last at {} ({})",
+            clock_time(first.0.at.wall),
+            clock_time(last.0.at.wall),
+            last.2
+        ),
+    };
+    let message = format!("{}: its stream for {} {ended}; {ms} ms later it was served again {how}", p.id, p.svid);
     Some(note(mode, Some(p), message, vec![first.0.seq, last.1.seq, again.mark.seq]))
 }
 

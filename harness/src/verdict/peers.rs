@@ -56,16 +56,12 @@ fn untrusted(ledger: &Ledger, verifier: &ProxyLedger, shower: &ProxyLedger, role
     let root = SecretName::root_ca();
     let holds =
         |roots: &[CertFacts]| roots.iter().any(|r| r.subject_key_id.as_ref().is_some_and(|id| signers.contains(&id)));
-    // An authority that nobody ever names is no step of a rotation.
     let known = ledger.authorities.iter().any(|(_, a)| a.cert.subject_key_id.as_ref() == Some(authority))
         || ledger
             .proxies
             .iter()
             .flat_map(|p| p.pushes_of(&root))
             .any(|push| push.bundle(&root).is_some_and(|(roots, _)| holds(roots)));
-    if !known {
-        return None;
-    }
     let held: Vec<(&Push, bool)> = verifier
         .pushes_of(&root)
         .filter(|push| push.accepted() && push.mark.seq < at.seq)
@@ -77,6 +73,20 @@ fn untrusted(ledger: &Ledger, verifier: &ProxyLedger, shower: &ProxyLedger, role
     }
     let evidence = vec![current.mark.seq, at.seq];
     let serial = leaf.serial.short();
+    if !known {
+        // A new authority whose bundle never came, or one that has no business here: nothing tells them apart.
+        let story = format!(
+            "{} serves serial {serial} of an authority that no bundle ever held (key {authority}): {}",
+            shower.id, "either its bundle never came, or it is not of this trust domain"
+        );
+        return Some(Stop {
+            proxy: verifier.id.clone(),
+            layer: None,
+            candidates: Vec::new(),
+            story,
+            notes: Vec::new(),
+        });
+    }
     let (mode, story) = match held.iter().rev().find(|(_, has)| *has) {
         Some(_) => (
             "bundle-drops-old-ca",

@@ -71,10 +71,54 @@ impl<'a> Case<'a> {
         self.stop(None, many(&modes, evidence, decides), format!("{minted} for this identity, {how}"))
     }
 
+    /// What it served was sent to it once more, after a newer one: the proxy did as it was told.
+    pub(super) fn gone_back(&self) -> Option<Stop> {
+        let served = self.served?;
+        let last = self.pushes.iter().rfind(|push| push.accepted() && push.leaf(&self.p.svid).is_some())?;
+        if !self.is_served(last) {
+            return None;
+        }
+        let over = self.newer.iter().rev().map(|(row, _)| *row).find(|row| {
+            row.sent.first().is_some_and(|sent| sent.seq < last.mark.seq) && row.cert.not_after > served.cert.not_after
+        })?;
+        let story = format!(
+            "provider went back to serial {} at {}, after it had sent the newer {}",
+            self.serial(),
+            clock_time(last.mark.at.wall),
+            over.cert.serial.short()
+        );
+        let evidence: Vec<u64> = over.sent.first().map(|m| m.seq).into_iter().chain([last.mark.seq]).collect();
+        Some(self.stop(
+            Layer::Sent,
+            one("resend-stale", Confidence::Likely, evidence.into_iter().chain([self.wrong.seq]).collect()),
+            story,
+        ))
+    }
+
+    /// What it served was new by its serial, and expired when the one before it did.
+    fn not_extended(&self) -> Option<Stop> {
+        let served = self.served?;
+        let before = self.predecessor(served)?;
+        let (old, new) = (before.sent.first()?, served.sent.first()?);
+        let expiry = served.cert.not_after;
+        if expiry > before.cert.not_after || expiry > self.wrong.at.wall || old.seq > new.seq {
+            return None;
+        }
+        let story = format!(
+            "provider replaced serial {} by {}, which expires no later (at {})",
+            before.cert.serial.short(),
+            self.serial(),
+            clock_time(expiry)
+        );
+        let mut stop = self.stop(Layer::Issued, Vec::new(), story);
+        stop.notes.push(self.row_note(served));
+        Some(stop)
+    }
+
     /// No newer generation that is sound was ever seen.
     pub(super) fn nothing_newer(&self) -> Stop {
         let certain = self.ledger.issuer_seen;
-        if let Some(stop) = self.stream_lost("no newer certificate came") {
+        if let Some(stop) = self.not_extended().or_else(|| self.stream_lost("no newer certificate came")) {
             return stop;
         }
         if let Some((mode, how)) = self.misaddressed() {
@@ -144,11 +188,17 @@ impl<'a> Case<'a> {
             let again = if self.pushes.is_empty() { "sent nothing" } else { "sent the old one to a new stream" };
             story = format!("provider minted no newer certificate and {again}");
             modes.push(("never-renews", Confidence::Certain));
+        } else if let Some(late) = self.came_late() {
+            story = late;
+            // Renewals that were left out, held back, or always come too late.
+            modes.extend(["thin-margin", "never-renews", "issues-never-pushes"].map(|m| (m, Confidence::Possible)));
         } else {
             story = "nothing newer was sent on an open stream".to_owned();
             modes.push(("never-renews", Confidence::Possible));
             modes.push(("issues-never-pushes", Confidence::Possible));
-            modes.push(("provider-frozen", Confidence::Possible));
+            if !self.others_heard() {
+                modes.push(("provider-frozen", Confidence::Possible));
+            }
         }
         let evidence: Vec<u64> = bundles.iter().map(|push| push.mark.seq).take(10).chain(self.seqs()).collect();
         self.stop(certain.then_some(Layer::Issued), many(&modes, &evidence, ISSUER_DECIDES), story)
@@ -157,11 +207,12 @@ impl<'a> Case<'a> {
     /// A newer one came by itself, before anything expired, but later than the floor allows.
     pub(super) fn thin(&self) -> Option<Stop> {
         let (row, came) = self.successor()?;
-        let left = self.served?.cert.not_after.duration_since(came.at.wall).as_secs();
+        let left = self.served?.cert.not_after.duration_since(came.at.wall);
         let floor = i64::try_from(self.ledger.header.criteria.margin_floor_s).unwrap_or(i64::MAX);
-        if left <= 0 || left >= floor {
+        if !left.is_positive() || left.as_secs() >= floor {
             return None;
         }
+        let left = left.as_secs();
         let story = format!(
             "serial {} was sent only {} before the expiry of the old certificate",
             row.cert.serial.short(),
@@ -173,6 +224,25 @@ impl<'a> Case<'a> {
         let modes = [("thin-margin", Confidence::Certain), ("issues-never-pushes", Confidence::Possible)];
         let modes = if held_back { &modes[..] } else { &modes[..1] };
         Some(self.stop(Layer::Sent, many(modes, &evidence, "whether later renewals come as late"), story))
+    }
+
+    /// A newer one came on the very stream that was silent, when the old one had expired.
+    fn came_late(&self) -> Option<String> {
+        let (row, came) = self.successor()?;
+        let push = self.p.pushes_of(&self.p.svid).find(|push| push.mark.seq == came.seq)?;
+        let same = self.p.certificate_streams().any(|s| s.number == push.stream && s.opened.seq < self.wrong.seq);
+        let late = came.at.wall.duration_since(self.served?.cert.not_after);
+        (same && !late.is_negative()).then(|| {
+            let serial = row.cert.serial.short();
+            format!("serial {serial} was sent only {} after the expiry of the old certificate", span(late.as_secs()))
+        })
+    }
+
+    /// Whether the provider sent something to somebody after the failure showed: it is not frozen.
+    fn others_heard(&self) -> bool {
+        let streams = self.ledger.proxies.iter().flat_map(|p| &p.pushes).map(|push| push.mark);
+        let witness = self.ledger.witness.iter().filter_map(|asked| asked.answered);
+        streams.chain(witness).any(|mark| mark.seq > self.wrong.seq)
     }
 
     /// Who asked anew got no answer either.

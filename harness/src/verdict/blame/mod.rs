@@ -9,7 +9,7 @@ mod refusal;
 use super::evidence::{clock_time, defect, due, pushes_between};
 use super::{Candidate, CheckResult, Confidence, Finding};
 use crate::timeline::ledger::{Entry, Generation, Mark, ProxyLedger, Push, Row, is_same};
-use crate::timeline::{Layer, Ledger, TlsRole};
+use crate::timeline::{Layer, Ledger, LoadedCert, TlsRole};
 
 /// Where a new certificate or bundle stopped on its way to one proxy.
 #[derive(Debug, Clone)]
@@ -82,8 +82,22 @@ fn held(p: &ProxyLedger, wrong: Mark) -> Option<&Row> {
         return None;
     }
     let load = p.loads.iter().rfind(|l| l.mark.seq <= wrong.seq)?;
-    let oldest = load.own.iter().min_by_key(|l| l.not_after)?;
-    let mut alike = p.rows.iter().filter(|row| is_same(oldest, &row.cert));
+    row_of(p, load.own.iter().min_by_key(|l| l.not_after)?)
+}
+
+/// The expired leaf that all its contexts held at the failure: within one look, `/certs` may have been read before the
+/// handshakes were made, and the last handshake is one of the look before.
+fn seen_expired(p: &ProxyLedger, wrong: Mark) -> Option<&Row> {
+    let load = p.loads.iter().find(|l| l.mark.seq == wrong.seq)?;
+    match load.own.as_slice() {
+        [leaf] if leaf.not_after <= wrong.at.wall => row_of(p, leaf),
+        _ => None,
+    }
+}
+
+/// The row of a leaf in `/certs`, unless two look the same.
+fn row_of<'a>(p: &'a ProxyLedger, leaf: &LoadedCert) -> Option<&'a Row> {
+    let mut alike = p.rows.iter().filter(|row| is_same(leaf, &row.cert));
     alike.next().filter(|_| alike.next().is_none())
 }
 
@@ -92,7 +106,8 @@ impl<'a> Case<'a> {
         // What it served at the failure, or last before it.
         let shown = p.full_handshakes(TlsRole::Inbound).chain(p.full_handshakes(TlsRole::Outbound));
         let at = shown.filter(|(s, _)| s.mark.seq <= wrong.seq).max_by_key(|(s, _)| s.mark.seq);
-        let served = at.and_then(|(_, leaf)| p.row(&leaf.fingerprint)).or_else(|| held(p, wrong));
+        let shown = || at.and_then(|(_, leaf)| p.row(&leaf.fingerprint));
+        let served = seen_expired(p, wrong).or_else(shown).or_else(|| held(p, wrong));
         // The samples of one step are one look: answers and pushes of that step belong to the failure too.
         let from = served.and_then(|row| row.sent.first().or(row.issued.first())).map_or(0, |m| m.seq);
         let first_seen = served.and_then(|row| ledger.generations.get(&row.generation)).map(|g| g.first.seq);
@@ -130,6 +145,9 @@ impl<'a> Case<'a> {
         if let Some(stop) =
             self.strange().or_else(|| self.defective()).or_else(|| self.refused()).or_else(|| self.unfit_files())
         {
+            return stop;
+        }
+        if let Some(stop) = self.gone_back() {
             return stop;
         }
         let identity = self.p.spiffe_id.as_deref();

@@ -135,16 +135,23 @@ impl<'a> Case<'a> {
             _ => self.predecessor(row),
         };
         let sent = row.sent.first().copied();
-        match sent.and_then(|m| Some((m, old?.cert.not_after.duration_since(m.at.wall).as_secs()))) {
-            Some((mark, left)) if left < floor => {
-                let how = if left > 0 { format!("{} before", span(left)) } else { format!("{} after", span(left)) };
+        match sent.and_then(|m| Some((m, old?.cert.not_after.duration_since(m.at.wall)))) {
+            Some((mark, left)) if left.as_secs() < floor || !left.is_positive() => {
+                let side = if left.is_positive() { "before" } else { "after" };
+                let how = format!("{} {side}", span(left.as_secs()));
                 let story =
                     format!("serial {} was sent only {how} the expiry of the old certificate", row.cert.serial.short());
                 self.stop(Layer::Sent, one("thin-margin", Confidence::Certain, vec![mark.seq, self.wrong.seq]), story)
             }
             _ => {
-                let mut stop =
-                    self.stop(Layer::Served, Vec::new(), format!("serial {} was served late", row.cert.serial.short()));
+                let shown = row.inbound.first().into_iter().chain(row.outbound.first());
+                // Both roles had shown it when the failure came: then serving it was not what failed.
+                let before = shown.filter(|mark| mark.seq < self.wrong.seq).count() == 2;
+                let (layer, how) = match before {
+                    true => (None, "was served before, and another one at the failure"),
+                    false => (Some(Layer::Served), "was served late"),
+                };
+                let mut stop = self.stop(layer, Vec::new(), format!("serial {} {how}", row.cert.serial.short()));
                 stop.notes.push(self.row_note(row));
                 stop
             }
@@ -152,7 +159,7 @@ impl<'a> Case<'a> {
     }
 
     /// The row that was shown last before this one was.
-    fn predecessor(&self, row: &Row) -> Option<&'a Row> {
+    pub(super) fn predecessor(&self, row: &Row) -> Option<&'a Row> {
         let shown = row.inbound.first().or(row.outbound.first())?;
         let before = self.p.served.iter().filter(|s| s.mark.seq < shown.seq).filter_map(|s| s.leaf());
         before.rev().find(|leaf| leaf.fingerprint != row.generation).and_then(|leaf| self.p.row(&leaf.fingerprint))

@@ -77,8 +77,9 @@ fn contexts_of(ledger: &Ledger, p: &ProxyLedger, name: &str) -> Option<Finding> 
     };
     // Not only at the end: what was left behind for a while was left behind.
     let expired = |load: &&Load| {
-        let late = load.own.iter().map(|l| load.mark.at.wall.duration_since(l.not_after).as_secs()).max();
-        late.is_some_and(|late| late >= 0 && !stall_explains(ledger, load.mark, late))
+        let over = load.own.iter().filter(|l| l.not_after <= load.mark.at.wall);
+        let late = over.map(|l| load.mark.at.wall.duration_since(l.not_after).as_secs()).max();
+        late.is_some_and(|late| !stall_explains(ledger, load.mark, late))
     };
     if let Some(first) = p.loads.iter().find(expired) {
         let bad = Some(last).filter(expired).unwrap_or(first);
