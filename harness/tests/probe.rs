@@ -56,6 +56,7 @@ impl Mesh {
             trust_domain: TRUST_DOMAIN.to_owned(),
             spec,
             identities: members.clone(),
+            staples: false,
         };
         let fake = Fake::start(config, recorder.clone()).await.unwrap();
         let roots = Roots::default();

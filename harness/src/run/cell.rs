@@ -258,6 +258,7 @@ impl Living<'_> {
             trust_domain: TRUST_DOMAIN.to_owned(),
             spec: scenario.provider.clone(),
             identities: scenario.fleet.members(),
+            staples: scenario.fleet.must_staple,
         };
         let program = self.options.exe.clone();
         let provider = self.limit.on(provider.start(config, program, recorder.clone())).await?;

@@ -8,7 +8,7 @@ use camino::Utf8PathBuf;
 
 use crate::proc::{Exit, ProcError};
 use crate::timeline::{ProxyId, SpiffeId};
-use crate::xds::Delivery;
+use crate::xds::{Delivery, LdsError, SocketError};
 
 /// A fleet of local proxies.
 #[derive(Debug, Clone)]
@@ -123,6 +123,12 @@ pub enum FleetError {
         /// The path.
         path: Utf8PathBuf,
     },
+    /// No LDS.
+    #[error("no listeners can be added later: {0}")]
+    Lds(#[from] SocketError),
+    /// A listener could not be added.
+    #[error("no listener can be added: {0}")]
+    Listener(#[from] LdsError),
     /// No loopback port was free.
     #[error("no loopback ports for {id}: {source}")]
     Ports {

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod files;
+mod late;
 mod outside;
 mod proxy_side;
 mod refusal;
@@ -10,6 +11,8 @@ use super::evidence::{clock_time, defect, due, pushes_between};
 use super::{Candidate, CheckResult, Confidence, Finding};
 use crate::timeline::ledger::{Entry, Generation, Mark, ProxyLedger, Push, Row, is_same};
 use crate::timeline::{Layer, Ledger, TlsRole};
+
+pub(super) use late::late_listener;
 
 /// Where a new certificate or bundle stopped on its way to one proxy.
 #[derive(Debug, Clone)]

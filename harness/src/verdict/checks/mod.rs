@@ -109,6 +109,12 @@ pub const CHECKS: &[Check] = &[
         evaluate: renewal::lag,
     },
     Check {
+        name: "listeners_accepted",
+        rule: "every listener that was added to a proxy is accepted, and listens",
+        needs: &["harness"],
+        evaluate: transport::listeners,
+    },
+    Check {
         name: "stream_alive",
         rule: "every proxy's stream for its certificate is open at the end",
         needs: &["provider or tap"],
