@@ -199,6 +199,15 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help]' \
 && ret=0
 ;;
+(__mounted)
+_arguments "${_arguments_options[@]}" : \
+'-h[Print help]' \
+'--help[Print help]' \
+':from -- What is mounted:_default' \
+':to -- Where:_default' \
+'*::program -- The program that sees it there, and its arguments:_default' \
+&& ret=0
+;;
 (help)
 _arguments "${_arguments_options[@]}" : \
 ":: :_rotacheck__subcmd__help_commands" \
@@ -271,6 +280,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(__mounted)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (help)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -302,6 +315,7 @@ _rotacheck_commands() {
 'completions:Print shell completions' \
 'man:Print the man page' \
 '__guard:Arguments of the guard' \
+'__mounted:Arguments of the mount' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
     _describe -t commands 'rotacheck commands' commands "$@"
@@ -310,6 +324,11 @@ _rotacheck_commands() {
 _rotacheck__subcmd____guard_commands() {
     local commands; commands=()
     _describe -t commands 'rotacheck __guard commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd____mounted_commands] )) ||
+_rotacheck__subcmd____mounted_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck __mounted commands' commands "$@"
 }
 (( $+functions[_rotacheck__subcmd__completions_commands] )) ||
 _rotacheck__subcmd__completions_commands() {
@@ -349,6 +368,7 @@ _rotacheck__subcmd__help_commands() {
 'completions:Print shell completions' \
 'man:Print the man page' \
 '__guard:Arguments of the guard' \
+'__mounted:Arguments of the mount' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
     _describe -t commands 'rotacheck help commands' commands "$@"
@@ -357,6 +377,11 @@ _rotacheck__subcmd__help_commands() {
 _rotacheck__subcmd__help__subcmd____guard_commands() {
     local commands; commands=()
     _describe -t commands 'rotacheck help __guard commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__help__subcmd____mounted_commands] )) ||
+_rotacheck__subcmd__help__subcmd____mounted_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help __mounted commands' commands "$@"
 }
 (( $+functions[_rotacheck__subcmd__help__subcmd__completions_commands] )) ||
 _rotacheck__subcmd__help__subcmd__completions_commands() {

@@ -1,5 +1,6 @@
 mod controls;
 mod hypotheses;
+mod outlying;
 mod recorded;
 mod size;
 mod sketch;
