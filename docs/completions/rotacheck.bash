@@ -563,7 +563,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__plan)
-            opts="-h --scenarios --envoy --envoy-path --provider --socket --clock --ttl --renew-every --proxies --contexts --json --help"
+            opts="-h --scenarios --envoy --envoy-path --provider --socket --clock --ttl --renew-every --proxies --contexts --stats --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -607,6 +607,10 @@ _rotacheck() {
                     ;;
                 --contexts)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stats)
+                    COMPREPLY=($(compgen -W "all istio-default" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -677,7 +681,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__run)
-            opts="-j -h --scenarios --envoy --envoy-path --provider --socket --clock --ttl --renew-every --proxies --contexts --report --jobs --timeout --keep --runs --offline --lock --help"
+            opts="-j -h --scenarios --envoy --envoy-path --provider --socket --clock --ttl --renew-every --proxies --contexts --stats --report --jobs --timeout --keep --runs --offline --lock --require-controls --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -721,6 +725,10 @@ _rotacheck() {
                     ;;
                 --contexts)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stats)
+                    COMPREPLY=($(compgen -W "all istio-default" -- "${cur}"))
                     return 0
                     ;;
                 --report)

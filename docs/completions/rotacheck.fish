@@ -56,6 +56,8 @@ complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l ttl -d 'Life
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l renew-every -d 'Interval of the renewals: 10s, 1m, 20m' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l proxies -d 'Proxies per cell; each calls the next, the last one the first' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l contexts -d 'Further TLS contexts per proxy that hold its certificate, beside its own four' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l stats -d 'Which statistics each proxy keeps: `istio-default` hides those of SDS and TLS, as Istio\'s sidecars do' -r -f -a "all\t'All of them'
+istio-default\t'Those that Istio\'s sidecars keep by default'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l report -d 'A report to write when the run is over: json=FILE, html=FILE, junit=FILE, markdown=FILE; `-` is standard output, and the matrix then goes to stderr. Repeatable' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -s j -l jobs -d 'Cells at a time [default: one per processor, as far as half of the memory holds their Envoys]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l timeout -d 'Longest real time for a cell, beyond what its scenario takes by itself: 90s, 2m. A cell that takes longer is an error; what it has recorded is kept' -r
@@ -63,6 +65,7 @@ complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l runs -d 'Whe
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l lock -d 'The lock file to use [default: artifacts.lock in the working directory, else the one in the binary]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l keep -d 'Hold every cell at its end, with its processes, until Ctrl-C; prints where each proxy can be reached'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l offline -d 'Download nothing: use the Envoys that are cached'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l require-controls -d 'Run all controls too, on every Envoy selected, and refuse the pass of a check whose control was missed there, or did not run: it becomes inconclusive, with exit code 5'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand selfcheck" -l envoy -d 'An Envoy: a version, or `path=FILE` for an executable; repeatable [default: those of matrix.yaml]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand selfcheck" -l scenarios -d 'A directory of scenario files, instead of those in the binary and in `scenarios/`' -r
@@ -90,6 +93,8 @@ complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l ttl -d 'Lif
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l renew-every -d 'Interval of the renewals: 10s, 1m, 20m' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l proxies -d 'Proxies per cell; each calls the next, the last one the first' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l contexts -d 'Further TLS contexts per proxy that hold its certificate, beside its own four' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l stats -d 'Which statistics each proxy keeps: `istio-default` hides those of SDS and TLS, as Istio\'s sidecars do' -r -f -a "all\t'All of them'
+istio-default\t'Those that Istio\'s sidecars keep by default'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l json -d 'As JSON'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand judge" -l report -d 'A report to write: json=FILE, html=FILE, junit=FILE, markdown=FILE (`-` is standard output), or terminal. Repeatable' -r

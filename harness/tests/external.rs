@@ -24,7 +24,7 @@ const PASS: Expected = (0, "pass", None, &[]);
 /// The server's faults.
 const FAULTS: [(&str, Expected); 17] = [
     ("none", PASS),
-    ("never-renews", (1, "fail", None, &["never-renews", "issues-never-pushes", "provider-frozen"])),
+    ("never-renews", (1, "fail", None, &["never-renews", "issues-never-pushes"])),
     ("resends", (1, "fail", None, &["resend-cached", "resend-stale"])),
     ("wrong-key", (1, "fail", Some("acked"), &["nack-key-mismatch"])),
     ("garbage-der", (1, "fail", Some("acked"), &["nack-bad-pem"])),

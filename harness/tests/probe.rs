@@ -74,6 +74,7 @@ impl Mesh {
             must_staple: false,
             lds_socket: None,
             socket_mounted_by: None,
+            stats: rotacheck::scenario::StatsInclusion::All,
             dialled: Dialled { server: server.addr(), authority_pem: server.authority_pem().to_owned() },
         };
         let guard = Guard::start(Utf8Path::new(env!("CARGO_BIN_EXE_rotacheck")), Vec::new()).await.unwrap();

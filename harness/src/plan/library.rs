@@ -20,6 +20,7 @@ const SCENARIOS: &[(&str, &str)] = embedded![
     "expired-on-arrival.yaml",
     "incident.yaml",
     "issues-never-pushes.yaml",
+    "istio-stats.yaml",
     "nack-key-mismatch.yaml",
     "never-renews.yaml",
     "rotation-files.yaml",
@@ -343,7 +344,8 @@ mod tests {
     fn a_directory_that_is_given_replaces_the_scenarios_and_keeps_the_matrix() {
         let dir = tempfile::tempdir().unwrap();
         let path = Utf8Path::from_path(dir.path()).unwrap();
-        let text = SCENARIOS[8].1.replace("name: rotation", "name: mine");
+        let rotation = SCENARIOS.iter().find(|(file, _)| *file == "rotation.yaml").unwrap();
+        let text = rotation.1.replace("name: rotation", "name: mine");
         std::fs::write(path.join("mine.yaml"), text).unwrap();
         std::fs::write(path.join("notes.txt"), "no scenario").unwrap();
         let library = Library::open(Some(path)).unwrap();

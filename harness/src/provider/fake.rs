@@ -214,7 +214,8 @@ impl Fake {
             renewal.from = from;
             renewal.closed.extend(open.into_iter().filter(|closed| self.ended(from, closed.stream)));
         }
-        served.ask(self.journal.recorder());
+        let silent = !renewal.minted.is_empty() && renewal.pushes.is_empty() && renewal.closed.is_empty();
+        served.ask(self.journal.recorder(), silent);
         Ok(renewal)
     }
 

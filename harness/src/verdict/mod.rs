@@ -12,6 +12,7 @@ mod model;
 mod modes;
 mod notes;
 mod peers;
+mod proof;
 mod summary;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub use blindfold::{Blindfold, judge_without, untrue};
 pub use checks::{CHECKS, Check};
 pub use model::*;
 pub use modes::{LooksLike, MODES, Mode, mode};
+pub use proof::Unproven;
 
 use crate::timeline::ledger::ProxyLedger;
 use crate::timeline::{Ledger, ProxyId, Timeline};

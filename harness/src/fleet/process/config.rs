@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use camino::Utf8PathBuf;
 
 use crate::proc::{Exit, ProcError};
+use crate::scenario::StatsInclusion;
 use crate::timeline::{ProxyId, SpiffeId};
 use crate::xds::{Delivery, LdsError, SocketError};
 
@@ -37,6 +38,8 @@ pub struct FleetConfig {
     /// The harness's executable, where each proxy is to see the provider's socket through a bind mount of the socket file
     /// itself, in a mount namespace of its own.
     pub socket_mounted_by: Option<Utf8PathBuf>,
+    /// Which statistics the proxies keep.
+    pub stats: StatsInclusion,
     /// The harness's server that shows which client certificate a proxy presents.
     pub dialled: Dialled,
 }

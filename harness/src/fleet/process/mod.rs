@@ -75,6 +75,7 @@ impl Fleet {
                 resumption: config.resumption,
                 must_staple: config.must_staple,
                 lds_socket: config.lds_socket.as_deref(),
+                stats: config.stats,
             };
             late.push(bootstrap::late_listener(&sidecar));
             let bootstrap = write_bootstrap(&directory, &sidecar)?;
@@ -101,6 +102,7 @@ impl Fleet {
                     Delivery::Socket(_) => None,
                 },
                 resumes: config.resumption,
+                keeps_no_sessions: true,
                 bootstrap,
                 log: directory.join("envoy.log"),
             });

@@ -2,6 +2,7 @@ mod controls;
 mod hypotheses;
 mod outlying;
 mod recorded;
+mod seeded;
 mod size;
 mod sketch;
 mod twists;
