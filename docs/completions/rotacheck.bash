@@ -19,6 +19,9 @@ _rotacheck() {
             rotacheck,__guard)
                 cmd="rotacheck__subcmd____guard"
                 ;;
+            rotacheck,__mounted)
+                cmd="rotacheck__subcmd____mounted"
+                ;;
             rotacheck,completions)
                 cmd="rotacheck__subcmd__completions"
                 ;;
@@ -66,6 +69,9 @@ _rotacheck() {
                 ;;
             rotacheck__subcmd__help,__guard)
                 cmd="rotacheck__subcmd__help__subcmd____guard"
+                ;;
+            rotacheck__subcmd__help,__mounted)
+                cmd="rotacheck__subcmd__help__subcmd____mounted"
                 ;;
             rotacheck__subcmd__help,completions)
                 cmd="rotacheck__subcmd__help__subcmd__completions"
@@ -119,7 +125,7 @@ _rotacheck() {
 
     case "${cmd}" in
         rotacheck)
-            opts="-h -V --help --version run selfcheck list plan judge report explain doctor fetch lock provider schema completions man __guard help"
+            opts="-h -V --help --version run selfcheck list plan judge report explain doctor fetch lock provider schema completions man __guard __mounted help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -133,6 +139,20 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd____guard)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rotacheck__subcmd____mounted)
             opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -215,7 +235,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__help)
-            opts="run selfcheck list plan judge report explain doctor fetch lock provider schema completions man __guard help"
+            opts="run selfcheck list plan judge report explain doctor fetch lock provider schema completions man __guard __mounted help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -229,6 +249,20 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__help__subcmd____guard)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rotacheck__subcmd__help__subcmd____mounted)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -529,7 +563,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__plan)
-            opts="-h --scenarios --envoy --envoy-path --provider --socket --clock --ttl --renew-every --proxies --contexts --json --help"
+            opts="-h --scenarios --envoy --envoy-path --provider --socket --clock --ttl --renew-every --proxies --contexts --stats --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -573,6 +607,10 @@ _rotacheck() {
                     ;;
                 --contexts)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stats)
+                    COMPREPLY=($(compgen -W "all istio-default" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -643,7 +681,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__run)
-            opts="-j -h --scenarios --envoy --envoy-path --provider --socket --clock --ttl --renew-every --proxies --contexts --report --jobs --timeout --keep --runs --offline --lock --help"
+            opts="-j -h --scenarios --envoy --envoy-path --provider --socket --clock --ttl --renew-every --proxies --contexts --stats --report --jobs --timeout --keep --runs --offline --lock --require-controls --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -687,6 +725,10 @@ _rotacheck() {
                     ;;
                 --contexts)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stats)
+                    COMPREPLY=($(compgen -W "all istio-default" -- "${cur}"))
                     return 0
                     ;;
                 --report)

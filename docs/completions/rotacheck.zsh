@@ -43,6 +43,8 @@ real\:"The machine'\''s"))' \
 '--renew-every=[Interval of the renewals\: 10s, 1m, 20m]:TIME:_default' \
 '--proxies=[Proxies per cell; each calls the next, the last one the first]:N:_default' \
 '--contexts=[Further TLS contexts per proxy that hold its certificate, beside its own four]:N:_default' \
+'--stats=[Which statistics each proxy keeps\: \`istio-default\` hides those of SDS and TLS, as Istio'\''s sidecars do]:STATS:((all\:"All of them"
+istio-default\:"Those that Istio'\''s sidecars keep by default"))' \
 '*--report=[A report to write when the run is over\: json=FILE, html=FILE, junit=FILE, markdown=FILE; \`-\` is standard output, and the matrix then goes to stderr. Repeatable]:FORMAT=FILE:_default' \
 '-j+[Cells at a time \[default\: one per processor, as far as half of the memory holds their Envoys\]]:N:_default' \
 '--jobs=[Cells at a time \[default\: one per processor, as far as half of the memory holds their Envoys\]]:N:_default' \
@@ -51,6 +53,7 @@ real\:"The machine'\''s"))' \
 '--lock=[The lock file to use \[default\: artifacts.lock in the working directory, else the one in the binary\]]:FILE:_default' \
 '--keep[Hold every cell at its end, with its processes, until Ctrl-C; prints where each proxy can be reached]' \
 '--offline[Download nothing\: use the Envoys that are cached]' \
+'--require-controls[Run all controls too, on every Envoy selected, and refuse the pass of a check whose control was missed there, or did not run\: it becomes inconclusive, with exit code 5]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
 '*::scenarios -- Scenarios\: names, patterns such as `nack-*`, or paths of scenario files \[default\: all that `rotacheck list` shows\]:_default' \
@@ -95,6 +98,8 @@ real\:"The machine'\''s"))' \
 '--renew-every=[Interval of the renewals\: 10s, 1m, 20m]:TIME:_default' \
 '--proxies=[Proxies per cell; each calls the next, the last one the first]:N:_default' \
 '--contexts=[Further TLS contexts per proxy that hold its certificate, beside its own four]:N:_default' \
+'--stats=[Which statistics each proxy keeps\: \`istio-default\` hides those of SDS and TLS, as Istio'\''s sidecars do]:STATS:((all\:"All of them"
+istio-default\:"Those that Istio'\''s sidecars keep by default"))' \
 '--json[As JSON]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
@@ -199,6 +204,15 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help]' \
 && ret=0
 ;;
+(__mounted)
+_arguments "${_arguments_options[@]}" : \
+'-h[Print help]' \
+'--help[Print help]' \
+':from -- What is mounted:_default' \
+':to -- Where:_default' \
+'*::program -- The program that sees it there, and its arguments:_default' \
+&& ret=0
+;;
 (help)
 _arguments "${_arguments_options[@]}" : \
 ":: :_rotacheck__subcmd__help_commands" \
@@ -271,6 +285,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(__mounted)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (help)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -302,6 +320,7 @@ _rotacheck_commands() {
 'completions:Print shell completions' \
 'man:Print the man page' \
 '__guard:Arguments of the guard' \
+'__mounted:Arguments of the mount' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
     _describe -t commands 'rotacheck commands' commands "$@"
@@ -310,6 +329,11 @@ _rotacheck_commands() {
 _rotacheck__subcmd____guard_commands() {
     local commands; commands=()
     _describe -t commands 'rotacheck __guard commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd____mounted_commands] )) ||
+_rotacheck__subcmd____mounted_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck __mounted commands' commands "$@"
 }
 (( $+functions[_rotacheck__subcmd__completions_commands] )) ||
 _rotacheck__subcmd__completions_commands() {
@@ -349,6 +373,7 @@ _rotacheck__subcmd__help_commands() {
 'completions:Print shell completions' \
 'man:Print the man page' \
 '__guard:Arguments of the guard' \
+'__mounted:Arguments of the mount' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
     _describe -t commands 'rotacheck help commands' commands "$@"
@@ -357,6 +382,11 @@ _rotacheck__subcmd__help_commands() {
 _rotacheck__subcmd__help__subcmd____guard_commands() {
     local commands; commands=()
     _describe -t commands 'rotacheck help __guard commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__help__subcmd____mounted_commands] )) ||
+_rotacheck__subcmd__help__subcmd____mounted_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help __mounted commands' commands "$@"
 }
 (( $+functions[_rotacheck__subcmd__help__subcmd__completions_commands] )) ||
 _rotacheck__subcmd__help__subcmd__completions_commands() {

@@ -57,6 +57,7 @@ impl Cell {
             must_staple: false,
             lds_socket: None,
             socket_mounted_by: None,
+            stats: rotacheck::scenario::StatsInclusion::All,
             dialled: Dialled { server: SocketAddr::from(([127, 0, 0, 1], 1)), authority_pem: authority() },
         };
         let recorder = Recorder::new(header(&config), Clock::real(), None);
@@ -114,7 +115,7 @@ impl Mesh {
         let Delivery::Socket(socket) = cell.config.delivery.clone() else { panic!("these cells have a socket") };
         let members = cell.config.members.iter().cloned();
         let identities = members.map(|(id, spiffe_id)| (id, spiffe_id.unwrap())).collect();
-        let config = FakeConfig { socket, trust_domain: TRUST_DOMAIN.to_owned(), spec, identities };
+        let config = FakeConfig { socket, trust_domain: TRUST_DOMAIN.to_owned(), spec, identities, staples: false };
         let fake = Fake::start(config, cell.recorder.clone()).await.unwrap();
         let roots = Roots::default();
         let bundle = fake.bundle();

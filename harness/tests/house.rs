@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("report", &["archive", "plan", "verdict", "timeline"]),
     ("archive", &["plan", "verdict", "timeline", "clock"]),
-    ("plan", &["scenario", "verdict", "timeline"]),
+    ("plan", &["scenario", "verdict", "timeline", "proc"]),
     ("verdict", &["scenario", "timeline"]),
     ("provider", &["scenario", "timeline", "xds", "pki", "artifact", "clock", "proc"]),
     ("probe", &["fleet", "scenario", "timeline", "pki", "clock"]),

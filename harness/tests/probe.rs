@@ -56,6 +56,7 @@ impl Mesh {
             trust_domain: TRUST_DOMAIN.to_owned(),
             spec,
             identities: members.clone(),
+            staples: false,
         };
         let fake = Fake::start(config, recorder.clone()).await.unwrap();
         let roots = Roots::default();
@@ -73,6 +74,7 @@ impl Mesh {
             must_staple: false,
             lds_socket: None,
             socket_mounted_by: None,
+            stats: rotacheck::scenario::StatsInclusion::All,
             dialled: Dialled { server: server.addr(), authority_pem: server.authority_pem().to_owned() },
         };
         let guard = Guard::start(Utf8Path::new(env!("CARGO_BIN_EXE_rotacheck")), Vec::new()).await.unwrap();

@@ -118,10 +118,13 @@ fn checks() -> String {
          which layer at which proxy. Its findings, with the observations that show them (`seq` in \
          [timeline.ndjson](timeline.md)), are in [the reports](report-json.md). One that is *violated* makes the cell \
          fail. One that is *undecided* lacks a source that it needs, and the cell can't pass. One that *holds* or is \
-         *noted* decides nothing by itself.\n\n| check | what it demands | sources that it needs |\n|---|---|---|\n",
+         *noted* decides nothing by itself. The controls seed a fault that the check must find; `rotacheck run --require-controls` refuses its pass \
+         where one was missed.\n\n| check | what it demands | sources that it needs | controls |\n|---|---|---|---|\n",
     );
     for check in CHECKS {
-        text.push_str(&format!("| `{}` | {} | {} |\n", check.name, check.rule, check.needs.join(", ")));
+        let controls: Vec<String> = check.controls.iter().map(|control| format!("`{control}`")).collect();
+        let (name, rule, needs) = (check.name, check.rule, check.needs.join(", "));
+        text.push_str(&format!("| `{name}` | {rule} | {needs} | {} |\n", controls.join(", ")));
     }
     text
 }

@@ -12,6 +12,7 @@ mod judge;
 mod list;
 mod lock;
 mod man;
+mod mounted;
 mod page;
 mod plan;
 mod provider;
@@ -84,6 +85,9 @@ pub enum Command {
     #[command(hide = true, name = "__guard")]
     #[expect(missing_docs, reason = "internal: the process that outlives a killed harness")]
     Guard(guard::Args),
+    #[command(hide = true, name = "__mounted")]
+    #[expect(missing_docs, reason = "internal: a proxy that sees the provider's socket through a mount of its own")]
+    Mounted(mounted::Args),
 }
 
 /// Parses the command line and carries it out.
@@ -100,6 +104,10 @@ pub fn main() -> ExitCode {
     // The guard must be small and may not depend on a runtime.
     if let Command::Guard(args) = cli.command {
         return guard::run(args).into();
+    }
+    // Before there are threads: mounts of its own belong to one.
+    if let Command::Mounted(args) = &cli.command {
+        return mounted::run(args).into();
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build() {
         Ok(runtime) => runtime,
@@ -131,6 +139,7 @@ async fn dispatch(command: Command) -> Result<Exit, CliError> {
         Command::Completions(args) => completions::run(args).await,
         Command::Man(args) => man::run(args).await,
         Command::Guard(args) => Ok(guard::run(args)),
+        Command::Mounted(args) => Ok(mounted::run(&args)),
     }
 }
 

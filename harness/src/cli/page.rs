@@ -19,6 +19,11 @@ impl Page {
         Self { width, bold, text: String::new() }
     }
 
+    /// Columns.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
     #[cfg(test)]
     pub(super) fn plain(width: usize) -> Self {
         Self { width, bold: false, text: String::new() }

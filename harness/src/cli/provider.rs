@@ -93,6 +93,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         trust_domain: args.trust_domain.clone(),
         spec,
         identities: Vec::new(),
+        staples: false,
     };
     // Before the socket exists, so that no signal can leave it behind.
     let cannot_listen = |e| CliError::new(Exit::CouldNotTell, format!("cannot listen for signals: {e}"));

@@ -23,6 +23,10 @@ pub struct Args {
     selection: SelectionArgs,
     #[command(flatten)]
     how: HowArgs,
+    /// Run all controls too, on every Envoy selected, and refuse the pass of a check whose control was missed there, or
+    /// did not run: it becomes inconclusive, with exit code 5.
+    #[arg(long)]
+    require_controls: bool,
 }
 
 /// How cells are run; `selfcheck` shares it.
@@ -74,12 +78,21 @@ const PER_PROXY: u64 = 100 << 20;
 
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let stop = Stop::default();
-    let (_, exit) = carry_out(args.selection.plan()?, args.how, &stop).await?;
+    let mut plan = args.selection.plan()?;
+    if args.require_controls {
+        plan = args.selection.with_controls(plan)?;
+    }
+    let (_, exit) = carry_out(plan, args.how, args.require_controls, &stop).await?;
     Ok(exit)
 }
 
 /// Runs the cells of a plan and reports them. No [`Ran`]: interrupted before anything was begun.
-pub(super) async fn carry_out(plan: Plan, args: HowArgs, stop: &Stop) -> Result<(Option<Ran>, Exit), CliError> {
+pub(super) async fn carry_out(
+    plan: Plan,
+    args: HowArgs,
+    require_controls: bool,
+    stop: &Stop,
+) -> Result<(Option<Ran>, Exit), CliError> {
     stop.on_signals().map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot listen to signals: {e}")))?;
     let binaries = tokio::select! {
         biased;
@@ -95,6 +108,7 @@ pub(super) async fn carry_out(plan: Plan, args: HowArgs, stop: &Stop) -> Result<
         jobs: if args.keep { 1 } else { args.jobs.unwrap_or_else(|| default_jobs(&jobs)) },
         timeout: args.timeout.duration(),
         keep: args.keep,
+        require_controls,
         exe,
         // Where the program lies is the machine's affair, and of no use to whoever repeats the run.
         command_line: std::iter::once("rotacheck".to_owned()).chain(std::env::args().skip(1)).collect(),
@@ -177,6 +191,7 @@ fn job(cell: &Cell, binaries: &BTreeMap<EnvoyRequest, EnvoyBinary>) -> Result<Ce
         envoy: binary.path.clone(),
         command: cell.command(),
         unsupported: cell.unsupported.clone(),
+        unproven: Vec::new(),
     })
 }
 

@@ -4,7 +4,7 @@ use camino::Utf8PathBuf;
 
 use super::{CliError, Exit};
 use crate::plan::{Library, Overrides, Plan, PlanError, Selection};
-use crate::scenario::{ClockKind, ProviderKind, Span};
+use crate::scenario::{ClockKind, ProviderKind, Span, StatsInclusion};
 use crate::timeline::EnvoyRequest;
 
 /// What is to be run, and on what.
@@ -44,6 +44,9 @@ pub(super) struct SelectionArgs {
     /// Further TLS contexts per proxy that hold its certificate, beside its own four.
     #[arg(long, value_name = "N", help_heading = CHANGES)]
     contexts: Option<u32>,
+    /// Which statistics each proxy keeps: `istio-default` hides those of SDS and TLS, as Istio's sidecars do.
+    #[arg(long, value_enum, help_heading = CHANGES)]
+    stats: Option<StatsArg>,
 }
 
 const CHANGES: &str = "Changes to the selected scenarios";
@@ -68,6 +71,14 @@ enum ClockArg {
     Virtual,
     /// The machine's.
     Real,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum StatsArg {
+    /// All of them.
+    All,
+    /// Those that Istio's sidecars keep by default.
+    IstioDefault,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -103,9 +114,27 @@ impl SelectionArgs {
                 renew_every: self.renew_every,
                 proxies: self.proxies,
                 contexts: self.contexts,
+                stats: self.stats.map(|stats| match stats {
+                    StatsArg::All => StatsInclusion::All,
+                    StatsArg::IstioDefault => StatsInclusion::IstioDefault,
+                }),
             },
         };
         Ok(Plan::select(&self.library.open()?, &selection)?)
+    }
+
+    /// The plan, with every control on every Envoy of it; as they are, whatever the command line changes.
+    pub(super) fn with_controls(&self, mut plan: Plan) -> Result<Plan, CliError> {
+        let library = self.library.open()?;
+        let scenarios = library.every_control()?.iter().map(|control| control.name.to_string()).collect();
+        let controls = Selection { scenarios, envoys: plan.envoys(), overrides: Overrides::default() };
+        let controls = Plan::select(&library, &controls)?.cells;
+        let known = |cell: &crate::plan::Cell| {
+            plan.cells.iter().any(|c| c.scenario.name == cell.scenario.name && c.envoy == cell.envoy)
+        };
+        let new: Vec<_> = controls.into_iter().filter(|cell| !known(cell)).collect();
+        plan.cells.extend(new);
+        Ok(plan)
     }
 }
 

@@ -1,5 +1,7 @@
 //! `rotacheck selfcheck`.
 
+mod table;
+
 use super::page::Page;
 use super::run::{HowArgs, carry_out};
 use super::selection::LibraryArgs;
@@ -24,10 +26,11 @@ pub struct Args {
 }
 
 const NOTES: &str = "\
-Every control seeds the fault of one failure mode. `caught` means that it was found and blamed on the right layer, by
-its right name; `pass` that what recovers by itself did so, and was noted. The mutation score is the share of the
-seeded faults that were found. Each recording is then judged again with less evidence (without the issuer's journal,
-without the provider's streams): less may be said then, but nothing that is not so.
+Every control seeds the fault of one failure mode. In the table `right` means that it was found and blamed on the right
+layer, by its right name; `caught` that its name was left open; `noted` that what recovers by itself, or only hides
+something, was seen. The mutation score is the share of the
+seeded faults that were found. Each recording is then judged again with less evidence, without each source in turn and
+without what is missing together in practice: less may be said then, but nothing that is not so.
 
 Exit codes: 0 nothing missed or misblamed; 1 otherwise; 5 a cell could not be carried out; 130 interrupted.";
 
@@ -37,11 +40,13 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let scenarios = controls.iter().map(|control| control.name.to_string()).collect();
     let plan = Plan::select(&library, &Selection { scenarios, envoys: args.envoys, ..Selection::default() })?;
     let stop = Stop::default();
-    let (ran, exit) = carry_out(plan, args.how, &stop).await?;
+    let (ran, exit) = carry_out(plan, args.how, false, &stop).await?;
     let Some(ran) = ran else { return Ok(exit) };
     let score = Score::of(&ran.reports);
     let untrue = blindfolded(&ran)?;
     let mut page = Page::new();
+    page.line("");
+    table::show(&mut page, &ran.reports);
     score.show(&mut page, &untrue);
     page.print();
     Ok(match exit {
@@ -99,9 +104,11 @@ impl Score {
         if self.untold > 0 {
             page.line(&format!("not judged      {}", self.untold));
         }
-        let asked: Vec<&str> = Blindfold::ALL.iter().map(|b| b.name()).collect();
         match untrue {
-            [] => page.line(&format!("less evidence   nothing untrue without {}", asked.join(", or without "))),
+            [] => page.line(&format!(
+                "less evidence   nothing untrue, whatever of {} sources or sets of them is taken away",
+                Blindfold::ALL.len()
+            )),
             untrue => {
                 page.line(&format!("less evidence   {} untrue", untrue.len()));
                 untrue.iter().for_each(|what| page.item("    ", what));

@@ -32,6 +32,8 @@ pub struct Proxy {
     pub outbound: SocketAddr,
     /// Whether a request for `/resumed` on `outbound` takes a fresh connection that resumes the TLS session before.
     pub resumes: bool,
+    /// Whether any other request there is known to resume none, whatever statistics show: its cluster keeps no session.
+    pub keeps_no_sessions: bool,
     /// Listener whose requests go, over TLS with the proxy's client certificate, to the harness's own server: a
     /// connection and a full handshake each, with the proxy's name as server name.
     pub dial_out: SocketAddr,

@@ -10,7 +10,7 @@ use rcgen::{
 use rsa::rand_core::{OsRng, RngCore as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{PkiError, PrivateKey, facts};
+use super::{PkiError, PrivateKey, facts, ocsp};
 use crate::scenario::KeyType;
 use crate::timeline::{CertFacts, SpiffeId};
 
@@ -113,6 +113,12 @@ impl Authority {
     /// What its certificate says.
     pub fn facts(&self) -> &CertFacts {
         &self.facts
+    }
+
+    /// An OCSP response that says that the leaf is good, DER, to be stapled to it.
+    pub fn staple(&self, leaf: &Leaf, validity: Validity) -> Result<Vec<u8>, PkiError> {
+        let der = leaf.chain.first().map(Vec::as_slice).unwrap_or_default();
+        ocsp::good(der, &self.der, self.issuer.key(), validity)
     }
 
     /// Signs a leaf with a new key.

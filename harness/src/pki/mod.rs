@@ -7,6 +7,7 @@ mod authorities;
 mod authority;
 mod facts;
 mod key;
+mod ocsp;
 
 pub use authorities::Authorities;
 pub(crate) use authority::pem_of;

@@ -1,5 +1,8 @@
 //! What can be run at all: combinations that could only flake are `unsupported`, with the reason, never failed.
 
+use std::sync::OnceLock;
+
+use crate::proc::private_mounts;
 use crate::scenario::{ClockKind, ProviderKind, Scenario, Span};
 
 /// Shortest lifetime of a leaf that can be told from noise.
@@ -43,6 +46,9 @@ const TTL_FLOORS: &[TtlFloor] = &[
     },
 ];
 
+/// Whether processes can have mounts of their own; tried once.
+static MOUNTS: OnceLock<Result<(), String>> = OnceLock::new();
+
 /// Why this scenario makes no sense on this harness; `None` if it does.
 pub fn unsupported(scenario: &Scenario) -> Option<String> {
     let (ttl, clock, provider) = (scenario.provider.ttl(), scenario.clock, scenario.provider.kind);
@@ -50,6 +56,11 @@ pub fn unsupported(scenario: &Scenario) -> Option<String> {
         return Some(
             "an external provider lives in the machine's time, which can't be moved: use a real clock".to_owned(),
         );
+    }
+    if scenario.fleet.socket_file_mounted
+        && let Err(why) = MOUNTS.get_or_init(private_mounts)
+    {
+        return Some(format!("proxies can't have mounts of their own here ({why}); that takes CAP_SYS_ADMIN"));
     }
     let row = TTL_FLOORS.iter().find(|row| row.provider == provider && row.clock == clock && ttl < row.floor);
     let too_short = row.map(|row| format!("a ttl of {ttl} is below the floor of {}: {}", row.floor, row.why));

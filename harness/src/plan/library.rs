@@ -20,6 +20,7 @@ const SCENARIOS: &[(&str, &str)] = embedded![
     "expired-on-arrival.yaml",
     "incident.yaml",
     "issues-never-pushes.yaml",
+    "istio-stats.yaml",
     "nack-key-mismatch.yaml",
     "never-renews.yaml",
     "rotation-files.yaml",
@@ -38,6 +39,7 @@ const CONTROLS: &[(&str, &str)] = embedded![
     "controls/files-not-watched.yaml",
     "controls/files-rewritten-in-place.yaml",
     "controls/healed-by-reconnect.yaml",
+    "controls/late-listener-poisoned.yaml",
     "controls/leaf-before-bundle.yaml",
     "controls/masked-by-pool.yaml",
     "controls/masked-by-resumption.yaml",
@@ -46,11 +48,13 @@ const CONTROLS: &[(&str, &str)] = embedded![
     "controls/nack-then-same-bytes.yaml",
     "controls/never-arrives.yaml",
     "controls/not-yet-valid.yaml",
+    "controls/partial-subscribers.yaml",
     "controls/provider-frozen.yaml",
     "controls/resend-stale.yaml",
     "controls/socket-gone.yaml",
     "controls/socket-replaced.yaml",
     "controls/socket-unlinked-alive.yaml",
+    "controls/stale-bind-mount.yaml",
     "controls/starved-by-bundle-churn.yaml",
     "controls/stream-refused.yaml",
     "controls/thin-margin.yaml",
@@ -340,7 +344,8 @@ mod tests {
     fn a_directory_that_is_given_replaces_the_scenarios_and_keeps_the_matrix() {
         let dir = tempfile::tempdir().unwrap();
         let path = Utf8Path::from_path(dir.path()).unwrap();
-        let text = SCENARIOS[8].1.replace("name: rotation", "name: mine");
+        let rotation = SCENARIOS.iter().find(|(file, _)| *file == "rotation.yaml").unwrap();
+        let text = rotation.1.replace("name: rotation", "name: mine");
         std::fs::write(path.join("mine.yaml"), text).unwrap();
         std::fs::write(path.join("notes.txt"), "no scenario").unwrap();
         let library = Library::open(Some(path)).unwrap();

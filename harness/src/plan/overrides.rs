@@ -2,7 +2,7 @@
 
 use camino::Utf8PathBuf;
 
-use crate::scenario::{ClockKind, ProviderKind, Scenario, Share, Span};
+use crate::scenario::{ClockKind, ProviderKind, Scenario, Share, Span, StatsInclusion};
 
 use super::cell::quoted;
 
@@ -23,6 +23,8 @@ pub struct Overrides {
     pub proxies: Option<u32>,
     /// Further contexts per proxy.
     pub contexts: Option<u32>,
+    /// Which statistics the proxies keep.
+    pub stats: Option<StatsInclusion>,
 }
 
 impl Overrides {
@@ -81,6 +83,9 @@ impl Overrides {
         if let Some(contexts) = self.contexts {
             scenario.fleet.contexts = contexts;
         }
+        if let Some(stats) = self.stats {
+            scenario.fleet.stats = stats;
+        }
     }
 
     /// As options of the command line, in words of a shell.
@@ -97,6 +102,7 @@ impl Overrides {
             ("--renew-every", self.renew_every.map(|span| span.to_string())),
             ("--proxies", self.proxies.map(|n| n.to_string())),
             ("--contexts", self.contexts.map(|n| n.to_string())),
+            ("--stats", self.stats.map(|stats| stats.name().to_owned())),
         ];
         given.into_iter().filter_map(|(option, value)| Some(format!("{option} {}", quoted(&value?)))).collect()
     }

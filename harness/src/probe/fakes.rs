@@ -151,6 +151,7 @@ pub(super) fn unreachable() -> Proxy {
         inbound: nowhere,
         outbound: nowhere,
         resumes: false,
+        keeps_no_sessions: false,
         dial_out: nowhere,
         next: ProxyId::parse("b").unwrap(),
         stapled: None,

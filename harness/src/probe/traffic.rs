@@ -20,6 +20,8 @@ pub async fn fresh(from: &Proxy, whole: bool, ctx: &ProbeContext) -> (Request, O
     let answer = plain::get(from.outbound, from.next.as_str(), "/", ctx.deadline()).await;
     let stats = admin::stats(from, whole, ctx).await;
     let resumed = stats.as_ref().and_then(|stats| ctx.counters(from, |counters| counters.resumed(stats)));
+    // Where the counters are hidden, its own configuration tells.
+    let resumed = resumed.or(from.keeps_no_sessions.then_some(false));
     (record(from, true, answer.map(|(status, _)| status), resumed, ctx), stats)
 }
 

@@ -29,6 +29,8 @@ pub struct FakeConfig {
     pub spec: ProviderSpec,
     /// The proxies and their identities. Whoever else asks is `spiffe://<trust domain>/workload`.
     pub identities: Vec<(ProxyId, SpiffeId)>,
+    /// Whether certificates come with an OCSP response that says that they are good.
+    pub staples: bool,
 }
 
 /// A running fake.
@@ -135,7 +137,7 @@ impl Fake {
         issuer: mpsc::Sender<Ask>,
         asks: mpsc::Receiver<Ask>,
     ) -> Result<Self, ProviderError> {
-        let FakeConfig { trust_domain, spec, identities, .. } = config;
+        let FakeConfig { trust_domain, spec, identities, staples, .. } = config;
         let delivery = served.delivery();
         let (deliver, pid) = (served.deliver(), served.pid());
         let faults = Faults::new(spec.faults.clone());
@@ -146,7 +148,7 @@ impl Fake {
             .name("issuer".into())
             .spawn(move || {
                 let identities = identities.into_iter().collect();
-                match Issuer::start(spec, trust_domain, identities, its_journal, deliver) {
+                match Issuer::start(spec, staples, trust_domain, identities, its_journal, deliver) {
                     Ok((issuer, trusted)) => {
                         if started.send(Ok(trusted)).is_ok() {
                             work(issuer, &asks);
@@ -212,7 +214,8 @@ impl Fake {
             renewal.from = from;
             renewal.closed.extend(open.into_iter().filter(|closed| self.ended(from, closed.stream)));
         }
-        served.ask(self.journal.recorder());
+        let silent = !renewal.minted.is_empty() && renewal.pushes.is_empty() && renewal.closed.is_empty();
+        served.ask(self.journal.recorder(), silent);
         Ok(renewal)
     }
 

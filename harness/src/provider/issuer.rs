@@ -38,6 +38,8 @@ pub(super) type Trusted = watch::Receiver<Vec<Vec<u8>>>;
 /// Mints, remembers, decides. It has no clock of its own and no timer.
 pub(super) struct Issuer {
     spec: ProviderSpec,
+    /// Whether certificates come with an OCSP response.
+    staples: bool,
     faults: Faults,
     trust_domain: String,
     identities: HashMap<ProxyId, SpiffeId>,
@@ -84,6 +86,7 @@ enum Deed {
 impl Issuer {
     pub(super) fn start(
         spec: ProviderSpec,
+        staples: bool,
         trust_domain: String,
         identities: HashMap<ProxyId, SpiffeId>,
         journal: Arc<Journal>,
@@ -95,6 +98,7 @@ impl Issuer {
         let mut issuer = Self {
             faults: Faults::new(spec.faults.clone()),
             spec,
+            staples,
             trust_domain,
             identities,
             journal,
@@ -439,7 +443,9 @@ impl Issuer {
         let leaf = self.authorities.mint(&request)?;
         let fact = Issued { cert: leaf.facts.clone(), renewal: Some(self.renewal), stream: holder.stream };
         self.journal.recorder().record(Source::Provider, holder.proxy.as_ref(), Some(secret), fact);
-        Ok(Certificate::new(spiffe_id, leaf))
+        let stapled = self.staples && fault != Some(Fault::NoStaple);
+        let staple = stapled.then(|| self.authorities.active().staple(&leaf, validity)).transpose()?;
+        Ok(Certificate::new(spiffe_id, leaf, staple))
     }
 
     /// Sends the stream what it subscribed to, as far as there is something to send.

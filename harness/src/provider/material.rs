@@ -12,38 +12,45 @@ pub(super) struct Certificate {
     spiffe_id: SpiffeId,
     chain: String,
     key: PrivateKey,
+    /// An OCSP response, DER.
+    staple: Option<Vec<u8>>,
     pub(super) payload: Payload,
 }
 
 impl Certificate {
-    pub(super) fn new(spiffe_id: SpiffeId, leaf: Leaf) -> Arc<Self> {
-        Self::of(spiffe_id, leaf.chain_pem(), leaf.key)
+    pub(super) fn new(spiffe_id: SpiffeId, leaf: Leaf, staple: Option<Vec<u8>>) -> Arc<Self> {
+        Self::of(spiffe_id, leaf.chain_pem(), leaf.key, staple)
     }
 
     /// The same chain with a key that is not its own.
     pub(super) fn with_key(&self, key: PrivateKey) -> Arc<Self> {
-        Self::of(self.spiffe_id.clone(), self.chain.clone(), key)
+        Self::of(self.spiffe_id.clone(), self.chain.clone(), key, self.staple.clone())
     }
 
     /// A chain that no PEM reader accepts.
     pub(super) fn with_bad_pem(&self) -> Arc<Self> {
-        Self::of(self.spiffe_id.clone(), bad_pem(&self.chain), self.key.clone())
+        Self::of(self.spiffe_id.clone(), bad_pem(&self.chain), self.key.clone(), self.staple.clone())
     }
 
     /// Leaf and authority in one PEM block.
     pub(super) fn with_one_block(&self, authority: &pki::Authority) -> Arc<Self> {
         let ders = chain_der(self.chain.as_bytes()).unwrap_or_default();
         let all: Vec<u8> = ders.iter().flatten().copied().chain(authority.der().iter().copied()).collect();
-        Self::of(self.spiffe_id.clone(), pki::pem_of([all.as_slice()]), self.key.clone())
+        Self::of(self.spiffe_id.clone(), pki::pem_of([all.as_slice()]), self.key.clone(), self.staple.clone())
     }
 
-    fn of(spiffe_id: SpiffeId, chain: String, key: PrivateKey) -> Arc<Self> {
+    fn of(spiffe_id: SpiffeId, chain: String, key: PrivateKey, staple: Option<Vec<u8>>) -> Arc<Self> {
         let payload = certificate_payload(&chain, &key);
-        Arc::new(Self { spiffe_id, chain, key, payload })
+        Arc::new(Self { spiffe_id, chain, key, staple, payload })
     }
 
     pub(super) fn content(&self) -> Content {
-        Content::Certificate { spiffe_id: self.spiffe_id.to_string(), chain: self.chain.clone(), key: self.key.clone() }
+        Content::Certificate {
+            spiffe_id: self.spiffe_id.to_string(),
+            chain: self.chain.clone(),
+            key: self.key.clone(),
+            staple: self.staple.clone(),
+        }
     }
 }
 

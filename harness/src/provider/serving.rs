@@ -129,9 +129,10 @@ impl Served {
         Ok(fault.is_some())
     }
 
-    /// Asks as a fresh subscriber, where only one can tell what is wrong.
-    pub(super) fn ask(&mut self, recorder: &Recorder) {
-        if matches!(self.wrong, Some(Fault::Freeze | Fault::SocketUnlinked | Fault::SocketGone)) {
+    /// Asks as a fresh subscriber, where only one can tell what is wrong. `silent`: nothing came on any stream, which
+    /// may have two reasons.
+    pub(super) fn ask(&mut self, recorder: &Recorder, silent: bool) {
+        if silent || matches!(self.wrong, Some(Fault::Freeze | Fault::SocketUnlinked | Fault::SocketGone)) {
             let (path, recorder) = (self.path.clone(), recorder.clone());
             let stream = WITNESS_STREAMS + recorder.len() as u64;
             self.asking.spawn(async move {

@@ -18,8 +18,8 @@ use crate::probe::{OutboundServer, ProbeContext, Roots};
 use crate::proc::{Guard, ProcError};
 use crate::provider::{Approached, FakeConfig, Provider};
 use crate::scenario::{ClockKind, Scenario, Span, TRUST_DOMAIN};
-use crate::timeline::{CellId, Header, ProxyId, Recorder, SCHEMA_VERSION, SpiffeId, Subject, Timeline};
-use crate::verdict::{Judgement, judge};
+use crate::timeline::{CellId, Header, ProxyId, Recorder, Role, SCHEMA_VERSION, SpiffeId, Subject, Timeline};
+use crate::verdict::{Judgement, Unproven, judge};
 use crate::xds::Delivery;
 
 /// One cell that is to be run: everything decided, nothing started.
@@ -39,6 +39,8 @@ pub struct CellJob {
     pub command: String,
     /// Why this scenario makes no sense on this subject.
     pub unsupported: Option<String>,
+    /// Checks whose pass is refused, because their controls were missed on this subject; the run itself fills it in.
+    pub unproven: Vec<Unproven>,
 }
 
 impl CellJob {
@@ -127,7 +129,10 @@ pub(super) async fn run(
     match live(job, &kept, options, stop, events).await {
         Ok((timeline, cell_time_s, unready)) => {
             report.cell_time_s = cell_time_s;
-            let verdict = judge(&timeline);
+            let mut verdict = judge(&timeline);
+            if job.scenario.role == Role::Conformance {
+                verdict.refuse(&job.unproven);
+            }
             match unready {
                 // Whose fault it is that it was never ready has to be proved.
                 Some(why) if verdict.judgement != Judgement::Fail => {
@@ -258,6 +263,7 @@ impl Living<'_> {
             trust_domain: TRUST_DOMAIN.to_owned(),
             spec: scenario.provider.clone(),
             identities: scenario.fleet.members(),
+            staples: scenario.fleet.must_staple,
         };
         let program = self.options.exe.clone();
         let provider = self.limit.on(provider.start(config, program, recorder.clone())).await?;
@@ -290,6 +296,7 @@ impl Living<'_> {
             must_staple: self.job.scenario.fleet.must_staple,
             lds_socket: self.job.scenario.fleet.late_listener.map(|_| self.socket.with_file_name("lds.sock")),
             socket_mounted_by: self.job.scenario.fleet.socket_file_mounted.then(|| self.options.exe.clone()),
+            stats: self.job.scenario.fleet.stats,
             dialled: Dialled { server: outbound.addr(), authority_pem: outbound.authority_pem().to_owned() },
         };
         let fleet = self.limit.on(Fleet::start(config, self.guard, recorder)).await?;

@@ -3,6 +3,7 @@
 mod cell;
 mod error;
 mod observe;
+mod proof;
 mod stall;
 mod stop;
 mod teller;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use camino::Utf8PathBuf;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::watch as watched;
 use tokio::task::{JoinError, JoinSet};
 
 pub use cell::CellJob;
@@ -23,8 +25,9 @@ pub use stop::Stop;
 
 use crate::archive::{ArchiveError, Host, PlannedCell, RunDirectory, RunEvent, RunRecord};
 use crate::plan::{CellReport, Outcome};
-use crate::scenario::ClockKind;
+use crate::scenario::{ClockKind, Role};
 use crate::timeline::CellId;
+use proof::{Proofs, proofs};
 
 /// How a run is carried out.
 #[derive(Debug, Clone)]
@@ -37,6 +40,8 @@ pub struct RunOptions {
     pub timeout: Duration,
     /// Hold every cell at its end, with its processes, until the user has looked.
     pub keep: bool,
+    /// Refuse a pass whose checks are not proven by controls in the same run; they go first.
+    pub require_controls: bool,
     /// This program, to be re-executed as the guard.
     pub exe: Utf8PathBuf,
     /// What the user typed.
@@ -129,9 +134,23 @@ where
     // Cells in real time first: they take longest, and leave the processors to the others.
     let mut order: Vec<(usize, CellJob)> = jobs.into_iter().enumerate().collect();
     order.sort_by_key(|(_, job)| job.scenario.clock == ClockKind::Virtual);
-    for (place, job) in order {
+    let is_control = |job: &CellJob| run.options.require_controls && job.scenario.role == Role::Control;
+    // Places of the controls that are not over yet; the others wait for what these prove.
+    let mut unproven: BTreeSet<usize> =
+        order.iter().filter(|(_, job)| is_control(job)).map(|(place, _)| *place).collect();
+    let nothing =
+        || unproven.is_empty().then(|| if run.options.require_controls { proofs(&reports) } else { Proofs::new() });
+    let (prove, proven) = watched::channel(nothing());
+    for (place, mut job) in order {
         let (lane, run, cell) = (lanes.of(&job), run.clone(), cell.clone());
+        let mut proven = (!unproven.contains(&place)).then(|| proven.clone());
         let task = tasks.spawn(async move {
+            if let Some(proven) = &mut proven
+                && let Ok(known) = proven.wait_for(Option::is_some).await
+            {
+                let here = known.as_ref().and_then(|known| known.get(&job.subject.envoy));
+                job.unproven = here.cloned().unwrap_or_default();
+            }
             let _permit = lane.acquire_owned().await;
             if run.stop.asked() {
                 return None;
@@ -166,6 +185,9 @@ where
                 if let Some(report) = report {
                     audience.hear(&RunEvent::CellFinished { report: Box::new(report.clone()) });
                     reports[place] = report;
+                }
+                if unproven.remove(&place) && unproven.is_empty() {
+                    prove.send_replace(Some(proofs(&reports)));
                 }
             }
             () = stop.requested(), if !asked => {
@@ -294,6 +316,7 @@ mod tests {
             envoy: "/x/envoy".into(),
             command: report.command.clone(),
             unsupported: None,
+            unproven: Vec::new(),
         }
     }
 
@@ -308,6 +331,7 @@ mod tests {
             jobs: 2,
             timeout: Duration::from_secs(60),
             keep: false,
+            require_controls: false,
             exe: "/x/rotacheck".into(),
             command_line: Vec::new(),
             digests: BTreeMap::new(),

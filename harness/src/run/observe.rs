@@ -99,6 +99,12 @@ impl Scene<'_> {
             let from = self.recorder.len();
             if let Some(renewal) = step.renewal.filter(|n| *n > 0) {
                 self.renew(fake, renewal).await?;
+                if self.scenario.fleet.late_listener == Some(renewal) {
+                    let wait = self.scenario.criteria.lag_bound.duration();
+                    for proxy in self.fleet.add_listeners(Deadline::after(wait)).await? {
+                        self.missed(Some(&proxy), "an answer to the further listener".to_owned(), wait);
+                    }
+                }
             }
             if step.bundle {
                 let changed = fake.change_bundle().await?;
@@ -150,9 +156,11 @@ impl Scene<'_> {
             self.missed(push.proxy.as_ref(), what, wait);
         }
         // Back-off runs in real time: while a stream is away, hours must not pass.
-        for closed in fake.reconnected(&renewal, Deadline::after(RECONNECTED)).await {
+        // Through a mount of the old socket nobody can come back.
+        let back = if self.scenario.fleet.socket_file_mounted { Duration::ZERO } else { RECONNECTED };
+        for closed in fake.reconnected(&renewal, Deadline::after(back)).await {
             let what = format!("another stream in place of stream {}", closed.stream);
-            self.missed(closed.proxy.as_ref(), what, RECONNECTED);
+            self.missed(closed.proxy.as_ref(), what, back);
         }
         trust(self.probes.roots(), self.provider);
         Ok(())

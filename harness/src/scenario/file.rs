@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::timeline::{ClockKind, Expectation, ExpectedJudgement, Role, ScenarioName};
+
+use super::StatsInclusion;
 use crate::timeline::{Layer, ProviderSubject, ProxyId, SecretName};
 
 /// One scenario file.
@@ -335,6 +337,9 @@ pub struct FleetSpec {
     /// Each proxy sees the provider's socket through a bind mount of the socket file itself, not of its directory.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub socket_file_mounted: bool,
+    /// Which statistics each proxy keeps. Default: all.
+    #[serde(default, skip_serializing_if = "StatsInclusion::is_all")]
+    pub stats: StatsInclusion,
 }
 
 fn two() -> u32 {
@@ -352,6 +357,7 @@ impl Default for FleetSpec {
             must_staple: false,
             late_listener: None,
             socket_file_mounted: false,
+            stats: StatsInclusion::All,
         }
     }
 }

@@ -11,6 +11,7 @@ mod members;
 mod nearest;
 mod read;
 mod schedule;
+mod stats;
 
 pub(crate) use document::{Document, refusal};
 pub use error::{Problem, ScenarioError};
@@ -18,3 +19,4 @@ pub use file::*;
 pub use members::TRUST_DOMAIN;
 pub(crate) use nearest::nearest;
 pub use schedule::StepPlan;
+pub use stats::StatsInclusion;

@@ -525,3 +525,9 @@ pub const RELOAD_FAILED: &str = "Failed to reload certificates: ";
 
 /// What a [`Blind`] of the harness's own subscriptions is about where nobody could be connected to.
 pub const UNREACHED: &str = "a fresh connection";
+
+/// Beginning of a [`Log`] about a response on a stream that is none of SDS.
+pub const UNREADABLE: &str = "a response that is no DiscoveryResponse";
+
+/// `node.id` of the harness's own subscriptions: a provider's journal shows their streams as well.
+pub const WITNESS_NODE: &str = "rotacheck-witness";

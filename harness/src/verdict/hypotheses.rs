@@ -108,7 +108,7 @@ impl Scene<'_> {
             return Told::yes(said, [last.mark.seq]);
         }
         // Where streams have no known owner, one of them may be this proxy's.
-        if self.ledger.streams_seen && self.ledger.unattributed_streams == 0 {
+        if self.ledger.streams_seen && self.ledger.unattributed_streams == 0 && !self.by_files() {
             let said = format!("{} opened no stream for {name}, though streams were watched", p.id);
             return Told::yes(said, self.wrong.map(|m| m.seq));
         }

@@ -12,6 +12,7 @@ mod model;
 mod modes;
 mod notes;
 mod peers;
+mod proof;
 mod summary;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,9 @@ pub use blindfold::{Blindfold, judge_without, untrue};
 pub use checks::{CHECKS, Check};
 pub use model::*;
 pub use modes::{LooksLike, MODES, Mode, mode};
+pub use proof::Unproven;
 
+use crate::timeline::ledger::ProxyLedger;
 use crate::timeline::{Ledger, ProxyId, Timeline};
 use blame::Stop;
 
@@ -90,8 +93,18 @@ fn stops(ledger: &Ledger, findings: &[Finding]) -> Vec<Stop> {
             by_proxy.entry(id).or_default().push(f);
         }
     }
-    let mut stops: Vec<Stop> =
-        ledger.proxies.iter().filter_map(|p| blame::own_certificate(ledger, p, by_proxy.get(&p.id)?)).collect();
+    let of_proxy = |p: &ProxyLedger| {
+        let violated = by_proxy.get(&p.id)?;
+        let late = blame::late_listener(ledger, p);
+        // A refusal that was made good is what the listener still suffers from, not another failure.
+        let lasting = |f: &Finding| f.secret.as_ref() == Some(&p.svid) && f.check != "accepted";
+        let own = match late {
+            Some(_) if !violated.iter().any(|f| lasting(f)) => None,
+            _ => blame::own_certificate(ledger, p, violated),
+        };
+        Some(own.into_iter().chain(late))
+    };
+    let mut stops: Vec<Stop> = ledger.proxies.iter().filter_map(of_proxy).flatten().collect();
     stops.extend(peers::refused_bundles(ledger, findings));
     // A peer that refuses is explained by what is wrong with a certificate, if something is; else look at the bundles.
     if stops.is_empty() {

@@ -244,9 +244,9 @@ fn proto(value: &Value) -> ProtoValue {
         Value::Number(value) => Kind::NumberValue(value.as_f64().unwrap_or_default()),
         Value::String(value) => Kind::StringValue(value.clone()),
         Value::Array(values) => Kind::ListValue(ListValue { values: values.iter().map(proto).collect() }),
-        Value::Object(fields) => {
-            Kind::StructValue(Struct { fields: fields.iter().map(|(key, value)| (key.clone(), proto(value))).collect() })
-        }
+        Value::Object(fields) => Kind::StructValue(Struct {
+            fields: fields.iter().map(|(key, value)| (key.clone(), proto(value))).collect(),
+        }),
     };
     ProtoValue { kind: Some(kind) }
 }

@@ -182,6 +182,9 @@ pub enum Content {
         /// The key.
         #[serde(with = "wire_key")]
         key: PrivateKey,
+        /// An OCSP response to be stapled to it, DER.
+        #[serde(default)]
+        staple: Option<Vec<u8>>,
     },
     /// The authorities of a trust domain.
     Bundle {

@@ -6,6 +6,7 @@
 
 mod apart;
 mod journal;
+mod lds;
 mod message;
 #[rustfmt::skip]
 #[allow(
@@ -29,6 +30,7 @@ use crate::timeline::{ProxyId, SecretName};
 
 pub use apart::{ApartError, OutletApart, serve_apart};
 pub use journal::{Announced, Journal, Subscribers};
+pub use lds::{Lds, LdsError};
 pub use message::{Command, Content, Event, Push, Rpc, SECRET_TYPE_URL, Secret};
 pub use serve::{Outlet, Sink};
 pub use socket::{Socket, SocketError};

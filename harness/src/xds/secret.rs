@@ -32,7 +32,7 @@ impl Push {
             Content::Certificate { .. } => None,
         });
         let svids = self.secrets.iter().filter_map(|secret| match &secret.content {
-            Content::Certificate { spiffe_id, chain, key } => Some(X509svid {
+            Content::Certificate { spiffe_id, chain, key, .. } => Some(X509svid {
                 spiffe_id: spiffe_id.clone(),
                 x509_svid: der(chain),
                 x509_svid_key: key.pkcs8_der().to_vec().into(),
@@ -56,9 +56,13 @@ impl Push {
 impl Secret {
     fn to_envoy(&self) -> tls::Secret {
         let content = match &self.content {
-            Content::Certificate { chain, key, .. } => tls::secret::Type::TlsCertificate(tls::TlsCertificate {
+            Content::Certificate { chain, key, staple, .. } => tls::secret::Type::TlsCertificate(tls::TlsCertificate {
                 certificate_chain: Some(inline(chain)),
                 private_key: Some(inline(&key.to_pem())),
+                ocsp_staple: staple.as_ref().map(|der| DataSource {
+                    specifier: Some(Specifier::InlineBytes(der.clone())),
+                    ..Default::default()
+                }),
                 ..Default::default()
             }),
             Content::Bundle { trust_domain, roots, spiffe_validator: true } => {

@@ -17,10 +17,9 @@ use super::read;
 use super::serve::status_text;
 use crate::timeline::{
     Acked, Blind, CertFacts, Fact, Layer, Payload, SecretName, Sent, StreamClosed, StreamOpened, Subscribed, UNREACHED,
+    WITNESS_NODE,
 };
 
-/// How it names itself.
-const NODE: &str = "rotacheck-witness";
 /// Larger responses are refused, as what they are: nothing that a proxy could want.
 const LARGEST: usize = 16 << 20;
 
@@ -136,7 +135,7 @@ fn subscribed(stream: u64, name: &SecretName) -> Fact {
         type_url: SECRET_TYPE_URL.to_owned(),
         names: vec![name.to_string()],
         version_info: String::new(),
-        node: NODE.to_owned(),
+        node: WITNESS_NODE.to_owned(),
     }
     .into()
 }
@@ -162,7 +161,7 @@ async fn talk(
     let mut client = SecretDiscoveryServiceClient::new(channel).max_decoding_message_size(LARGEST);
     let (requests, outgoing) = mpsc::channel(2);
     let first = DiscoveryRequest {
-        node: Some(Node { id: NODE.to_owned(), cluster: "rotacheck".to_owned(), ..Node::default() }),
+        node: Some(Node { id: WITNESS_NODE.to_owned(), cluster: "rotacheck".to_owned(), ..Node::default() }),
         resource_names: vec![name.to_string()],
         type_url: SECRET_TYPE_URL.to_owned(),
         ..DiscoveryRequest::default()

@@ -92,7 +92,7 @@ fn prepare(spec: ProviderSpec) -> (tempfile::TempDir, Recorder, FakeConfig) {
     let recorder = Recorder::new(header(), Clock::real(), Some(out));
     let socket = root.join("private/provider.sock");
     let identities = ["a", "b"].map(|name| (proxy(name), identity(name))).to_vec();
-    (dir, recorder, FakeConfig { socket, trust_domain: TRUST_DOMAIN.into(), spec, identities })
+    (dir, recorder, FakeConfig { socket, trust_domain: TRUST_DOMAIN.into(), spec, identities, staples: false })
 }
 
 fn header() -> Header {

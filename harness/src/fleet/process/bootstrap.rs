@@ -9,6 +9,7 @@ use camino::Utf8Path;
 use serde_json::{Value, json};
 
 use super::ports::Addresses;
+use crate::scenario::StatsInclusion;
 use crate::timeline::{ProxyId, SecretName, SpiffeId};
 use crate::xds::{Delivery, secret_file};
 
@@ -39,6 +40,7 @@ pub(super) struct Sidecar<'a> {
     pub(super) must_staple: bool,
     /// Where further listeners come from.
     pub(super) lds_socket: Option<&'a Utf8Path>,
+    pub(super) stats: StatsInclusion,
 }
 
 pub(super) fn bootstrap(sidecar: &Sidecar<'_>) -> Value {
@@ -122,6 +124,9 @@ pub(super) fn bootstrap(sidecar: &Sidecar<'_>) -> Value {
     if sidecar.lds_socket.is_some() {
         bootstrap["dynamic_resources"] = json!({ "lds_config": grpc_source("lds-grpc") });
     }
+    if sidecar.stats == StatsInclusion::IstioDefault {
+        bootstrap["stats_config"] = istio_stats();
+    }
     bootstrap
 }
 
@@ -143,6 +148,15 @@ fn answering(id: &ProxyId) -> Value {
         { "match": { "prefix": "/" }, "direct_response": {
             "status": 200, "body": { "inline_string": format!("{id}\n") } } },
     ])
+}
+
+/// The inclusion list of Istio's bootstrap.
+fn istio_stats() -> Value {
+    let prefixes = StatsInclusion::ISTIO_PREFIXES.iter().map(|prefix| json!({ "prefix": prefix }));
+    let suffixes = StatsInclusion::ISTIO_SUFFIXES.iter().map(|suffix| json!({ "suffix": suffix }));
+    let routes = json!({ "safe_regex": { "regex": r"vhost\.*\.route\.*" } });
+    let patterns: Vec<Value> = prefixes.chain(suffixes).chain([routes]).collect();
+    json!({ "use_all_default_tags": false, "stats_matcher": { "inclusion_list": { "patterns": patterns } } })
 }
 
 fn listener(name: &str, at: SocketAddr, tls: Option<Value>, routes: Value) -> Value {
@@ -377,6 +391,7 @@ mod tests {
             resumption: false,
             must_staple: false,
             lds_socket: None,
+            stats: StatsInclusion::All,
         })
     }
 

@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use camino::Utf8PathBuf;
 
 use crate::proc::{Exit, ProcError};
+use crate::scenario::StatsInclusion;
 use crate::timeline::{ProxyId, SpiffeId};
-use crate::xds::Delivery;
+use crate::xds::{Delivery, LdsError, SocketError};
 
 /// A fleet of local proxies.
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ pub struct FleetConfig {
     /// The harness's executable, where each proxy is to see the provider's socket through a bind mount of the socket file
     /// itself, in a mount namespace of its own.
     pub socket_mounted_by: Option<Utf8PathBuf>,
+    /// Which statistics the proxies keep.
+    pub stats: StatsInclusion,
     /// The harness's server that shows which client certificate a proxy presents.
     pub dialled: Dialled,
 }
@@ -123,6 +126,12 @@ pub enum FleetError {
         /// The path.
         path: Utf8PathBuf,
     },
+    /// No LDS.
+    #[error("no listeners can be added later: {0}")]
+    Lds(#[from] SocketError),
+    /// A listener could not be added.
+    #[error("no listener can be added: {0}")]
+    Listener(#[from] LdsError),
     /// No loopback port was free.
     #[error("no loopback ports for {id}: {source}")]
     Ports {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::config::{FleetError, ProxyExit};
 use crate::clock::Deadline;
 use crate::fleet::Proxy;
-use crate::proc::{Guard, Process, Signal, Spawn};
+use crate::proc::{Guard, MOUNTED, Process, Signal, Spawn};
 use crate::timeline::{Exited, ProxyId, Recorder, Source, Spawned};
 
 /// Exits so far, of all proxies of the fleet.
@@ -38,13 +38,15 @@ pub(super) struct Launch<'a> {
     pub(super) guard: &'a Guard,
     pub(super) recorder: &'a Recorder,
     pub(super) ended: &'a Arc<Ended>,
+    /// The harness's executable, where the provider's socket is to be mounted for each proxy.
+    pub(super) mounted_by: Option<&'a Utf8Path>,
 }
 
 impl Launch<'_> {
     /// Starts the proxy's process, and from then on watches for its end.
     pub(super) async fn start(&self, proxy: &mut Proxy) -> Result<Running, FleetError> {
         let since = Instant::now();
-        let process = self.guard.spawn(spawn(proxy, self.envoy, self.recorder)).await;
+        let process = self.guard.spawn(self.spawn(proxy)).await;
         let process = process.map_err(|source| FleetError::Spawn { id: proxy.id.clone(), source })?;
         proxy.pid = process.pid;
         let spawned = Spawned { pid: proxy.pid, what: "envoy".to_owned() };
@@ -60,33 +62,40 @@ impl Launch<'_> {
         ));
         Ok(Running { id: proxy.id.clone(), since, process, stopping, watcher })
     }
-}
 
-fn spawn(proxy: &Proxy, envoy: &Utf8Path, recorder: &Recorder) -> Spawn {
-    let args = [
-        "--config-path",
-        proxy.bootstrap.as_str(),
-        "--concurrency",
-        "1",
-        "--disable-hot-restart",
-        // Refused secrets and broken streams are warnings. At debug the config logger would tell the version of each
-        // response, but also print the secrets of watched files, keys included.
-        "--log-level",
-        "warning",
-        "--component-log-level",
-        "config:info",
-        // Cell time, whatever the version's own default is.
-        "--log-format",
-        "[%Y-%m-%dT%T.%eZ][%l][%n] %v",
-    ];
-    Spawn {
-        what: format!("envoy {}", proxy.id),
-        program: envoy.to_owned(),
-        args: args.map(str::to_owned).to_vec(),
-        // Nothing of the harness's own environment, so that a run does not depend on who started it.
-        env: [recorder.clock().environment(), vec![("TZ".to_owned(), "UTC0".to_owned())]].concat(),
-        cwd: proxy.bootstrap.parent().map(Utf8Path::to_owned),
-        log: proxy.log.clone(),
+    fn spawn(&self, proxy: &Proxy) -> Spawn {
+        let args = [
+            "--config-path",
+            proxy.bootstrap.as_str(),
+            "--concurrency",
+            "1",
+            "--disable-hot-restart",
+            // Refused secrets and broken streams are warnings. At debug the config logger would tell the version of each
+            // response, but also print the secrets of watched files, keys included.
+            "--log-level",
+            "warning",
+            "--component-log-level",
+            "config:info",
+            // Cell time, whatever the version's own default is.
+            "--log-format",
+            "[%Y-%m-%dT%T.%eZ][%l][%n] %v",
+        ];
+        let (program, args) = match (self.mounted_by, &proxy.socket) {
+            (Some(harness), Some((inside, outside))) => {
+                let mount = [MOUNTED, outside.as_str(), inside.as_str(), "--", self.envoy.as_str()];
+                (harness, mount.iter().chain(&args).map(|arg| (*arg).to_owned()).collect())
+            }
+            _ => (self.envoy, args.map(str::to_owned).to_vec()),
+        };
+        Spawn {
+            what: format!("envoy {}", proxy.id),
+            program: program.to_owned(),
+            args,
+            // Nothing of the harness's own environment, so that a run does not depend on who started it.
+            env: [self.recorder.clock().environment(), vec![("TZ".to_owned(), "UTC0".to_owned())]].concat(),
+            cwd: proxy.bootstrap.parent().map(Utf8Path::to_owned),
+            log: proxy.log.clone(),
+        }
     }
 }
 

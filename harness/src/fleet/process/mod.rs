@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use futures::future::{join_all, try_join_all};
+use serde_json::Value;
 use tokio::sync::watch;
 
 pub use config::{Dialled, FleetConfig, FleetError, ProxyExit};
@@ -21,8 +22,8 @@ pub use ready::Live;
 use super::Proxy;
 use crate::clock::Deadline;
 use crate::proc::Guard;
-use crate::timeline::{ProxyId, Recorder, SecretName};
-use crate::xds::{Delivery, watched_directory};
+use crate::timeline::{Fact, ProxyId, Recorder, SecretName};
+use crate::xds::{Delivery, Lds, watched_directory};
 use bootstrap::Sidecar;
 use member::{Ended, Launch, Running};
 
@@ -38,6 +39,10 @@ pub struct Fleet {
     _ports: Vec<ports::Reserved>,
     ended: Arc<Ended>,
     envoy: Utf8PathBuf,
+    mounted_by: Option<Utf8PathBuf>,
+    lds: Option<Lds>,
+    /// Listeners that each proxy can be given later.
+    late: Vec<Value>,
     recorder: Recorder,
 }
 
@@ -48,7 +53,9 @@ impl Fleet {
         let reserved = reserve(&config)?;
         let inbound: Vec<SocketAddr> = reserved.iter().map(|ports| ports.addresses().inbound).collect();
 
-        let mut proxies = Vec::new();
+        let ids: Vec<ProxyId> = config.members.iter().map(|(id, _)| id.clone()).collect();
+        let lds = config.lds_socket.as_deref().map(|path| Lds::serve(path, &ids, recorder.clone())).transpose()?;
+        let (mut proxies, mut late) = (Vec::new(), Vec::new());
         for (n, ((id, spiffe_id), ports)) in config.members.iter().zip(&reserved).enumerate() {
             let next = (n + 1) % config.members.len();
             let (next_id, next_spiffe_id) = &config.members[next];
@@ -68,7 +75,9 @@ impl Fleet {
                 resumption: config.resumption,
                 must_staple: config.must_staple,
                 lds_socket: config.lds_socket.as_deref(),
+                stats: config.stats,
             };
+            late.push(bootstrap::late_listener(&sidecar));
             let bootstrap = write_bootstrap(&directory, &sidecar)?;
             proxies.push(Proxy {
                 id: id.clone(),
@@ -93,15 +102,27 @@ impl Fleet {
                     Delivery::Socket(_) => None,
                 },
                 resumes: config.resumption,
+                keeps_no_sessions: true,
                 bootstrap,
                 log: directory.join("envoy.log"),
             });
         }
 
         let ended = Arc::new(watch::Sender::new(Vec::new()));
-        let launch = Launch { envoy: &config.envoy, guard, recorder, ended: &ended };
+        let mounted_by = config.socket_mounted_by.as_deref();
+        let launch = Launch { envoy: &config.envoy, guard, recorder, ended: &ended, mounted_by };
         let running = try_join_all(proxies.iter_mut().map(|proxy| launch.start(proxy))).await?;
-        Ok(Self { proxies, running, _ports: reserved, ended, envoy: config.envoy, recorder: recorder.clone() })
+        Ok(Self {
+            proxies,
+            running,
+            _ports: reserved,
+            ended,
+            envoy: config.envoy,
+            mounted_by: config.socket_mounted_by,
+            lds,
+            late,
+            recorder: recorder.clone(),
+        })
     }
 
     /// The proxies, in the order of the ring.
@@ -140,13 +161,39 @@ impl Fleet {
         }
     }
 
+    /// Gives each proxy one inbound listener more, over LDS, and awaits what they say to it: accepted or refused. Returns
+    /// those that said nothing.
+    pub async fn add_listeners(&self, deadline: Deadline) -> Result<Vec<ProxyId>, FleetError> {
+        let Some(lds) = &self.lds else { return Ok(Vec::new()) };
+        let from = self.recorder.len();
+        for (proxy, listener) in self.proxies.iter().zip(&self.late) {
+            lds.add(&proxy.id, listener)?;
+        }
+        let mut silent: Vec<ProxyId> = self.proxies.iter().map(|proxy| proxy.id.clone()).collect();
+        self.recorder
+            .await_until(from, deadline, |o| {
+                if matches!(o.fact, Fact::ListenerAnswered(_)) {
+                    silent.retain(|id| o.proxy.as_ref() != Some(id));
+                }
+                silent.is_empty()
+            })
+            .await;
+        Ok(silent)
+    }
+
     /// Ends one proxy, if it still runs, and starts it again: same bootstrap, same ports, same log.
     pub async fn restart(&mut self, id: &ProxyId, guard: &Guard, deadline: Deadline) -> Result<(), FleetError> {
         let n = self.proxies.iter().position(|p| p.id == *id).ok_or_else(|| FleetError::NoSuchProxy(id.clone()))?;
         self.running[n].stop(&self.ended, deadline).await?;
         self.ended.send_modify(|exits| exits.retain(|exit| exit.id != *id));
         let proxy = &mut self.proxies[n];
-        let launch = Launch { envoy: &self.envoy, guard, recorder: &self.recorder, ended: &self.ended };
+        let launch = Launch {
+            envoy: &self.envoy,
+            guard,
+            recorder: &self.recorder,
+            ended: &self.ended,
+            mounted_by: self.mounted_by.as_deref(),
+        };
         self.running[n] = launch.start(proxy).await?;
         Ok(())
     }

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
-use super::super::RELOAD_FAILED;
-use super::super::{CertFacts, Fact, Observation, Payload, ProxyId, SecretName, Source, Timeline, TlsRole, UNREACHED};
+use super::super::{
+    CertFacts, Fact, Observation, Payload, ProxyId, RELOAD_FAILED, SecretName, Source, Timeline, TlsRole, UNREACHED,
+    WITNESS_NODE,
+};
 use super::owner::owners;
 use super::proxy::*;
 use super::{Asked, Generation, Issue, Ledger, Mark, rows};
@@ -23,6 +25,8 @@ struct Fold {
     owner: HashMap<u64, ProxyId>,
     /// Streams of which nothing tells the proxy, and the fresh subscriber's.
     unowned: HashSet<u64>,
+    /// Streams of the harness's own, in the provider's journal.
+    ours: HashSet<u64>,
     witness: HashMap<u64, usize>,
     /// Position of a stream in its proxy's list.
     place: HashMap<u64, usize>,
@@ -56,6 +60,7 @@ impl Fold {
             by_id: HashMap::new(),
             owner: owners(timeline),
             unowned: HashSet::new(),
+            ours: HashSet::new(),
             witness: HashMap::new(),
             place: HashMap::new(),
             waiting: HashMap::new(),
@@ -91,7 +96,9 @@ impl Fold {
     /// The stream's proxy and its record there; none where nothing tells whose it is.
     fn stream(&mut self, number: u64, mark: Mark) -> Option<(usize, &mut Stream)> {
         let Some(id) = self.owner.get(&number).cloned() else {
-            self.unowned.insert(number);
+            if !self.ours.contains(&number) {
+                self.unowned.insert(number);
+            }
             return None;
         };
         let p = self.proxy(&id);
@@ -129,6 +136,11 @@ impl Fold {
                 if let Some((_, stream)) = self.stream(s.stream, mark) {
                     stream.rpc.clone_from(&s.rpc);
                 }
+            }
+            // As the provider's journal has it.
+            Fact::Subscribed(s) if s.node == WITNESS_NODE => {
+                self.unowned.remove(&s.stream);
+                self.ours.insert(s.stream);
             }
             Fact::Subscribed(s) => {
                 self.ledger.streams_seen = true;
@@ -223,11 +235,17 @@ impl Fold {
         match &o.fact {
             Fact::Subscribed(s) => {
                 self.witness.insert(s.stream, self.ledger.witness.len());
-                self.ledger.witness.push(Asked { mark, answered: None });
+                self.ledger.witness.push(Asked { mark, answered: None, leaf: None });
             }
             Fact::Sent(s) => {
                 if let Some(i) = self.witness.get(&s.stream) {
-                    self.ledger.witness[*i].answered.get_or_insert(mark);
+                    let asked = &mut self.ledger.witness[*i];
+                    asked.answered.get_or_insert(mark);
+                    let leaf = s.secrets.iter().find_map(|secret| match &secret.payload {
+                        Payload::Certificate { chain, .. } => chain.first(),
+                        _ => None,
+                    });
+                    asked.leaf = asked.leaf.take().or_else(|| leaf.cloned());
                 }
             }
             Fact::Blind(b) if b.what == UNREACHED => self.ledger.unreachable.push((mark, b.why.clone())),

@@ -50,12 +50,14 @@ pub struct Issue {
 }
 
 /// A subscription of the harness's own: what does a fresh subscriber get?
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Asked {
     /// When it asked.
     pub mark: Mark,
     /// The first response.
     pub answered: Option<Mark>,
+    /// The certificate in it.
+    pub leaf: Option<CertFacts>,
 }
 
 /// The whole table.

@@ -5,8 +5,14 @@ use std::collections::HashSet;
 use super::super::Confidence;
 use super::super::evidence::{Defect, clock_time, defect, due, span, stream_open_at};
 use super::{Case, ISSUER_DECIDES, Stop, many, one};
-use crate::timeline::ledger::{MintedFor, Push, SECRET_TYPE_URL, StreamEnd};
-use crate::timeline::{Fingerprint, Layer, SecretName};
+use crate::timeline::ledger::{Mark, MintedFor, Push, SECRET_TYPE_URL, StreamEnd};
+use crate::timeline::{CertFacts, Fingerprint, Layer, SecretName, UNREADABLE};
+
+/// Within so many seconds of a fresh subscription, what it is answered with was minted for it.
+const MINTED_FOR_ASKER_S: i64 = 2;
+
+/// What tells a provider that does not push from one that does nothing at all.
+const OUTLET_DECIDES: &str = "a fresh subscription at the provider's socket: is it answered?";
 
 impl<'a> Case<'a> {
     /// Minted for this proxy, but not on its stream.
@@ -42,7 +48,12 @@ impl<'a> Case<'a> {
                 if let Some(stop) = self.thin() {
                     return stop;
                 }
-                sent("issues-never-pushes", format!("{minted}, none was sent; the stream is open and silent"))
+                let story = format!("{minted}, none was sent; the stream is open and silent");
+                if self.outlet_alive(newer.last().map_or(self.wrong.seq, |(_, g)| g.first.seq)) {
+                    return sent("issues-never-pushes", story);
+                }
+                let modes = [("issues-never-pushes", Confidence::Likely), ("provider-frozen", Confidence::Possible)];
+                self.stop(Layer::Sent, many(&modes, &evidence, OUTLET_DECIDES), story)
             }
             0 => self.stop(Layer::Sent, Vec::new(), format!("{minted}, none was sent to this proxy")),
             n => sent(
@@ -150,6 +161,17 @@ impl<'a> Case<'a> {
             );
             return self.stop(None, Vec::new(), story);
         }
+        if let Some((mark, leaf)) = self.withheld().filter(|_| !certain) {
+            let mode = if self.repeats() > 0 { "resend-stale" } else { "issues-never-pushes" };
+            let story = format!(
+                "a fresh subscriber got serial {} at {}, minted at {} or before; the proxy was not sent it",
+                leaf.serial.short(),
+                clock_time(mark.at.wall),
+                clock_time(leaf.not_before)
+            );
+            let evidence = [self.seqs(), vec![mark.seq]].concat();
+            return self.stop(Layer::Sent, one(mode, Confidence::Likely, evidence), story);
+        }
         let bundles = self.bundle_pushes();
         let churn = self.bundle_churn(&bundles);
         let repeats = self.repeats();
@@ -196,7 +218,7 @@ impl<'a> Case<'a> {
             story = "nothing newer was sent on an open stream".to_owned();
             modes.push(("never-renews", Confidence::Possible));
             modes.push(("issues-never-pushes", Confidence::Possible));
-            if !self.others_heard() {
+            if !self.outlet_alive(self.wrong.seq) {
                 modes.push(("provider-frozen", Confidence::Possible));
             }
         }
@@ -238,18 +260,32 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// Whether the provider sent something to somebody after the failure showed: it is not frozen.
-    fn others_heard(&self) -> bool {
-        let streams = self.ledger.proxies.iter().flat_map(|p| &p.pushes).map(|push| push.mark);
-        let witness = self.ledger.witness.iter().filter_map(|asked| asked.answered);
-        streams.chain(witness).any(|mark| mark.seq > self.wrong.seq)
+    /// Whether whatever serves the socket did anything after this observation: then it only did not push.
+    fn outlet_alive(&self, since: u64) -> bool {
+        let answered = self.ledger.witness.iter().any(|asked| asked.answered.is_some_and(|m| m.seq > since));
+        answered || self.ledger.proxies.iter().flat_map(|p| &p.pushes).any(|push| push.mark.seq > since)
+    }
+
+    /// What a fresh subscriber got last, if that is newer than what the proxy serves and was not minted for the asking:
+    /// then it exists, and was kept from the proxy.
+    fn withheld(&self) -> Option<(Mark, &'a CertFacts)> {
+        let served = &self.served?.cert;
+        let (asked, leaf) = self.ledger.witness.iter().rev().find_map(|a| Some((a, a.leaf.as_ref()?)))?;
+        let age = |leaf: &CertFacts, at: Mark| at.at.wall.duration_since(leaf.not_before).as_secs();
+        // Some providers date certificates back; what was sent to proxies tells by how much.
+        let rows = self.ledger.proxies.iter().flat_map(|p| &p.rows);
+        let dated_back = rows.filter_map(|row| Some(age(&row.cert, *row.sent.first()?))).min().unwrap_or(i64::MAX);
+        let minted_before = age(leaf, asked.mark) > dated_back.saturating_add(MINTED_FOR_ASKER_S);
+        let newer = leaf.fingerprint != served.fingerprint && leaf.not_before > served.not_before;
+        let own = self.p.spiffe_id.as_ref().is_none_or(|id| leaf.uris.contains(id));
+        (minted_before && newer && own).then_some((asked.answered?, leaf))
     }
 
     /// Who asked anew got no answer either.
     fn frozen(&self, what: &str) -> Option<Stop> {
         let bound = u128::from(self.ledger.header.criteria.lag_bound_ms);
         let end = self.ledger.collecting.or(self.ledger.end)?;
-        let waited = |from: crate::timeline::ledger::Mark| end.at.mono.saturating_sub(from.at.mono).as_millis();
+        let waited = |from: Mark| end.at.mono.saturating_sub(from.at.mono).as_millis();
         let since = self.served.and_then(|row| row.sent.first()).map_or(0, |m| m.seq);
         let asked = self.ledger.witness.iter().filter(|a| a.mark.seq > since);
         let unheard = asked.rev().find(|a| a.answered.is_none() && waited(a.mark) > bound)?;
@@ -277,7 +313,14 @@ impl<'a> Case<'a> {
         let evidence = vec![last.mark.seq, self.wrong.seq];
         let at = clock_time(last.mark.at.wall);
         if last.by == "proxy" {
-            let story = format!("{what}, and the proxy itself ended the stream at {at} ({})", last.status);
+            let unreadable = self.p.logs.iter().rfind(|(m, line)| m.seq <= last.mark.seq && line.contains(UNREADABLE));
+            let story = match unreadable {
+                Some((mark, _)) => format!(
+                    "{what}: the provider sent something at {} that is no SDS response, and the proxy ended the stream",
+                    clock_time(mark.at.wall)
+                ),
+                None => format!("{what}, and the proxy itself ended the stream at {at} ({})", last.status),
+            };
             return Some(self.stop(Layer::Sent, Vec::new(), story));
         }
         let (modes, story) = self.why_lost(what, last, ends, &at);

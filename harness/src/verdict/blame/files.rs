@@ -12,13 +12,13 @@ const LOG_DECIDES: &str = "Envoy's warning \"Failed to reload certificates\": it
 impl<'a> Case<'a> {
     /// A file was gone, half there, or not the key's own chain when the proxy looked.
     pub(super) fn unfit_files(&self) -> Option<Stop> {
-        let written = self.pushes.iter().filter(|push| push.by_file.is_some());
+        let mut written = self.pushes.iter().filter(|push| push.by_file.is_some());
         let unfit = |push: &&&Push| match push.delivered(&self.p.svid) {
             Some(Payload::Certificate { key_matches, problem, .. }) => problem.is_some() || *key_matches == Some(false),
             Some(Payload::Other { .. }) => true,
             _ => false,
         };
-        let written = written.filter(unfit).next().copied();
+        let written = written.find(unfit).copied();
         let said = self.p.reload_failures.iter().find(|(mark, _)| mark.seq <= self.end_of_look());
         if written.is_none() && said.is_none() {
             return None;

@@ -2,14 +2,17 @@
 
 mod delivery;
 mod files;
+mod late;
 mod outside;
 mod proxy_side;
 mod refusal;
 
-use super::evidence::{clock_time, defect, due, pushes_between};
+use super::evidence::{clock_time, defect, due, is_stat, pushes_between};
 use super::{Candidate, CheckResult, Confidence, Finding};
 use crate::timeline::ledger::{Entry, Generation, Mark, ProxyLedger, Push, Row, is_same};
 use crate::timeline::{Layer, Ledger, LoadedCert, TlsRole};
+
+pub(super) use late::late_listener;
 
 /// Where a new certificate or bundle stopped on its way to one proxy.
 #[derive(Debug, Clone)]
@@ -135,10 +138,28 @@ impl<'a> Case<'a> {
         let newest = self.p.place(&row.generation).and_then(|place| self.p.behind(place, self.wrong.seq));
         let expired = row.cert.not_after <= self.wrong.at.wall;
         (newest.unwrap_or(0) == 0 && !expired).then(|| {
-            let mut stop = self.stop(Layer::Loaded, Vec::new(), f.message.clone());
+            let (layer, candidates) = match &row.acked {
+                Entry::Unseen { .. } => self.perhaps_refused(),
+                _ => (Some(Layer::Loaded), Vec::new()),
+            };
+            let mut stop = self.stop(layer, candidates, f.message.clone());
             stop.notes.push(self.row_note(row));
             stop
         })
+    }
+
+    /// Some contexts have it, others not, and nobody saw what the proxy answered: whether it refused it, its own counters
+    /// tell.
+    fn perhaps_refused(&self) -> (Option<Layer>, Vec<Candidate>) {
+        let counter = if self.p.by_files() { "key_rotation_failed" } else { "update_rejected" };
+        let stat = format!("sds.{}.{counter}", self.p.svid);
+        match self.p.risen(u64::MAX, |name| is_stat(name, &stat)) {
+            Some(0) => (Some(Layer::Loaded), Vec::new()),
+            Some(_) if !self.p.by_files() => {
+                (Some(Layer::Acked), one("partial-subscribers", Confidence::Likely, vec![self.wrong.seq]))
+            }
+            _ => (None, Vec::new()),
+        }
     }
 
     fn follow(self) -> Stop {

@@ -3,8 +3,8 @@
 use super::super::Confidence;
 use super::super::evidence::is_stat;
 use super::{Case, ISSUER_DECIDES, STREAM_DECIDES, Stop, many};
-use crate::timeline::Layer;
-use crate::timeline::ledger::Mark;
+use crate::timeline::ledger::{Mark, Row};
+use crate::timeline::{CertFacts, Layer};
 
 /// What decides where nobody saw the files.
 const FILES_DECIDE: &str = "the files themselves: when they changed, how (a rename or not), and what is in them";
@@ -32,8 +32,9 @@ impl Case<'_> {
         let looked = nearest(&mut self.p.dumps.iter().map(|d| d.mark));
         let newer_in_dump = self.p.dumps.iter().find(|d| d.mark.seq == looked).and_then(|d| {
             let leaf = d.active(&self.p.svid)?.chain.first()?.clone();
-            (Some(&leaf.fingerprint) != self.served.map(|row| &row.generation)).then_some(leaf)
+            (!self.in_use(&leaf)?).then_some(leaf)
         });
+        let in_dump = self.p.dumps.iter().find(|d| d.mark.seq == looked).and_then(|d| d.active(&self.p.svid));
         let evidence = vec![sampled, self.wrong.seq];
         let rejected = moved("update_rejected");
         let refusals = ["nack-key-mismatch", "nack-bad-pem", "nack-chain-one-block", "nack-then-same-bytes"];
@@ -51,6 +52,20 @@ impl Case<'_> {
                 return self.stop(None, Vec::new(), story + ", and Envoy counts no refusal");
             }
             let modes: Vec<_> = refusals.into_iter().map(|m| (m, Confidence::Possible)).collect();
+            return self.stop(None, many(&modes, &evidence, STREAM_DECIDES), story);
+        }
+        if let Some(stop) = self.unfit_in_contexts().or_else(|| self.never_valid()).or_else(|| self.mixed()) {
+            return stop;
+        }
+        // A refused secret shows in the dump as it came.
+        if let Some(secret) = in_dump.filter(|secret| secret.chain.is_empty()) {
+            let story = format!("config_dump holds no readable certificate under the name {name}");
+            if !secret.roots.is_empty() {
+                let modes = [("wrong-secret-kind", Confidence::Likely)];
+                return self.stop(Layer::Sent, many(&modes, &evidence, STREAM_DECIDES), story + ", but a trust bundle");
+            }
+            let modes = ["nack-bad-pem", "nack-chain-one-block", "nack-then-same-bytes", "wrong-secret-kind"];
+            let modes: Vec<_> = modes.into_iter().map(|m| (m, Confidence::Possible)).collect();
             return self.stop(None, many(&modes, &evidence, STREAM_DECIDES), story);
         }
         if moved("key_rotation_failed").is_some_and(|n| n > 0) {
@@ -108,9 +123,72 @@ impl Case<'_> {
         self.stop(None, many(&modes, &evidence, STREAM_DECIDES), "Envoy shows no sign of an update".to_owned())
     }
 
+    /// What it serves took the place of another, and had expired when it was first shown: it came unfit, or it came in
+    /// time and expired unseen.
+    fn never_valid(&self) -> Option<Stop> {
+        let row = self.served?;
+        let first = [row.inbound.first(), row.outbound.first()].into_iter().flatten().min_by_key(|m| m.seq)?;
+        (row.cert.not_after <= first.at.wall && !self.only_one_served()).then(|| {
+            let story = format!("serial {} had expired when a handshake first showed it", row.cert.serial.short());
+            self.stop(None, Vec::new(), story)
+        })
+    }
+
+    /// Some contexts took what others did not.
+    fn mixed(&self) -> Option<Stop> {
+        let load = self.p.loads.iter().rfind(|load| load.mark.seq <= self.wrong.seq)?;
+        (load.own.len() > self.p.successions.len().max(1)).then(|| {
+            let story = format!("its TLS contexts hold {} different certificates (/certs)", load.own.len());
+            self.stop(None, Vec::new(), story)
+        })
+    }
+
+    /// A leaf that came into the contexts unfit: within one look, `/certs` may be read before handshakes are made.
+    fn unfit_in_contexts(&self) -> Option<Stop> {
+        let until = self.p.loads.partition_point(|load| load.mark.seq <= self.wrong.seq);
+        let (last, before) = self.p.loads[..until].split_last()?;
+        let before = before.last()?;
+        let came = last.own.iter().find(|leaf| {
+            let unfit = leaf.not_after <= last.mark.at.wall || leaf.not_before > last.mark.at.wall;
+            unfit && !before.own.iter().any(|l| l.serial == leaf.serial && l.not_after == leaf.not_after)
+        })?;
+        let serial = came.serial.short();
+        let evidence = vec![before.mark.seq, last.mark.seq];
+        let unfit = |mode, how: &str| {
+            let story = format!("serial {serial} came into the TLS contexts {how} (/certs)");
+            self.stop(Layer::Issued, many(&[(mode, Confidence::Likely)], &evidence, STREAM_DECIDES), story)
+        };
+        Some(if came.not_before > last.mark.at.wall {
+            unfit("not-yet-valid", "before it is valid")
+        } else if came.not_after <= before.mark.at.wall {
+            unfit("expired-on-arrival", "when it had expired")
+        } else {
+            // It may have come in time, and not been followed.
+            let story =
+                format!("serial {serial} came into the TLS contexts, and had expired when /certs was read next");
+            self.stop(None, Vec::new(), story)
+        })
+    }
+
+    /// Whether handshakes, or without any its contexts from the failure on, showed this leaf; absent where neither was
+    /// seen.
+    fn in_use(&self, leaf: &CertFacts) -> Option<bool> {
+        if self.p.served.iter().any(|s| s.leaf().is_some()) {
+            // What was shown later only came later.
+            return Some(self.p.row(&leaf.fingerprint).is_some_and(shown));
+        }
+        let load = self.p.loads.iter().rfind(|load| load.mark.seq <= self.wrong.seq).or(self.p.loads.first())?;
+        let later = self.p.loads.iter().filter(|load| load.mark.seq > self.wrong.seq);
+        Some(later.chain([load]).any(|load| load.holding(leaf) > 0))
+    }
+
     /// Whether what was served at the failure is the first that ever was: then no update brought another one.
     fn only_one_served(&self) -> bool {
         let first = super::super::evidence::first_served(self.p);
         first.is_some_and(|(_, leaf)| self.served.is_some_and(|row| row.generation == leaf.fingerprint))
     }
+}
+
+fn shown(row: &Row) -> bool {
+    row.inbound.first().is_some() || row.outbound.first().is_some()
 }

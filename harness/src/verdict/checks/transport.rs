@@ -157,6 +157,35 @@ fn unexplained(ledger: &Ledger, p: &ProxyLedger, fresh: &[&Traffic]) -> bool {
     })
 }
 
+pub(super) fn listeners(ledger: &Ledger) -> Vec<Finding> {
+    const NAME: &str = "listeners_accepted";
+    let mut found = Vec::new();
+    let mut added = 0;
+    for p in &ledger.proxies {
+        for late in &p.late_listeners {
+            added += 1;
+            let at = clock_time(late.mark.at.wall);
+            let (result, how, seen) = match (&late.answer, late.listens) {
+                (Some((mark, Some(error))), _) => (CheckResult::Violated, format!("was refused: {error}"), Some(*mark)),
+                (_, Some((mark, false))) => (CheckResult::Violated, "does not listen".to_owned(), Some(mark)),
+                (_, Some((_, true))) => continue,
+                (Some((_, None)), None) => {
+                    (CheckResult::Undecided, "was accepted, and not looked for".to_owned(), None)
+                }
+                (None, None) => (CheckResult::Undecided, "was not answered".to_owned(), None),
+            };
+            let message = format!("{}: the listener {}, added at {at}, {how}", p.id, late.name);
+            let evidence = [late.mark.seq].into_iter().chain(seen.map(|m| m.seq)).collect();
+            found.push(finding(NAME, result, message, evidence).of(p));
+        }
+    }
+    let told = match added {
+        0 => "no listener was added".to_owned(),
+        n => format!("all {n} listeners that were added listen"),
+    };
+    or_holds(found, NAME, told)
+}
+
 pub(super) fn alive(ledger: &Ledger) -> Vec<Finding> {
     const NAME: &str = "stream_alive";
     if !ledger.streams_seen {

@@ -74,6 +74,15 @@ fn each_check_has_a_control_that_it_catches() {
                 o.at.mono = std::time::Duration::from_secs(20 * o.seq);
             }),
         ),
+        ("listeners_accepted", CheckResult::Violated, {
+            let mut s = Sketch::new(3600, 1200);
+            hours(&mut s, 8, 1200);
+            let late = ListenerSent { name: "late".into(), address: "127.0.0.1:1".into() };
+            s.add(Source::Harness, Some(&id), "", late);
+            let refused = ListenerAnswered { name: "late".into(), error: Some("no".into()) };
+            s.add(Source::Harness, Some(&id), "", refused);
+            s.finish()
+        }),
         ("stream_alive", CheckResult::Violated, edited(lost.finish(), |_| {})),
     ];
     let checked: Vec<_> = controls.iter().map(|(name, ..)| *name).collect();
@@ -92,7 +101,7 @@ fn where_nothing_was_looked_at_nothing_holds() {
     let empty = without(&night(Twist::Healthy, 1, 12), |_| true);
     let v = judge(&empty);
     assert_eq!(v.judgement, Judgement::Inconclusive);
-    // These are about the recording itself: it is whole, no time was moved, nothing was seen to end.
-    let trivial = BTreeSet::from(["clock_receipts", "process_alive", "recording_complete"]);
+    // These are about the recording itself: it is whole, no time was moved, nothing was added or seen to end.
+    let trivial = BTreeSet::from(["clock_receipts", "listeners_accepted", "process_alive", "recording_complete"]);
     assert_eq!(results(&v, CheckResult::Holds), trivial);
 }

@@ -1,6 +1,8 @@
 mod controls;
 mod hypotheses;
+mod outlying;
 mod recorded;
+mod seeded;
 mod size;
 mod sketch;
 mod twists;

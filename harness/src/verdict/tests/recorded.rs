@@ -160,11 +160,11 @@ fn with_any_one_source_less_no_recording_gets_a_wrong_name() {
 }
 
 /// What a verdict says, without the numbers of the observations.
-fn essence(v: &Verdict) -> (Judgement, Option<Layer>, Option<String>, String, usize) {
+pub(super) fn essence(v: &Verdict) -> (Judgement, Option<Layer>, Option<String>, String, usize) {
     (v.judgement, v.layer, v.diagnosis.clone(), v.headline.clone(), v.findings.len())
 }
 
-fn renumber(t: &mut Timeline) {
+pub(super) fn renumber(t: &mut Timeline) {
     for (seq, o) in t.observations.iter_mut().enumerate() {
         o.seq = seq as u64;
     }
@@ -172,7 +172,7 @@ fn renumber(t: &mut Timeline) {
 }
 
 /// Neighbours in one sample may be recorded in any order: what one proxy's probes saw, between two other events.
-fn shuffle_samples(t: &mut Timeline, seed: u64) {
+pub(super) fn shuffle_samples(t: &mut Timeline, seed: u64) {
     let probed = |o: &Observation| {
         matches!(o.source, Source::Admin | Source::Inbound | Source::Outbound) && !matches!(o.fact, Fact::Blind(_))
     };

@@ -184,6 +184,81 @@ fn what_a_witness_was_sent_decides_nothing_about_the_proxies() {
     no_alarm(&judge(&s.finish()));
 }
 
+/// Nobody saw the minting; a fresh subscriber is answered with a certificate of the proxy's identity, dated so many
+/// seconds before it asked.
+fn witnessed(twist: Twist, dated_back: i64) -> Verdict {
+    let mut s = Sketch::fleet(1, 4, 3600, 1200);
+    for k in 1..=12 {
+        s.step(1200, if k > 1 { twist } else { Twist::Healthy });
+        s.answer_witness();
+    }
+    let mut t = without(&s.finish(), |o| matches!(o.fact, Fact::Issued(_) | Fact::Authority(_)));
+    let uri = t.header.proxies[0].spiffe_id.as_ref().unwrap().to_string();
+    for o in t.observations.iter_mut().filter(|o| o.source == Source::Witness) {
+        let asked = o.at.wall;
+        if let Fact::Sent(Sent { secrets, .. }) = &mut o.fact
+            && let Payload::Certificate { chain, .. } = &mut secrets[0].payload
+        {
+            chain[0].uris = vec![uri.clone()];
+            chain[0].not_before = asked - jiff::SignedDuration::from_secs(dated_back);
+        }
+    }
+    judge(&t)
+}
+
+#[test]
+fn what_a_fresh_subscriber_gets_and_the_proxy_does_not_was_kept_from_it() {
+    fails(&witnessed(Twist::NoPush, 300), Layer::Sent, "issues-never-pushes");
+    fails(&witnessed(Twist::ResendCached, 300), Layer::Sent, "resend-stale");
+}
+
+#[test]
+fn a_certificate_minted_for_the_fresh_subscriber_proves_nothing() {
+    for (twist, mode) in [(Twist::NoRenewal, "never-renews"), (Twist::ResendCached, "resend-cached")] {
+        let v = witnessed(twist, 0);
+        assert_eq!((v.judgement, v.layer, v.diagnosis.as_deref()), (Judgement::Fail, None, None), "{twist:?}");
+        let named: Vec<&str> = v.candidates.iter().map(|c| c.mode.as_str()).collect();
+        assert!(named.len() > 1 && named.contains(&mode), "{twist:?}: {named:?}");
+        assert!(!named.contains(&"provider-frozen"), "it answered: {named:?}");
+    }
+}
+
+#[test]
+fn where_nobody_asked_anew_a_silent_provider_may_be_frozen() {
+    let t = without(&night(Twist::NoPush, 2, 12), |o| o.source == Source::Witness);
+    let v = judge(&t);
+    assert_eq!((v.judgement, v.layer, v.diagnosis), (Judgement::Fail, Some(Layer::Sent), None));
+    let named: Vec<&str> = v.candidates.iter().map(|c| c.mode.as_str()).collect();
+    assert_eq!(named, ["issues-never-pushes", "provider-frozen"]);
+    assert!(v.candidates.iter().all(|c| c.would_decide.is_some()));
+}
+
+#[test]
+fn what_is_no_response_at_all_is_said_to_be_that_and_no_mode_is_named() {
+    let mut s = Sketch::new(3600, 1200);
+    healthy(&mut s, 3);
+    for name in ["proxy-a", "proxy-b"] {
+        let id = ProxyId::parse(name).unwrap();
+        let stream = s.timeline.observations.iter().find_map(|o| match &o.fact {
+            Fact::Subscribed(x) if o.proxy.as_ref() == Some(&id) && x.names == ["default"] => Some(x.stream),
+            _ => None,
+        });
+        let stream = stream.unwrap();
+        let line = format!("stream {stream}: {UNREADABLE}: failed to decode Protobuf message");
+        s.add(Source::Tap, Some(&id), "default", Log { line });
+        let (by, status) = ("proxy".to_owned(), "cancelled".to_owned());
+        s.add(Source::Tap, Some(&id), "default", StreamClosed { stream, by, status });
+    }
+    healthy(&mut s, 0);
+    for _ in 0..5 {
+        s.step(1200, Twist::NoRenewal);
+    }
+    let v = judge(&s.finish());
+    assert_eq!((v.judgement, v.layer, v.diagnosis.as_deref()), (Judgement::Fail, Some(Layer::Sent), None));
+    assert!(v.headline.contains("that is no SDS response"), "{}", v.headline);
+    assert!(v.headline.contains("no known mode fits"), "{}", v.headline);
+}
+
 #[test]
 fn a_provider_that_answers_nobody_is_frozen_and_one_that_answers_a_fresh_stream_is_not() {
     for (answered, layer, mode) in [(false, Layer::Sent, "provider-frozen"), (true, Layer::Issued, "never-renews")] {

@@ -15,7 +15,7 @@ use super::super::read;
 use super::super::sds::Dialogue;
 use super::Ear;
 use super::deframe::{Deframer, Found};
-use crate::timeline::Sent;
+use crate::timeline::{Sent, UNREADABLE};
 
 /// One RPC that is overheard. Both directions share it; however it ends, its end is told once.
 pub(super) struct Conversation {
@@ -65,7 +65,7 @@ impl Conversation {
         let Found::Message(bytes) = found else { return self.opaque("response", found) };
         let response = match DiscoveryResponse::decode(*bytes) {
             Ok(response) => response,
-            Err(e) => return self.remark(&format!("a response that is no DiscoveryResponse: {e}")),
+            Err(e) => return self.remark(&format!("{UNREADABLE}: {e}")),
         };
         if !self.ear.room() {
             return;

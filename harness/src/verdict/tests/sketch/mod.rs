@@ -340,7 +340,8 @@ impl Sketch {
         }
         let named = |name: &str, payload| vec![SentSecret { name: name.into(), payload }];
         match twist {
-            Twist::NoRenewal | Twist::NoPush => {}
+            Twist::NoRenewal => {}
+            Twist::NoPush => self.answer_witness(),
             Twist::StreamRefused => {
                 for _ in 0..3 {
                     let status = "unavailable".to_owned();
@@ -440,6 +441,21 @@ impl Sketch {
                 self.push_leaf(n, &fresh, true)
             }
         }
+    }
+
+    /// The harness's own subscription is answered, with a certificate minted for it.
+    pub(super) fn answer_witness(&mut self) {
+        let stream = 8000 + self.nonce;
+        self.nonce += 1;
+        let names = vec!["default".to_owned()];
+        let type_url = SECRET_TYPE_URL.to_owned();
+        let asked =
+            Subscribed { stream, type_url: type_url.clone(), names, version_info: String::new(), node: String::new() };
+        self.add(Source::Witness, None, "default", asked);
+        let cert = self.mint("spiffe://cluster.local/workload", self.now, self.now + self.ttl);
+        let secrets = vec![SentSecret { name: "default".into(), payload: Self::certificate(&cert, true, None) }];
+        let sent = Sent { stream, type_url, version_info: "1".into(), nonce: "w".into(), secrets };
+        self.add(Source::Witness, None, "default", sent);
     }
 
     fn refuse(&mut self, n: usize, fresh: &CertFacts, twist: Twist) {

@@ -1,0 +1,120 @@
+//! Certificates by files, and listeners that come late: recordings of real Envoys, with one source less or one thing other.
+
+use camino::Utf8Path;
+
+use super::*;
+use crate::timeline::ledger::Entry;
+
+fn recorded(name: &str) -> Timeline {
+    let path = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../fixtures/timelines/{name}.ndjson"));
+    Timeline::read(std::fs::read(path).unwrap().as_slice()).unwrap()
+}
+
+fn edited(mut t: Timeline, edit: impl Fn(&mut Fact)) -> Timeline {
+    t.observations.iter_mut().for_each(|o| edit(&mut o.fact));
+    t
+}
+
+fn candidates(v: &Verdict) -> Vec<&str> {
+    v.candidates.iter().map(|c| c.mode.as_str()).collect()
+}
+
+#[test]
+fn recordings_give_what_their_scenarios_expect_also_with_less_evidence() {
+    for name in ["files-not-watched", "watched-file-missing", "late-listener-poisoned"] {
+        let t = recorded(name);
+        let (v, expect) = (judge(&t), t.header.expect.clone());
+        assert_eq!(
+            (v.judgement, v.layer, v.diagnosis),
+            (Judgement::Fail, expect.layer, expect.diagnosis.clone()),
+            "{name}"
+        );
+        for blindfold in Blindfold::ALL {
+            let v = judge_without(&t, blindfold);
+            assert_eq!(untrue(&expect, &v), None, "{name} without {}: {}", blindfold.name(), v.headline);
+        }
+    }
+}
+
+#[test]
+fn whether_the_directory_is_watched_decides_and_is_not_guessed() {
+    let t = recorded("files-not-watched");
+    let unseen = judge(&without(&t, |o| matches!(o.fact, Fact::Watch(_))));
+    assert_eq!((unseen.layer, candidates(&unseen)), (Some(Layer::Loaded), vec!["files-not-watched"]));
+    assert_eq!(unseen.candidates[0].confidence, Confidence::Likely);
+    let watched = judge(&edited(t, |fact| {
+        if let Fact::Watch(w) = fact {
+            w.watched = true;
+        }
+    }));
+    assert_eq!((watched.layer, candidates(&watched)), (Some(Layer::Loaded), Vec::new()), "{}", watched.headline);
+}
+
+#[test]
+fn files_that_were_written_over_are_told_from_those_that_were_moved() {
+    let t = edited(recorded("files-not-watched"), |fact| match fact {
+        Fact::Watch(w) => w.watched = true,
+        Fact::Written(w) => w.how = "in_place".to_owned(),
+        _ => {}
+    });
+    let v = judge(&t);
+    assert_eq!((v.layer, v.diagnosis.as_deref()), (Some(Layer::Loaded), Some("files-rewritten-in-place")));
+}
+
+#[test]
+fn envoys_own_words_tell_why_it_could_not_take_its_files() {
+    let unwritten = without(&recorded("watched-file-missing"), |o| o.source == Source::Provider);
+    for (why, mode, layer) in [
+        ("Invalid path: /run/x/tls.crt", "watched-file-missing", Layer::Sent),
+        ("Failed to load certificate chain from <inline>", "files-half-written", Layer::Acked),
+        (
+            "Failed to load private key from <inline>, Cause: KEY_VALUES_MISMATCH",
+            "files-key-before-chain",
+            Layer::Acked,
+        ),
+    ] {
+        let v = judge(&edited(unwritten.clone(), |fact| {
+            if let Fact::Log(log) = fact {
+                log.line = format!("[warning][misc] Failed to reload certificates: {why}");
+            }
+        }));
+        assert_eq!((v.layer, v.diagnosis.as_deref()), (Some(layer), Some(mode)), "{}", v.headline);
+    }
+    // Without them, what it counts leaves all three.
+    let v = judge(&without(&unwritten, |o| matches!(o.fact, Fact::Log(_))));
+    let all = ["watched-file-missing", "files-half-written", "files-key-before-chain"];
+    assert_eq!((v.layer, v.diagnosis.as_deref(), candidates(&v)), (None, None, all.to_vec()));
+    assert!(v.candidates[0].would_decide.as_deref().unwrap().contains("Failed to reload certificates"));
+}
+
+#[test]
+fn nobody_acknowledges_files_and_the_ledger_says_so() {
+    let ledger = Ledger::of(&recorded("files-not-watched"));
+    let row = ledger.proxies[0].rows.iter().rfind(|row| row.sends > 0).unwrap();
+    assert!(matches!(&row.acked, Entry::Unseen { why } if why.contains("acknowledges files")), "{:?}", row.acked);
+    assert_eq!(row.loaded, Entry::NotReached);
+}
+
+#[test]
+fn a_listener_that_is_refused_for_another_reason_has_no_name() {
+    let t = edited(recorded("late-listener-poisoned"), |fact| {
+        if let Fact::Nacked(n) = fact {
+            let (stream, nonce, version_info) = (n.stream, n.nonce.clone(), n.version_info.clone());
+            *fact = Acked { stream, nonce, version_info }.into();
+        }
+    });
+    let v = judge(&t);
+    assert_eq!((v.judgement, v.diagnosis.as_deref()), (Judgement::Fail, None), "{}", v.headline);
+    assert!(!candidates(&v).contains(&"late-listener-poisoned"), "{:?}", v.candidates);
+}
+
+#[test]
+fn a_listener_that_listens_leaves_the_refusal_before_it() {
+    let t = edited(recorded("late-listener-poisoned"), |fact| match fact {
+        Fact::ListenerAnswered(l) => l.error = None,
+        Fact::Listeners(all) => all.listeners.push(("late".to_owned(), "127.0.0.1:1".to_owned())),
+        _ => {}
+    });
+    let v = judge(&t);
+    assert_eq!((v.layer, v.diagnosis.as_deref()), (Some(Layer::Acked), Some("nack-key-mismatch")), "{}", v.headline);
+}
