@@ -5,6 +5,7 @@ mod recorded;
 mod seeded;
 mod size;
 mod sketch;
+mod succession;
 mod twists;
 
 use super::*;

@@ -51,6 +51,33 @@ impl Sketch {
         self.add(Source::Provider, Some(&id), "default", subscribed);
     }
 
+    /// What each proxy holds.
+    pub(in super::super) fn held(&self) -> Vec<CertFacts> {
+        self.streams.iter().map(|side| side.held.clone()).collect()
+    }
+
+    /// To each proxy a certificate of its own.
+    pub(in super::super) fn deliver(&mut self, leaves: &[CertFacts]) -> &mut Self {
+        for (n, leaf) in leaves.iter().enumerate() {
+            self.push_leaf(n, leaf, true);
+        }
+        self
+    }
+
+    /// A new certificate to each proxy, that expires when the old one does.
+    pub(in super::super) fn replace_without_extending(&mut self) -> &mut Self {
+        for n in 0..self.streams.len() {
+            let (id, uri, held) =
+                (self.streams[n].id.clone(), self.streams[n].uri.clone(), self.streams[n].held.clone());
+            let cert = CertFacts { not_after: held.not_after, ..self.mint(&uri, self.now, self.now + self.ttl) };
+            self.renewal += 1;
+            let issued = Issued { cert: cert.clone(), renewal: Some(self.renewal), stream: None };
+            self.add(Source::Provider, Some(&id), "default", issued);
+            self.push_leaf(n, &cert, true);
+        }
+        self
+    }
+
     /// To every proxy what it holds already.
     pub(in super::super) fn send_again(&mut self) -> &mut Self {
         for n in 0..self.streams.len() {
