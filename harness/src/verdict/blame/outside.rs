@@ -109,8 +109,8 @@ impl Case<'_> {
             ["never-renews", "issues-never-pushes", "provider-frozen", "bundle-only", "wrong-name", "empty-response"];
         let mut modes: Vec<_> = silent.into_iter().map(|m| (m, Confidence::Possible)).collect();
         modes.push(("wrong-type-url", Confidence::Possible));
-        // Hidden counters are not zero; and what moved may have been the renewals that did come.
-        if moved("update_success") != Some(0) {
+        // Hidden counters are not zero; what moved may have been the renewals that did come; and of files, none moves.
+        if moved("update_success") != Some(0) || connected.is_none() {
             modes.extend(resends);
         }
         if connected.is_none() {
