@@ -204,7 +204,13 @@ impl Fake {
         }
         served.befall_files(|| {
             let of = |proxy: &ProxyId| Some((proxy.clone(), self.faults.of_files(number, proxy)?));
-            self.proxies.iter().filter_map(of).collect()
+            let faults: HashMap<ProxyId, Fault> = self.proxies.iter().filter_map(of).collect();
+            for (proxy, fault) in &faults {
+                let (name, deed) = super::faults::words(*fault);
+                let fact = FaultNote { fault: name.to_owned(), action: format!("renewal {number}: {deed}") };
+                self.journal.recorder().record(Source::Provider, Some(proxy), Some(&SecretName::default_svid()), fact);
+            }
+            faults
         });
         let mut renewal = self.ask(|answer| Ask::Renew(number, answer)).await??;
         if let Some(failed) = served.as_files().and_then(Files::failure) {

@@ -102,6 +102,8 @@ fn stops(ledger: &Ledger, findings: &[Finding]) -> Vec<Stop> {
             Some(_) if !violated.iter().any(|f| lasting(f)) => None,
             _ => blame::own_certificate(ledger, p, violated),
         };
+        // What goes on failing is why the listener did too.
+        let late = late.filter(|stop| own.is_none() || stop.candidates.is_empty());
         Some(own.into_iter().chain(late))
     };
     let mut stops: Vec<Stop> = ledger.proxies.iter().filter_map(of_proxy).flatten().collect();

@@ -40,10 +40,14 @@ fn reopened(p: &ProxyLedger) -> Option<Finding> {
     let again = p.pushes_of(&p.svid).find(|push| push.mark.seq > last.1.seq && push.accepted())?;
     let ms = again.mark.at.mono.saturating_sub(last.0.at.mono).as_millis();
     let total = |name: &str| name.starts_with("cluster.sds-grpc") && name.ends_with("upstream_cx_total");
-    let anew = p.risen(u64::MAX, total).zip(p.risen(first.0.seq, total)).is_some_and(|(all, before)| all > before);
-    let (mode, how) = match anew {
-        true => ("socket-replaced", "on a new connection"),
-        false => ("stream-closed-once", "on the connection that it had"),
+    let anew = p.risen(u64::MAX, total).zip(p.risen(first.0.seq, total)).map(|(all, before)| all > before);
+    // A connection on which another stream went on was not lost.
+    let other = |s: &Stream| !s.asked_for(p.svid.as_str()) && s.opened.seq < first.0.seq;
+    let kept = p.streams.iter().any(|s| other(s) && s.end.as_ref().is_none_or(|end| end.mark.seq > last.1.seq));
+    let (mode, how) = match anew.or(kept.then_some(false)) {
+        Some(true) => ("socket-replaced", "on a new connection"),
+        Some(false) => ("stream-closed-once", "on the connection that it had"),
+        None => ("stream-reopened", "(whether on a new connection was not seen)"),
     };
     let ended = match gaps.len() {
         1 => format!("was gone from {} on ({})", clock_time(first.0.at.wall), first.2),

@@ -51,6 +51,14 @@ impl Cell {
         Cell { fake, recorder, socket, dir }
     }
 
+    /// The same by files, below `private/secrets`; there is no socket.
+    pub async fn start_with_files(spec: ProviderSpec) -> Cell {
+        let (dir, recorder, config) = prepare(spec);
+        let socket = config.socket.with_file_name("secrets");
+        let fake = Fake::start_with_files(&socket, config, recorder.clone()).await.unwrap();
+        Cell { fake, recorder, socket, dir }
+    }
+
     /// The same, served by a process of `program`.
     pub async fn start_apart(program: &Utf8Path, spec: ProviderSpec) -> Result<Cell, ProviderError> {
         let (dir, recorder, config) = prepare(spec);

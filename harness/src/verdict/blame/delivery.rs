@@ -48,6 +48,9 @@ impl<'a> Case<'a> {
                 if let Some(stop) = self.thin() {
                     return stop;
                 }
+                if self.p.by_files() {
+                    return sent("issues-never-pushes", format!("{minted}, none was put into place"));
+                }
                 let story = format!("{minted}, none was sent; the stream is open and silent");
                 if self.outlet_alive(newer.last().map_or(self.wrong.seq, |(_, g)| g.first.seq)) {
                     return sent("issues-never-pushes", story);

@@ -46,12 +46,17 @@ impl Case<'_> {
             let layer = newer_in_dump.is_some().then_some(Layer::Acked);
             return self.stop(layer, many(&modes, &evidence, STREAM_DECIDES), story);
         }
+        if moved("key_rotation_failed").is_some_and(|n| n > 0) {
+            let story = "Envoy could not take the files that it watches (key_rotation_failed)".to_owned();
+            return self.unfit_files().unwrap_or_else(|| self.files_refused(&evidence, story));
+        }
         if let Some(leaf) = newer_in_dump {
             let story = format!("config_dump holds serial {}, which no handshake shows", leaf.serial.short());
             if rejected == Some(0) {
                 return self.stop(None, Vec::new(), story + ", and Envoy counts no refusal");
             }
-            let modes: Vec<_> = refusals.into_iter().map(|m| (m, Confidence::Possible)).collect();
+            let refused = ["partial-subscribers", "files-half-written", "files-key-before-chain"];
+            let modes: Vec<_> = refusals.into_iter().chain(refused).map(|m| (m, Confidence::Possible)).collect();
             return self.stop(None, many(&modes, &evidence, STREAM_DECIDES), story);
         }
         if let Some(stop) = self.unfit_in_contexts().or_else(|| self.never_valid()).or_else(|| self.mixed()) {
@@ -64,13 +69,15 @@ impl Case<'_> {
                 let modes = [("wrong-secret-kind", Confidence::Likely)];
                 return self.stop(Layer::Sent, many(&modes, &evidence, STREAM_DECIDES), story + ", but a trust bundle");
             }
-            let modes = ["nack-bad-pem", "nack-chain-one-block", "nack-then-same-bytes", "wrong-secret-kind"];
+            let modes = [
+                "nack-bad-pem",
+                "nack-chain-one-block",
+                "nack-then-same-bytes",
+                "wrong-secret-kind",
+                "files-half-written",
+            ];
             let modes: Vec<_> = modes.into_iter().map(|m| (m, Confidence::Possible)).collect();
             return self.stop(None, many(&modes, &evidence, STREAM_DECIDES), story);
-        }
-        if moved("key_rotation_failed").is_some_and(|n| n > 0) {
-            let story = "Envoy could not take the files that it watches (key_rotation_failed)".to_owned();
-            return self.unfit_files().unwrap_or_else(|| self.files_refused(&evidence, story));
         }
         if let Some(false) = self.p.watches.iter().rev().find(|(mark, _)| mark.seq <= self.end_of_look()).map(|w| w.1) {
             let story = "Envoy does not watch the directory into which its files are moved".to_owned();
@@ -102,8 +109,8 @@ impl Case<'_> {
             ["never-renews", "issues-never-pushes", "provider-frozen", "bundle-only", "wrong-name", "empty-response"];
         let mut modes: Vec<_> = silent.into_iter().map(|m| (m, Confidence::Possible)).collect();
         modes.push(("wrong-type-url", Confidence::Possible));
-        // Hidden counters are not zero; and what moved may have been the renewals that did come.
-        if moved("update_success") != Some(0) {
+        // Hidden counters are not zero; what moved may have been the renewals that did come; and of files, none moves.
+        if moved("update_success") != Some(0) || connected.is_none() {
             modes.extend(resends);
         }
         if connected.is_none() {

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{finding, or_holds};
-use crate::timeline::ledger::{Mark, ProxyLedger, Push, Row, Served, Traffic};
+use crate::timeline::ledger::{Mark, ProxyLedger, Push, Row, Served, StatSample, Traffic};
 use crate::timeline::{Ledger, ProxyId, SecretName};
-use crate::verdict::evidence::{clock_time, first_served};
+use crate::verdict::evidence::{clock_time, first_served, is_stat};
 use crate::verdict::{CheckResult, Finding};
 
 /// Envoy's longest back-off between two attempts to open a stream, with its jitter.
@@ -39,10 +39,11 @@ pub(super) fn arrived(ledger: &Ledger) -> Vec<Finding> {
 
 pub(super) fn accepted(ledger: &Ledger) -> Vec<Finding> {
     const NAME: &str = "accepted";
-    if !ledger.streams_seen {
+    // Of files the proxy itself says so.
+    let mut found = untaken_files(ledger, NAME);
+    if !ledger.streams_seen && found.is_empty() {
         return vec![finding(NAME, CheckResult::Noted, "nobody saw the streams", Vec::new())];
     }
-    let mut found = Vec::new();
     for p in &ledger.proxies {
         let mut refused: BTreeMap<SecretName, Vec<&Push>> = BTreeMap::new();
         for push in p.pushes.iter().filter(|push| push.refusal().is_some()) {
@@ -65,21 +66,26 @@ pub(super) fn accepted(ledger: &Ledger) -> Vec<Finding> {
             );
         }
     }
-    for p in &ledger.proxies {
-        let counted = |n: &str| n.ends_with(&format!("sds.{}.key_rotation_failed", p.svid));
-        let failed = p.stats.iter().find(|s| s.values.iter().any(|(name, value)| counted(name) && *value > 0));
-        let said = p.reload_failures.first();
-        let first = failed.map(|s| s.mark).into_iter().chain(said.map(|(m, _)| *m)).min_by_key(|m| m.seq);
-        let Some(first) = first else { continue };
-        let words = said.map(|(_, why)| format!(": {why}")).unwrap_or_default();
-        let message = format!("{} could not take its files, first seen at {}{words}", p.id, clock_time(first.at.wall));
-        found.push(finding(NAME, CheckResult::Violated, message, vec![first.seq]).of(p).about(&p.svid));
-    }
     if ledger.proxies.iter().any(ProxyLedger::by_files) {
         return or_holds(found, NAME, "no files were refused; nobody acknowledges those that are taken");
     }
     let answers = ledger.proxies.iter().flat_map(|p| &p.pushes).filter(|push| push.accepted()).count();
     or_holds(found, NAME, format!("{answers} responses were accepted, none refused"))
+}
+
+/// What it counts and logs, where it could not take files that it watches.
+fn untaken_files(ledger: &Ledger, name: &str) -> Vec<Finding> {
+    let of = |p: &ProxyLedger| {
+        let stat = format!("sds.{}.key_rotation_failed", p.svid);
+        let counts = |s: &&StatSample| s.values.iter().any(|(name, value)| is_stat(name, &stat) && *value > 0);
+        let said = p.reload_failures.first();
+        let first = p.stats.iter().find(counts).map(|s| s.mark).into_iter().chain(said.map(|(m, _)| *m));
+        let first = first.min_by_key(|m| m.seq)?;
+        let words = said.map(|(_, why)| format!(": {why}")).unwrap_or_default();
+        let message = format!("{} could not take its files, first seen at {}{words}", p.id, clock_time(first.at.wall));
+        Some(finding(name, CheckResult::Violated, message, vec![first.seq]).of(p).about(&p.svid))
+    };
+    ledger.proxies.iter().filter_map(of).collect()
 }
 
 pub(super) fn peers_accept(ledger: &Ledger) -> Vec<Finding> {

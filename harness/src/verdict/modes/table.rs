@@ -756,7 +756,8 @@ pub const MODES: &[Mode] = &[
             next look heals it; if not, it stays.",
         why_it_matters: "It comes and goes with timing, and leaves files that fit each other for whoever looks later.",
         evidence: "`sds.<name>.key_rotation_failed` climbs, and Envoy warns \"Failed to reload certificates: ... \
-            KEY_VALUES_MISMATCH\"; `update_rejected` stays; handshakes keep the old serial.",
+            KEY_VALUES_MISMATCH\"; `update_rejected` stays; handshakes keep the old serial, while config_dump shows the chain \
+            that was refused.",
         looks_like: &[
             like("files-half-written", "the reason in Envoy's warning \"Failed to reload certificates\""),
             like("watched-file-missing", "the reason in Envoy's warning \"Failed to reload certificates\""),

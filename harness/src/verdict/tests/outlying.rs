@@ -36,6 +36,43 @@ fn recordings_give_what_their_scenarios_expect_also_with_less_evidence() {
     }
 }
 
+/// One source less, or several as they are missing together.
+type Less = (&'static str, fn(&Observation) -> bool);
+const LESS: &[Less] = &[
+    ("issuer", |o| matches!(o.fact, Fact::Issued(_) | Fact::Authority(_))),
+    ("provider", |o| matches!(o.source, Source::Provider | Source::Tap | Source::Witness)),
+    ("stats", |o| matches!(o.fact, Fact::Stats(_))),
+    ("config_dump", |o| matches!(o.fact, Fact::ConfigDump(_))),
+    ("certs", |o| matches!(o.fact, Fact::Certs(_))),
+    ("inbound", |o| o.source == Source::Inbound),
+    ("outbound", |o| o.source == Source::Outbound),
+    ("traffic", |o| o.source == Source::Traffic),
+    ("census", |o| o.source == Source::Census),
+    ("logs", |o| matches!(o.fact, Fact::Log(_))),
+    ("listeners", |o| matches!(o.fact, Fact::Listeners(_))),
+    ("provider and stats", |o| o.source == Source::Provider || matches!(o.fact, Fact::Stats(_))),
+    ("provider and logs", |o| o.source == Source::Provider || matches!(o.fact, Fact::Log(_))),
+    ("provider and census", |o| matches!(o.source, Source::Provider | Source::Census)),
+    ("provider, census and stats", |o| {
+        matches!(o.source, Source::Provider | Source::Census) || matches!(o.fact, Fact::Stats(_))
+    }),
+    ("provider, census, stats and logs", |o| {
+        matches!(o.source, Source::Provider | Source::Census) || matches!(o.fact, Fact::Stats(_) | Fact::Log(_))
+    }),
+];
+
+#[test]
+fn with_any_source_less_nothing_untrue_is_said_and_nothing_passes() {
+    for name in ["files-not-watched", "watched-file-missing", "late-listener-poisoned"] {
+        let t = recorded(name);
+        for (what, hides) in LESS {
+            let v = judge(&without(&t, hides));
+            assert_eq!(untrue(&t.header.expect, &v), None, "{name} without {what}: {}", v.headline);
+            assert_ne!(v.judgement, Judgement::Pass, "{name} without {what}");
+        }
+    }
+}
+
 #[test]
 fn whether_the_directory_is_watched_decides_and_is_not_guessed() {
     let t = recorded("files-not-watched");

@@ -72,6 +72,21 @@ fn whatever_evidence_is_missing_nothing_untrue_is_said() {
 }
 
 #[test]
+fn no_mode_is_noted_that_was_not_seen_with_all_evidence() {
+    let noted = |v: &Verdict| -> Vec<String> {
+        let modes = v.findings.iter().filter(|f| f.result == CheckResult::Noted && mode(&f.check).is_some());
+        modes.map(|f| f.check.clone()).collect()
+    };
+    for (name, t) in controls() {
+        let whole = noted(&judge(t));
+        for blindfold in Blindfold::ALL {
+            let less = noted(&judge_without(t, blindfold));
+            assert!(less.iter().all(|m| whole.contains(m)), "{name}, without {}: {less:?}", blindfold.name());
+        }
+    }
+}
+
+#[test]
 fn every_failure_answers_what_is_suspected_first_also_with_less_evidence() {
     for (name, t) in failing() {
         let whole = judge(t);
