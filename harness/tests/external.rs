@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use place::{Ended, Place, envoy, until};
+use place::{Ended, Going, Place, envoy, until};
 use serde_json::Value;
 
 /// Ordinary packages, beside which the server needs nothing.
@@ -22,7 +22,7 @@ type Expected = (i32, &'static str, Option<&'static str>, &'static [&'static str
 const PASS: Expected = (0, "pass", None, &[]);
 
 /// The server's faults.
-const FAULTS: [(&str, Expected); 17] = [
+const FAULTS: [(&str, Expected); 19] = [
     ("none", PASS),
     ("never-renews", (1, "fail", None, &["never-renews", "issues-never-pushes"])),
     ("resends", (1, "fail", None, &["resend-cached", "resend-stale"])),
@@ -41,7 +41,35 @@ const FAULTS: [(&str, Expected); 17] = [
     ("ten-megabytes", PASS),
     // No mode is known by it, and none is named.
     ("wrong-protobuf", (1, "fail", Some("sent"), &[])),
+    ("replaced", PASS),
+    ("unlinked", PASS),
 ];
+
+/// What is done with the frames themselves.
+const RAW_FAULTS: [(&str, Expected); 7] = [
+    ("none", PASS),
+    ("hangs", (1, "fail", Some("sent"), &["never-arrives"])),
+    ("silent", (1, "fail", Some("sent"), &["never-arrives"])),
+    ("half", PASS),
+    ("half-hangs", (1, "fail", Some("sent"), &[])),
+    ("half-dies", (1, "fail", Some("sent"), &["socket-gone"])),
+    // Nobody can tell what was in the responses that were not kept.
+    ("floods", (5, "inconclusive", None, &[])),
+];
+
+/// What the report must say beside the verdict.
+const NOTED: [(&str, &str); 7] = [
+    ("closes-once", "stream-closed-once"),
+    ("replaced", "socket-replaced"),
+    ("unlinked", "socket-unlinked-alive"),
+    ("half", "in the middle of a response"),
+    ("half-hangs", "did not end it"),
+    ("floods", "more than 20000 facts"),
+    ("wrong-protobuf", "no DiscoveryResponse"),
+];
+
+/// Of the harness itself, whatever a provider does, MiB.
+const MOST_MEMORY: u64 = 160;
 
 /// The server, until it is dropped.
 struct Server {
@@ -51,12 +79,13 @@ struct Server {
 }
 
 impl Server {
-    fn start(place: &Place, fault: &str) -> Self {
+    fn start(place: &Place, script: &str, fault: &str) -> Self {
         let socket = place.root.join("provider.sock");
         let mut child = Command::new("python3")
-            .arg(script())
+            .arg(Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/external").join(script))
             .args([socket.as_str(), "--ttl", "8", "--every", "4", "--fault", fault])
             .env("PYTHONPATH", packages())
+            .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -75,10 +104,6 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn script() -> Utf8PathBuf {
-    Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/external/sds.py")
 }
 
 /// Where the packages are; installed there once.
@@ -117,7 +142,11 @@ fn judged(place: &Place, socket: &Utf8Path, more: &[&str]) -> (Ended, Value) {
         "--report",
         &report,
     ];
-    let ended = place.run(&[&fixed[..], more].concat());
+    let going = Going::start(place.rotacheck(&[&["run"], &fixed[..], more].concat()));
+    let peak = going.peak_memory();
+    let ended = going.ended();
+    let peak = peak.join().unwrap();
+    assert!(peak < MOST_MEMORY, "{peak} MiB at its peak\n{}", ended.stdout);
     let report: Value = serde_json::from_slice(&fs::read(place.root.join("report.json")).unwrap()).unwrap();
     (ended, report["cells"][0].clone())
 }
@@ -128,32 +157,50 @@ fn found(ended: &Ended, cell: &Value) -> (i32, String, Option<String>, Vec<Strin
     (ended.code.unwrap(), text(&cell["verdict"]).unwrap(), text(&cell["layer"]), candidates.collect())
 }
 
-#[test]
-fn a_provider_in_another_language_is_judged_right_healthy_and_with_each_of_its_faults() {
+/// Judges all faults of a server at a time; what was judged wrong.
+fn wrong(script: &'static str, faults: &'static [(&str, Expected)]) -> String {
     packages();
     envoy();
     let wrong: Vec<String> = std::thread::scope(|scope| {
-        let cells = FAULTS.map(|(fault, expected)| {
-            scope.spawn(move || {
-                let place = Place::new();
-                let server = Server::start(&place, fault);
-                let (ended, cell) = judged(&place, &server.socket, &[]);
-                let (code, verdict, layer, modes) = found(&ended, &cell);
-                let modes: Vec<&str> = modes.iter().map(String::as_str).collect();
-                place.nothing_is_left_but(server.child.id());
-                let right = (code, verdict.as_str(), layer.as_deref(), modes.as_slice()) == expected;
-                (!right).then(|| format!("{fault}: {}\n{}", cell["headline"], ended.stdout))
+        let cells: Vec<_> = faults
+            .iter()
+            .map(|(fault, expected)| {
+                scope.spawn(move || {
+                    let place = Place::new();
+                    let server = Server::start(&place, script, fault);
+                    let (ended, cell) = judged(&place, &server.socket, &[]);
+                    let (code, verdict, layer, modes) = found(&ended, &cell);
+                    let modes: Vec<&str> = modes.iter().map(String::as_str).collect();
+                    place.nothing_is_left_but(server.child.id());
+                    assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+                    let told = cell.to_string();
+                    let noted = NOTED.iter().filter(|(of, _)| of == fault).all(|(_, note)| told.contains(note));
+                    let right = (code, verdict.as_str(), layer.as_deref(), modes.as_slice()) == *expected && noted;
+                    (!right).then(|| {
+                        format!("{fault}: {code} {verdict} {layer:?} {modes:?}, noted: {noted}\n{}", ended.stdout)
+                    })
+                })
             })
-        });
+            .collect();
         cells.into_iter().filter_map(|cell| cell.join().unwrap()).collect()
     });
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    wrong.join("\n")
+}
+
+#[test]
+fn a_provider_in_another_language_is_judged_right_healthy_and_with_each_of_its_faults() {
+    assert_eq!(wrong("sds.py", &FAULTS), "");
+}
+
+#[test]
+fn one_that_hangs_floods_or_breaks_off_gets_a_finding_and_little_memory() {
+    assert_eq!(wrong("raw.py", &RAW_FAULTS), "");
 }
 
 #[test]
 fn two_harnesses_at_one_provider_do_not_disturb_each_other() {
     let place = Place::new();
-    let server = Server::start(&place, "none");
+    let server = Server::start(&place, "sds.py", "none");
     let verdicts = std::thread::scope(|scope| {
         let harness = || {
             let own = Place::new();
@@ -186,7 +233,7 @@ fn a_provider_that_denies_us_or_is_none_is_an_error_that_says_what_to_do() {
         }
     });
     error(&socket("rude"), &["does not speak gRPC"]);
-    let server = Server::start(&place, "denies");
+    let server = Server::start(&place, "sds.py", "denies");
     error(&server.socket, &["denies us default: PermissionDenied: no identity issued", "register an entry"]);
 }
 

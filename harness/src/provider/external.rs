@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -157,6 +157,8 @@ pub struct External {
     process: Option<Process>,
     recorder: Recorder,
     learnt: Learnt,
+    /// Whether the socket's path was there when it was looked at last.
+    present: AtomicBool,
 }
 
 impl External {
@@ -185,7 +187,7 @@ impl External {
                 recorder.record(Source::Process, None, None, exited);
             });
         }
-        Ok(Self { tap, upstream, next_stream, proxies, process, recorder, learnt })
+        Ok(Self { tap, upstream, next_stream, proxies, process, recorder, learnt, present: AtomicBool::new(true) })
     }
 
     /// Where proxies subscribe: at the tap.
@@ -213,8 +215,9 @@ impl External {
         self.tap.flooded().await
     }
 
-    /// Asks what a fresh subscriber gets for its certificate now, and records it.
+    /// Asks what a fresh subscriber gets for its certificate now, and records it; as well as what open streams wait for.
     pub async fn ask(&self, patience: Duration) {
+        self.tap.tell_unfinished();
         let stream = self.next_stream.fetch_add(1, Ordering::Relaxed);
         let name = SecretName::default_svid();
         let note = |fact| {
@@ -222,6 +225,15 @@ impl External {
         };
         if let Err(e) = ask(&self.upstream, stream, &name, patience, note).await {
             self.recorder.record(Source::Witness, None, Some(&name), e.blind());
+        }
+    }
+
+    /// Looks whether whoever came now would find a socket, without going there; records when there is none any more.
+    pub fn look_at_path(&self) {
+        let present = self.upstream.exists();
+        if self.present.swap(present, Ordering::Relaxed) && !present {
+            let gone = WitnessError::Missing(self.upstream.clone()).blind();
+            self.recorder.record(Source::Witness, None, Some(&SecretName::default_svid()), gone);
         }
     }
 

@@ -99,6 +99,7 @@ impl Scene<'_> {
                 continue;
             }
             trust(self.probes.roots(), self.provider);
+            external.look_at_path();
             self.step(index, what);
             index += 1;
             let sample_from = from;

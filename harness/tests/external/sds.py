@@ -174,6 +174,11 @@ class Provider:
                     os.kill(os.getpid(), signal.SIGSTOP)
                 if self.fault("dies"):
                     os._exit(3)
+                if self.args.fault == "unlinked" and self.renewal == self.args.from_renewal:
+                    os.unlink(self.args.socket)
+                if self.args.fault == "replaced" and self.renewal == self.args.from_renewal:
+                    self.server.stop(0).wait()
+                    self.serve()
                 if not (self.fault("never-renews") or self.fault("resends")):
                     identity = IDENTITY + "-other" if self.fault("wrong-identity") else IDENTITY
                     self.leaf = self.authority.leaf(self.args.ttl, identity, self.fault("expired"))
@@ -210,6 +215,15 @@ class Provider:
         except grpc.RpcError:
             pass
 
+    def serve(self):
+        self.server = grpc.server(futures.ThreadPoolExecutor(max_workers=64))
+        handler = grpc.stream_stream_rpc_method_handler(self.stream)
+        service = "envoy.service.secret.v3.SecretDiscoveryService"
+        handlers = grpc.method_handlers_generic_handler(service, {"StreamSecrets": handler})
+        self.server.add_generic_rpc_handlers([handlers])
+        self.server.add_insecure_port("unix:" + self.args.socket)
+        self.server.start()
+
     def stream(self, requests, context):
         if self.args.fault == "denies":
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "no identity issued")
@@ -243,28 +257,22 @@ class Provider:
                     continue
                 data = self.answer(name, f"v{seen}", f"n{seen}")
             yield data
-            if self.fault("floods"):
-                n = 0
-                while context.is_active():
-                    n += 1
-                    yield self.answer(name, f"v{seen}.{n}", f"n{seen}.{n}")
 
 
-def main():
+def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("socket")
     parser.add_argument("--ttl", type=int, default=8)
     parser.add_argument("--every", type=float, default=4)
     parser.add_argument("--fault", default="")
     parser.add_argument("--from-renewal", type=int, default=1)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    args = arguments()
     provider = Provider(args)
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=64))
-    handler = grpc.stream_stream_rpc_method_handler(provider.stream)
-    service = "envoy.service.secret.v3.SecretDiscoveryService"
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {"StreamSecrets": handler})])
-    server.add_insecure_port("unix:" + args.socket)
-    server.start()
+    provider.serve()
     print("serving", flush=True)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     # Ends with whoever started it.
@@ -272,4 +280,5 @@ def main():
     os._exit(0)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -193,6 +193,25 @@ impl Going {
         Pid::from_raw(self.child.id().cast_signed()).unwrap()
     }
 
+    /// The most memory that the harness itself ever held, MiB, once it has ended.
+    pub fn peak_memory(&self) -> std::thread::JoinHandle<u64> {
+        let status = format!("/proc/{}/status", self.child.id());
+        std::thread::spawn(move || {
+            let held = || {
+                let status = fs::read_to_string(&status).ok()?;
+                // One that has ended, and was not waited for, has none.
+                let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+                line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+            };
+            let mut peak = 0;
+            while let Some(kilobytes) = held() {
+                peak = kilobytes / 1024;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            peak
+        })
+    }
+
     /// To the harness alone. It may have ended by itself, but was not waited for: its id is still its own.
     pub fn kill(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();

@@ -308,6 +308,7 @@ impl Fold {
             Fact::SocketInode(s) => {
                 proxy.sockets.push(SocketSeen { mark, inside: s.inside.clone(), outside: s.outside.clone() });
             }
+            Fact::Log(l) if o.source == Source::Tap => proxy.remarks.push((mark, l.line.clone())),
             Fact::Log(l) => {
                 proxy.logs.push((mark, l.line.clone()));
                 if let Some(why) = l.line.split_once(RELOAD_FAILED).map(|(_, why)| why.trim().to_owned()) {

@@ -332,6 +332,8 @@ pub struct ProxyLedger {
     pub logs: Vec<(Mark, String)>,
     /// What could not be asked, and why.
     pub blind: Vec<(Mark, String)>,
+    /// What a tap saw on its streams that is no message.
+    pub remarks: Vec<(Mark, String)>,
     /// Peers of the provider's socket that are this proxy, at each census.
     pub connections: Vec<(Mark, u32)>,
     /// Whether it watches the directory into which its files are moved, at each census.
@@ -370,6 +372,7 @@ impl ProxyLedger {
             starts: Vec::new(),
             logs: Vec::new(),
             blind: Vec::new(),
+            remarks: Vec::new(),
             connections: Vec::new(),
             watches: Vec::new(),
             sockets: Vec::new(),

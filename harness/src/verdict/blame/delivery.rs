@@ -164,6 +164,10 @@ impl<'a> Case<'a> {
             );
             return self.stop(None, Vec::new(), story);
         }
+        if let Some((mark, line)) = self.broken_response() {
+            let story = format!("no newer certificate came whole: at {} on {line}", clock_time(mark.at.wall));
+            return self.stop(Layer::Sent, Vec::new(), story);
+        }
         if let Some((mark, leaf)) = self.withheld().filter(|_| !certain) {
             let mode = if self.repeats() > 0 { "resend-stale" } else { "issues-never-pushes" };
             let story = format!(
@@ -392,6 +396,12 @@ impl<'a> Case<'a> {
             None => Some(("empty-response", "without any secret in it".to_owned())),
             Some(other) => Some(("wrong-name", format!("under the name {}, not {}", other.name, self.p.svid))),
         }
+    }
+
+    /// What came on the stream after what is served, and was no message. What was merely not looked into is none of it.
+    fn broken_response(&self) -> Option<&'a (crate::timeline::ledger::Mark, String)> {
+        let since = self.served.and_then(|row| row.sent.first()).map_or(0, |m| m.seq);
+        self.p.remarks.iter().rev().find(|(mark, line)| mark.seq > since && !line.contains("not looked into"))
     }
 
     /// Whether it delivered what is served.

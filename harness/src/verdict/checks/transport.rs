@@ -11,6 +11,9 @@ use crate::verdict::{CheckResult, Finding};
 /// Envoy's longest back-off between two attempts to open a stream, with its jitter.
 const LONGEST_BACK_OFF_MS: u128 = 45_000;
 
+/// What is broken once is broken often.
+const MOST_REMARKS: usize = 3;
+
 pub(super) fn arrived(ledger: &Ledger) -> Vec<Finding> {
     const NAME: &str = "secrets_arrived";
     if !ledger.streams_seen {
@@ -241,6 +244,12 @@ pub(super) fn alive(ledger: &Ledger) -> Vec<Finding> {
                 }
             };
             found.push(finding(NAME, result, message, evidence).of(p).about(&p.svid));
+        }
+    }
+    for p in &ledger.proxies {
+        for (mark, line) in p.remarks.iter().take(MOST_REMARKS) {
+            let message = format!("{}: at {} on {line}", p.id, clock_time(mark.at.wall));
+            found.push(finding(NAME, CheckResult::Noted, message, vec![mark.seq]).of(p));
         }
     }
     if found.is_empty() && by_files {

@@ -9,7 +9,7 @@ mod relay;
 
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -36,6 +36,8 @@ struct Ear {
     journal: Arc<Journal>,
     next_stream: Arc<AtomicU64>,
     roots: watch::Sender<Vec<Vec<u8>>>,
+    /// What is overheard now.
+    open: Mutex<Vec<Weak<overhear::Conversation>>>,
     /// Facts that may still be recorded.
     left: AtomicU64,
     flooded: watch::Sender<Option<String>>,
@@ -59,6 +61,7 @@ impl Tap {
             journal,
             next_stream,
             roots: watch::Sender::new(roots),
+            open: Mutex::default(),
             left: AtomicU64::new(MOST_FACTS),
             flooded: watch::Sender::new(None),
         });
@@ -74,6 +77,12 @@ impl Tap {
     /// The authorities that were sent last, DER.
     pub fn roots(&self) -> Vec<Vec<u8>> {
         self.ear.roots.borrow().clone()
+    }
+
+    /// Tells of every response that was begun and has not ended.
+    pub fn tell_unfinished(&self) {
+        let open = self.ear.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        open.iter().filter_map(Weak::upgrade).for_each(|conversation| conversation.tell_unfinished());
     }
 
     /// Why not all was recorded; pending as long as it is.
@@ -94,8 +103,14 @@ impl Drop for Tap {
 }
 
 impl Ear {
-    fn open(&self) -> u64 {
+    fn next_stream(&self) -> u64 {
         self.next_stream.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn opened(&self, conversation: &Arc<overhear::Conversation>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|weak| weak.strong_count() > 0);
+        open.push(Arc::downgrade(conversation));
     }
 
     /// Whether one more fact may be recorded.

@@ -34,10 +34,19 @@ struct State {
 
 impl Conversation {
     pub(super) fn open(ear: Arc<Ear>, rpc: Rpc, peer_pid: Option<i32>) -> Arc<Self> {
-        let stream = ear.open();
-        let conversation = Self { stream, ear, state: Mutex::default() };
+        let stream = ear.next_stream();
+        let conversation = Arc::new(Self { stream, ear, state: Mutex::default() });
         conversation.note(Event::Opened { stream, rpc, peer_pid });
-        Arc::new(conversation)
+        conversation.ear.opened(&conversation);
+        conversation
+    }
+
+    /// Tells of a response that was begun and has not ended.
+    pub(super) fn tell_unfinished(&self) {
+        let state = self.lock();
+        if let Some((came, of)) = state.said.unfinished().filter(|_| !state.closed) {
+            self.remark(&format!("the provider began a response and did not end it: {came} of {of} bytes have come"));
+        }
     }
 
     fn hear(&self, direction: Direction, piece: &[u8]) {
