@@ -199,7 +199,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__explain)
-            opts="-h --json --help"
+            opts="-h --json --alert --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -102,6 +102,7 @@ complete -c rotacheck -n "__fish_rotacheck_using_subcommand judge" -s h -l help 
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand report" -l report -d 'A report to write: json=FILE, html=FILE, junit=FILE, markdown=FILE (`-` is standard output), or terminal. Repeatable' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand report" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand explain" -l json -d 'As JSON'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand explain" -l alert -d 'The Prometheus rules that would have warned of it, as a file to load [default: all of them]'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand explain" -s h -l help -d 'Print help'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand doctor" -l lock -d 'The lock file to use [default: artifacts.lock in the working directory, else the one in the binary]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand doctor" -l json -d 'Print the checks as JSON'

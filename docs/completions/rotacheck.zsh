@@ -125,6 +125,7 @@ _arguments "${_arguments_options[@]}" : \
 (explain)
 _arguments "${_arguments_options[@]}" : \
 '--json[As JSON]' \
+'(--json)--alert[The Prometheus rules that would have warned of it, as a file to load \[default\: all of them\]]' \
 '-h[Print help]' \
 '--help[Print help]' \
 '::name -- The mode, as a verdict names it, such as `resend-cached` \[default\: list them all\]:_default' \

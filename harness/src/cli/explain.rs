@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::page::{Page, print_json};
+use super::page::{Page, print, print_json};
 use super::{CliError, Exit};
 use crate::plan::Library;
 use crate::scenario::nearest;
-use crate::verdict::{MODES, Mode, mode};
+use crate::verdict::{ALERTS, MODES, Mode, alerts_of, mode, rule_file, why_no_alert};
 
 /// Arguments of `rotacheck explain`.
 #[derive(Debug, clap::Args)]
@@ -17,11 +17,16 @@ pub struct Args {
     /// As JSON.
     #[arg(long)]
     json: bool,
+    /// The Prometheus rules that would have warned of it, as a file to load [default: all of them].
+    #[arg(long, conflicts_with = "json")]
+    alert: bool,
 }
 
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let mut page = Page::new();
     match args.name {
+        None if args.alert => print(&rule_file(&ALERTS.iter().collect::<Vec<_>>())),
+        Some(name) if args.alert => print(&alerts(mode(&name).ok_or_else(|| unknown(&name))?)),
         None if args.json => print_json(&MODES.iter().map(as_json).collect::<Vec<_>>()),
         None => {
             list(&mut page);
@@ -38,6 +43,17 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         }
     }
     Ok(Exit::AsExpected)
+}
+
+/// A rule file of one mode; where it has no rule, it says why.
+fn alerts(mode: &Mode) -> String {
+    let alerts = alerts_of(mode.name);
+    let why = why_no_alert(mode.name).map(|why| format!("# No rule tells of {}: {why}.\n", mode.name));
+    let hidden = match alerts.iter().all(|alert| alert.needs.is_some()) {
+        true if !alerts.is_empty() => "# Under Istio's default statistics none: what they rest on is hidden there.\n",
+        _ => "",
+    };
+    format!("{}{hidden}{}", why.unwrap_or_default(), rule_file(&alerts))
 }
 
 fn unknown(name: &str) -> CliError {

@@ -1,6 +1,7 @@
 //! What a timeline proves: checks over the ledger, the layer to blame, the mode that fits. Pure: no clock, no
 //! network, no process.
 
+mod alerts;
 mod blame;
 mod blindfold;
 mod checks;
@@ -17,6 +18,7 @@ mod summary;
 
 use std::collections::BTreeMap;
 
+pub use alerts::{ALERTS, Alert, Inclusion, WITHOUT_ALERT, alerts_of, rule_file, why_no_alert};
 pub use blindfold::{Blindfold, judge_without, untrue};
 pub use checks::{CHECKS, Check};
 pub use model::*;

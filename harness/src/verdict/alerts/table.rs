@@ -1,0 +1,143 @@
+//! The rules themselves, for certificates of one hour that are renewed every twenty minutes.
+
+use super::{Alert, Inclusion};
+
+/// All rules.
+pub const ALERTS: &[Alert] = &[
+    Alert {
+        name: "EnvoyCertificateExpiresSoon",
+        expr: "min by (namespace, pod, instance) ({__name__=~\"envoy_listener_(.+_)?ssl_certificate_(default_)?expiration_unix_time_seconds\", envoy_tls_certificate!=\"ROOTCA\"}) - time() < 1800",
+        hold: "2m",
+        severity: "critical",
+        summary: "a certificate that this proxy serves should have been renewed, and expires within 30 minutes",
+        mind: "1800 is to be less than what is left of a certificate when it is renewed (here 2400 of 3600 s). After a \
+               NACK the gauge takes the refused certificate's expiry: EnvoySecretRefused tells of that.",
+        needs: Some(Inclusion { prefixes: &[], suffixes: &["expiration_unix_time_seconds"] }),
+        warns: &[
+            "never-renews",
+            "issues-never-pushes",
+            "resend-cached",
+            "resend-stale",
+            "wrong-name",
+            "empty-response",
+            "wrong-type-url",
+            "stream-refused",
+            "socket-gone",
+            "provider-frozen",
+            "bundle-only",
+            "starved-by-bundle-churn",
+            "thin-margin",
+        ],
+        tells: &["expired-on-arrival"],
+    },
+    Alert {
+        name: "EnvoyFirstCertificateExpiresWithinDays",
+        expr: "envoy_server_days_until_first_cert_expiring < 15",
+        hold: "1h",
+        severity: "warning",
+        summary: "a certificate of this proxy should have been renewed, and expires within days",
+        mind: "Only where certificates live for weeks (15 is for 30 days, renewed every 10): it counts whole days, and \
+               stands at 0 all the time where they live for less than one. It looks at what is loaded, so no NACK \
+               deceives it, and at every certificate of the proxy, its authorities and files included.",
+        needs: None,
+        warns: &[
+            "never-renews",
+            "issues-never-pushes",
+            "resend-cached",
+            "resend-stale",
+            "nack-key-mismatch",
+            "nack-bad-pem",
+            "nack-chain-one-block",
+            "nack-then-same-bytes",
+            "wrong-name",
+            "empty-response",
+            "wrong-secret-kind",
+            "wrong-type-url",
+            "stream-refused",
+            "socket-gone",
+            "provider-frozen",
+            "bundle-only",
+            "starved-by-bundle-churn",
+            "thin-margin",
+        ],
+        tells: &["expired-on-arrival"],
+    },
+    Alert {
+        name: "EnvoySecretRefused",
+        expr: "increase(envoy_sds_default_update_rejected[1h]) > 0 or increase(envoy_sds_ROOTCA_update_rejected[1h]) > 0 or increase(envoy_sds_update_rejected[1h]) > 0",
+        hold: "0m",
+        severity: "critical",
+        summary: "this proxy refused a certificate or a trust bundle, and goes on with the one before until that expires",
+        mind: "The first two names are those of a proxy that Istio configures, the third is a plain Envoy's.",
+        needs: Some(Inclusion { prefixes: &["sds"], suffixes: &[] }),
+        warns: &[
+            "nack-key-mismatch",
+            "nack-bad-pem",
+            "nack-chain-one-block",
+            "nack-then-same-bytes",
+            "wrong-secret-kind",
+        ],
+        tells: &[],
+    },
+    Alert {
+        name: "EnvoySdsStreamLost",
+        expr: "{__name__=~\"envoy_sds_(default_)?control_plane_connected_state\", envoy_xds_resource_name!=\"ROOTCA\"} == 0",
+        hold: "5m",
+        severity: "warning",
+        summary: "this proxy has no SDS stream to its provider: no renewal can reach it",
+        mind: "A provider that is frozen keeps its streams: connected_state stays 1.",
+        needs: Some(Inclusion { prefixes: &["sds"], suffixes: &[] }),
+        warns: &["stream-refused", "socket-gone"],
+        tells: &[],
+    },
+    Alert {
+        name: "EnvoyPeerCertificateRefused",
+        expr: "sum by (namespace, pod, instance) (increase(envoy_cluster_ssl_fail_verify_error[10m])) > 0 or sum by (namespace, pod, instance) (increase(envoy_listener_ssl_fail_verify_error[10m])) > 0 or sum by (namespace, pod, instance) (increase(envoy_cluster_ssl_fail_verify_san[10m])) > 0 or sum by (namespace, pod, instance) (increase(envoy_listener_ssl_fail_verify_san[10m])) > 0",
+        hold: "0m",
+        severity: "critical",
+        summary: "this proxy refuses the certificates of peers: expired, not valid yet, of another authority or identity",
+        mind: "It comes with the first refused connection, not before, and on the side of the peer that refuses.",
+        needs: Some(Inclusion { prefixes: &[], suffixes: &["ssl.fail_verify_error", "ssl.fail_verify_san"] }),
+        warns: &[],
+        tells: &["expired-on-arrival", "leaf-before-bundle", "bundle-drops-old-ca", "wrong-identity", "not-yet-valid"],
+    },
+    Alert {
+        name: "EnvoyNotInitialized",
+        expr: "envoy_server_state > 1",
+        hold: "5m",
+        severity: "critical",
+        summary: "this proxy is up and still waits for something before it listens: a secret that never came, for one",
+        mind: "0 is live, 1 draining, 2 and 3 are before that.",
+        needs: None,
+        warns: &[],
+        tells: &["never-arrives"],
+    },
+];
+
+/// Modes of which no rule tells, and why.
+pub const WITHOUT_ALERT: &[(&str, &str)] = &[
+    ("stream-closed-once", "it recovers by itself; EnvoySdsStreamLost tells where it does not"),
+    ("socket-replaced", "it recovers by itself; EnvoySdsStreamLost tells where it does not"),
+    ("socket-unlinked-alive", "renewals go on, and no statistic of Envoy shows that a new connection would fail"),
+    (
+        "stale-bind-mount",
+        "it is not recorded yet; EnvoyCertificateExpiresSoon and EnvoySdsStreamLost are made for what it leaves",
+    ),
+    (
+        "masked-by-pool",
+        "it hides another mode from the traffic; the rules above look at certificates, which it does not hide",
+    ),
+    (
+        "masked-by-resumption",
+        "it hides another mode from the traffic; the rules above look at certificates, which it does not hide",
+    ),
+    ("partial-subscribers", "it is not recorded yet; EnvoySecretRefused is made for the refusal that it begins with"),
+    (
+        "late-listener-poisoned",
+        "it is not recorded yet; EnvoySecretRefused is made for the refusal that it begins with",
+    ),
+    ("duplicate-subscription", "certificates are renewed all the same, and both streams share their statistics"),
+    ("agent-owns-socket", "certificates are renewed, by another issuer: no statistic of Envoy tells who signed"),
+    ("files-socket-red-herring", "certificates are renewed: only a line in the agent's log is wrong"),
+    ("watched-file-missing", "it is not recorded yet"),
+];
