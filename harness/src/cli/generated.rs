@@ -5,7 +5,7 @@ use super::list::{expected, role};
 use super::man;
 use super::schema::{self, Of};
 use crate::scenario::{ClockKind, ProviderKind};
-use crate::verdict::{CHECKS, MODES};
+use crate::verdict::{ALERTS, CHECKS, MODES, alerts_of, why_no_alert};
 
 fn assert_generated(file: &str, text: &str) {
     let path = format!("{}/../{file}", env!("CARGO_MANIFEST_DIR"));
@@ -31,6 +31,11 @@ fn the_committed_catalogue_is_the_one_generated() {
 #[test]
 fn the_committed_reference_of_modes_is_the_one_generated() {
     assert_generated("docs/reference/failure-modes.md", &modes());
+}
+
+#[test]
+fn the_committed_reference_of_alerts_is_the_one_generated() {
+    assert_generated("docs/reference/alerts.md", &alerts());
 }
 
 #[test]
@@ -109,6 +114,59 @@ fn commands() -> String {
         section(&format!("rotacheck {}", subcommand.get_name()), subcommand.render_long_help());
     }
     text
+}
+
+fn alerts() -> String {
+    let mut text = String::from(
+        "<!-- Generated from the table of alerts: UPDATE=1 cargo test --lib generated -->\n\n# Alerts\n\n\
+         Prometheus rules that would have warned of a [failure mode](failure-modes.md); `rotacheck explain --alert` \
+         prints all of them as a file to load, `rotacheck explain --alert MODE` those of one mode. Their bounds are for \
+         certificates of one hour that are renewed every twenty minutes: scale them to yours.\n\n\
+         Istio's proxies show neither `sds.*` nor `*.ssl.*` by default. A rule that rests on them needs \
+         `proxyStatsMatcher`, in the mesh's `defaultConfig` or in the annotation `proxy.istio.io/config`; without it such \
+         a rule never fires, which is not the same as all being well.\n\n\
+         Each rule was evaluated over what real Envoys showed Prometheus in a run with the mode, where it fires, and in \
+         runs without, where it does not (`harness/tests/alerts.rs`). No rule rests on what deceives: versions and \
+         `last_updated`, `/ready`, acknowledgements, success on connections that were kept or sessions that were \
+         resumed.\n",
+    );
+    for alert in ALERTS {
+        let shown = match alert.needs {
+            None => "shown by Istio by default".to_owned(),
+            Some(inclusion) => format!("hidden by Istio by default: `{}`", inclusion.sentence()),
+        };
+        text.push_str(&format!("\n## {}\n\n{}.\n\n", alert.name, capitalized(alert.summary)));
+        text.push_str(&format!("```text\n{}\n```\n\n", alert.expr));
+        text.push_str(&format!("- **For**: {}, severity {}\n- **Statistics**: {shown}\n", alert.hold, alert.severity));
+        text.push_str(&format!("- **Mind**: {}\n", alert.mind));
+        for (heading, modes) in [("Warns before an expiry of", alert.warns), ("Tells, as it happens, of", alert.tells)]
+        {
+            if !modes.is_empty() {
+                let modes: Vec<_> = modes.iter().map(|m| format!("[{m}](failure-modes.md#{m})")).collect();
+                text.push_str(&format!("- **{heading}**: {}\n", modes.join(", ")));
+            }
+        }
+    }
+    text.push_str("\n## By mode\n\n| mode | under Istio's default statistics | with more of them |\n|---|---|---|\n");
+    for mode in MODES {
+        let rules = alerts_of(mode.name);
+        let of = |hidden: bool| {
+            let named = rules.iter().filter(|a| a.needs.is_some() == hidden);
+            let links: Vec<_> = named.map(|a| format!("[{}](#{})", a.name, a.name.to_lowercase())).collect();
+            if links.is_empty() { "none".to_owned() } else { links.join(", ") }
+        };
+        let cells = match why_no_alert(mode.name) {
+            Some(why) => format!("none | none: {why}"),
+            None => format!("{} | {}", of(false), of(true)),
+        };
+        text.push_str(&format!("| [{0}](failure-modes.md#{0}) | {cells} |\n", mode.name));
+    }
+    text
+}
+
+fn capitalized(text: &str) -> String {
+    let mut signs = text.chars();
+    signs.next().map_or_else(String::new, |first| first.to_uppercase().chain(signs).collect())
 }
 
 fn checks() -> String {

@@ -57,7 +57,6 @@ pub const ALERTS: &[Alert] = &[
             "socket-gone",
             "provider-frozen",
             "bundle-only",
-            "starved-by-bundle-churn",
             "thin-margin",
         ],
         tells: &["expired-on-arrival"],
