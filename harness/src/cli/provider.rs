@@ -78,6 +78,8 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         key_type: args.key_type,
         faults: args.fault,
         authorities: Vec::new(),
+        later_key_type: None,
+        intermediate_ttl: None,
         bundle_every: None,
     };
     let every = spec.interval();

@@ -17,13 +17,15 @@ pub struct Authorities {
     active: Authority,
     prepared: Option<Authority>,
     retired: Vec<Authority>,
+    /// What signs in place of the active one, below it.
+    intermediate: Option<Authority>,
     made: u32,
 }
 
 impl Authorities {
     /// One that signs.
     pub fn new(now: jiff::Timestamp) -> Result<Self, PkiError> {
-        Ok(Self { active: make(1, now)?, prepared: None, retired: Vec::new(), made: 1 })
+        Ok(Self { active: make(1, now)?, prepared: None, retired: Vec::new(), intermediate: None, made: 1 })
     }
 
     /// The one that signs.
@@ -42,6 +44,7 @@ impl Authorities {
     pub fn activate(&mut self) -> Result<(&CertFacts, &CertFacts), PkiError> {
         let next = self.prepared.take().ok_or(PkiError::NothingPrepared)?;
         let old = std::mem::replace(&mut self.active, next);
+        self.intermediate = None;
         self.retired.push(old);
         let old = self.retired.last().expect("it was pushed just now");
         Ok((self.active.facts(), old.facts()))
@@ -57,9 +60,15 @@ impl Authorities {
         self.retired.iter().chain([&self.active]).chain(&self.prepared)
     }
 
-    /// A leaf, signed by the active authority.
+    /// From now on, and until another authority is active, leaves are signed by an intermediate below this one.
+    pub fn sign_by_intermediate(&mut self, validity: Validity) -> Result<(), PkiError> {
+        self.intermediate = Some(self.active.intermediate("rotacheck intermediate", validity)?);
+        Ok(())
+    }
+
+    /// A leaf, signed by the active authority or its intermediate.
     pub fn mint(&self, request: &LeafRequest) -> Result<Leaf, PkiError> {
-        self.active.mint(request)
+        self.intermediate.as_ref().unwrap_or(&self.active).mint(request)
     }
 }
 

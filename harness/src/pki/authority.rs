@@ -80,11 +80,13 @@ impl Leaf {
     }
 }
 
-/// An authority that signs leaves directly.
+/// An authority that signs leaves: a root, or an intermediate below one.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     der: Vec<u8>,
     facts: CertFacts,
+    /// Its own certificate goes with what it signs.
+    is_intermediate: bool,
 }
 
 impl Authority {
@@ -97,7 +99,20 @@ impl Authority {
         let sign = |e: rcgen::Error| PkiError::Sign { subject: name.to_owned(), why: e.to_string() };
         let der = params.self_signed(&pair).map_err(sign)?.der().to_vec();
         let facts = facts(&der)?;
-        Ok(Self { issuer: Issuer::new(params, pair), der, facts })
+        Ok(Self { issuer: Issuer::new(params, pair), der, facts, is_intermediate: false })
+    }
+
+    /// A new one below this one, whose leaves are shown with its certificate.
+    pub fn intermediate(&self, name: &str, validity: Validity) -> Result<Self, PkiError> {
+        let (_, pair) = PrivateKey::generate(KeyType::EcdsaP256)?;
+        let mut params = params(name, validity)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.use_authority_key_identifier_extension = true;
+        let sign = |e: rcgen::Error| PkiError::Sign { subject: name.to_owned(), why: e.to_string() };
+        let der = params.signed_by(&pair, &self.issuer).map_err(sign)?.der().to_vec();
+        let facts = facts(&der)?;
+        Ok(Self { issuer: Issuer::new(params, pair), der, facts, is_intermediate: true })
     }
 
     /// Its certificate.
@@ -140,7 +155,8 @@ impl Authority {
             params.signed_by(&pair, &self.issuer).map_err(|e| PkiError::Sign { subject, why: e.to_string() })?;
         let der = signed.der().to_vec();
         let facts = facts(&der)?;
-        Ok(Leaf { chain: vec![der], key, facts })
+        let chain = [der].into_iter().chain(self.is_intermediate.then(|| self.der.clone())).collect();
+        Ok(Leaf { chain, key, facts })
     }
 }
 
@@ -238,6 +254,19 @@ mod tests {
         assert!(usage.digital_signature() && !usage.key_cert_sign() && !usage.crl_sign());
         let extended = cert.extended_key_usage().unwrap().unwrap().value;
         assert!(extended.server_auth && extended.client_auth);
+    }
+
+    #[test]
+    fn an_intermediate_goes_with_its_leaves_and_the_root_does_not() {
+        let root = authority();
+        let life = Validity::starting(now(), Duration::from_secs(5));
+        let below = root.intermediate("intermediate 1", life).unwrap();
+        let leaf = below.mint(&request(KeyType::EcdsaP256)).unwrap();
+        let chain = chain_facts(leaf.chain_pem().as_bytes()).unwrap();
+        let subjects: Vec<_> = chain.iter().map(|c| (c.issuer.as_str(), c.is_ca)).collect();
+        assert_eq!(subjects, [("CN=intermediate 1,O=rotacheck", false), ("CN=authority 1,O=rotacheck", true)]);
+        assert_eq!(chain[1].authority_key_id, root.facts().subject_key_id);
+        assert!(chain[1].not_after < chain[0].not_after, "it may end before its leaves do");
     }
 
     #[test]

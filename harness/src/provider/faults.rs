@@ -76,6 +76,7 @@ pub(super) fn words(fault: Fault) -> (&'static str, &'static str) {
         Fault::ExpiredCertificate => ("expired-certificate", "minted a certificate that has already expired"),
         Fault::WrongKey => ("wrong-key", "sent the new chain with another key"),
         Fault::BadPem => ("bad-pem", "sent a chain that is no PEM"),
+        Fault::LeafLast => ("leaf-last", "sent the chain with the authority first and the leaf behind it"),
         Fault::ChainInOneBlock => ("chain-in-one-block", "sent the whole chain in one PEM block"),
         Fault::WrongIdentity => ("wrong-identity", "minted a certificate for another SPIFFE ID"),
         Fault::NotYetValid => ("not-yet-valid", "minted a certificate that is not valid yet"),

@@ -92,7 +92,11 @@ impl Issuer {
         journal: Arc<Journal>,
         deliver: Deliver,
     ) -> Result<(Self, Trusted), PkiError> {
-        let authorities = Authorities::new(journal.recorder().clock().now())?;
+        let now = journal.recorder().clock().now();
+        let mut authorities = Authorities::new(now)?;
+        if let Some(ttl) = spec.intermediate_ttl {
+            authorities.sign_by_intermediate(Validity::starting(now, ttl.duration()))?;
+        }
         let bundle = Bundle::new(&authorities);
         let (trusted, watching) = watch::channel(roots(&authorities));
         let mut issuer = Self {
@@ -240,6 +244,9 @@ impl Issuer {
                     let (new, _) = self.authorities.activate()?;
                     let cert = new.clone();
                     self.record_authority(cert, "active");
+                    if let Some(ttl) = self.spec.intermediate_ttl {
+                        self.authorities.sign_by_intermediate(Validity::starting(now, ttl.duration()))?;
+                    }
                 }
                 AuthorityAction::Revoke => {
                     for cert in self.authorities.revoke() {
@@ -327,6 +334,7 @@ impl Issuer {
                 whole.with_key(other.key)
             }
             Some(Fault::BadPem) => whole.with_bad_pem(),
+            Some(Fault::LeafLast) => whole.with_leaf_last(self.authorities.active()),
             Some(Fault::ChainInOneBlock) => whole.with_one_block(self.authorities.active()),
             _ => whole,
         })
@@ -438,8 +446,9 @@ impl Issuer {
             Some(Fault::WrongIdentity) => self.somebody("ns/demo/sa/somebody-else"),
             _ => self.identity_of(holder.proxy.as_ref()),
         };
-        let request =
-            LeafRequest { names: vec![San::Spiffe(spiffe_id.clone())], validity, key_type: self.spec.key_type };
+        let later = self.spec.later_key_type.filter(|_| self.renewal > 1);
+        let key_type = later.unwrap_or(self.spec.key_type);
+        let request = LeafRequest { names: vec![San::Spiffe(spiffe_id.clone())], validity, key_type };
         let leaf = self.authorities.mint(&request)?;
         let fact = Issued { cert: leaf.facts.clone(), renewal: Some(self.renewal), stream: holder.stream };
         self.journal.recorder().record(Source::Provider, holder.proxy.as_ref(), Some(secret), fact);

@@ -32,6 +32,11 @@ impl Certificate {
         Self::of(self.spiffe_id.clone(), bad_pem(&self.chain), self.key.clone(), self.staple.clone())
     }
 
+    /// The authority, and behind it the leaf.
+    pub(super) fn with_leaf_last(&self, authority: &pki::Authority) -> Arc<Self> {
+        Self::of(self.spiffe_id.clone(), format!("{}{}", authority.pem(), self.chain), self.key.clone())
+    }
+
     /// Leaf and authority in one PEM block.
     pub(super) fn with_one_block(&self, authority: &pki::Authority) -> Arc<Self> {
         let ders = chain_der(self.chain.as_bytes()).unwrap_or_default();

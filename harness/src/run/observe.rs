@@ -12,7 +12,7 @@ use crate::fleet::{Fleet, FleetError};
 use crate::probe::{Depth, ExpectedLeaf, ProbeContext, ProxySample, Roots, sample, settle};
 use crate::provider::{Fake, Provider};
 use crate::scenario::{ClockKind, Scenario, StepPlan};
-use crate::timeline::{DeadlineMissed, Fact, Jump, Payload, ProxyId, Recorder, SecretName, Source, Step};
+use crate::timeline::{DeadlineMissed, Fact, Jump, Payload, ProxyId, Recorder, SecretName, Source, Stall, Step};
 
 /// How far an observation came.
 pub(super) enum Observed {
@@ -36,6 +36,9 @@ pub(super) struct Scene<'a> {
 
 /// Envoy's longest back-off between two attempts to open a stream, and some time to answer.
 const RECONNECTED: Duration = Duration::from_secs(45);
+
+/// A step may begin this much after its time.
+const LATE: Duration = Duration::from_secs(1);
 
 pub(super) async fn observe(
     scenario: &Scenario,
@@ -135,7 +138,16 @@ impl Scene<'_> {
     async fn reach(&self, step: &StepPlan) -> Result<(), RunError> {
         let due = jiff::SignedDuration::from_secs(i64::try_from(step.at_s).unwrap_or(i64::MAX));
         let passed = self.clock().now().duration_since(self.began);
-        let Ok(left) = Duration::try_from(due - passed) else { return Ok(()) };
+        let Ok(left) = Duration::try_from(due - passed) else {
+            // The renewals are the harness's own: where it comes late, it is the machine that does.
+            if let Ok(late) = Duration::try_from(passed - due)
+                && late > LATE
+            {
+                let gap_ms = super::milliseconds(late);
+                self.recorder.record(Source::Harness, None, None, Stall { gap_ms });
+            }
+            return Ok(());
+        };
         if self.scenario.clock == ClockKind::Real {
             // The schedule itself is what is awaited here.
             tokio::time::sleep(left).await;

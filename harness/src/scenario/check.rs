@@ -131,6 +131,8 @@ impl Scenario {
         for (key, given) in [
             ("faults", !provider.faults.is_empty()),
             ("authorities", !provider.authorities.is_empty()),
+            ("later_key_type", provider.later_key_type.is_some()),
+            ("intermediate_ttl", provider.intermediate_ttl.is_some()),
             ("bundle_every", provider.bundle_every.is_some()),
         ] {
             if given {
@@ -375,7 +377,11 @@ impl Scenario {
 
 impl Scenario {
     fn seeds_a_fault(&self) -> bool {
-        !self.provider.faults.is_empty() || !self.provider.authorities.is_empty() || self.fleet.duplicate_subscription
+        // An intermediate that ends within the run is one.
+        let ends = self.provider.intermediate_ttl.is_some_and(|life| life < self.observed());
+        ends || !self.provider.faults.is_empty()
+            || !self.provider.authorities.is_empty()
+            || self.fleet.duplicate_subscription
     }
 }
 

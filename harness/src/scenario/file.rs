@@ -98,6 +98,13 @@ pub struct ProviderSpec {
     /// Key type of the leaves.
     #[serde(default)]
     pub key_type: KeyType,
+    /// Key type of the leaves from the second renewal on. Default: as before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub later_key_type: Option<KeyType>,
+    /// Leaves are signed by an intermediate with this lifetime, one for the whole run, and shown with its certificate.
+    /// Default: by the authority itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intermediate_ttl: Option<Span>,
     /// What goes wrong, and when. Renewal 0 is the first issue.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<FaultSpec>,
@@ -218,6 +225,8 @@ pub enum Fault {
     BadPem,
     /// Pushes the leaf and its authority in one PEM block.
     ChainInOneBlock,
+    /// Pushes the authority first and the leaf behind it.
+    LeafLast,
     /// Pushes a certificate for somebody else's SPIFFE ID.
     WrongIdentity,
     /// Pushes a certificate that becomes valid in ten minutes.

@@ -124,6 +124,7 @@ mod tests {
             ("34", &["files-rewritten-in-place"], Some(Loaded)),
             ("35", &["files-half-written"], Some(Acked)),
             ("36", &["files-key-before-chain"], Some(Acked)),
+            ("37", &["intermediate-expires-first"], Some(Issued)),
         ];
         let expected = blamed.iter().flat_map(|(n, names, layer)| names.iter().map(move |name| (*n, *name, *layer)));
         let table = MODES.iter().map(|mode| (mode.number, mode.name, mode.layer));

@@ -216,11 +216,14 @@ fn end(socket: &Utf8Path, name: &SecretName, status: &tonic::Status) -> Ended {
     if let Some(source) = std::error::Error::source(status) {
         return Ended::For(WitnessError::NotGrpc { path, why: root_cause(source) });
     }
+    // SPIRE's agent says so of who has other identities than the one asked for, or none any more.
+    let denied = status.code() == Code::InvalidArgument && why.contains("not authorized");
     match status.code() {
         Code::Unimplemented => Ended::For(WitnessError::NoSds { path, why }),
         Code::PermissionDenied | Code::Unauthenticated => {
             Ended::For(WitnessError::Denied { path, name: name.clone(), why })
         }
+        _ if denied => Ended::For(WitnessError::Denied { path, name: name.clone(), why }),
         _ => Ended::Status(why),
     }
 }

@@ -227,6 +227,8 @@ class Provider:
     def stream(self, requests, context):
         if self.args.fault == "denies":
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "no identity issued")
+        if self.args.fault == "denies-like-spire":
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "workload is not authorized for the requested identities")
         if self.fault("refuses"):
             context.abort(grpc.StatusCode.UNAVAILABLE, "come back later")
         try:

@@ -162,10 +162,25 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// The leaf itself is valid, and what it hangs on is not.
+    fn below_expired(&self) -> Option<Stop> {
+        let at = self.wrong.at.wall;
+        let shown = self.p.served.iter().find(|s| s.mark.seq == self.wrong.seq)?;
+        let (leaf, above) = (shown.leaf()?, shown.expired_intermediate(at)?);
+        let story = format!(
+            "serial {} lives until {}, but the intermediate above it ({}) only until {}",
+            leaf.serial.short(),
+            clock_time(leaf.not_after),
+            above.subject,
+            clock_time(above.not_after)
+        );
+        let candidates = one("intermediate-expires-first", Confidence::Certain, vec![self.wrong.seq]);
+        (leaf.not_after > at).then(|| self.stop(Layer::Issued, candidates, story))
+    }
+
     fn follow(self) -> Stop {
-        if let Some(stop) =
-            self.strange().or_else(|| self.defective()).or_else(|| self.refused()).or_else(|| self.unfit_files())
-        {
+        let stop = self.below_expired().or_else(|| self.strange()).or_else(|| self.defective());
+        if let Some(stop) = stop.or_else(|| self.refused()).or_else(|| self.unfit_files()) {
             return stop;
         }
         if let Some(stop) = self.gone_back() {

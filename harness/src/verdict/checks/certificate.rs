@@ -34,6 +34,25 @@ pub(super) fn fresh(ledger: &Ledger) -> Vec<Finding> {
                 let evidence = vec![first.mark.seq, last.mark.seq];
                 found.push(finding(NAME, result, message, evidence).of(p).about(&p.svid));
             }
+            let above = |s: &Served, leaf: &CertFacts| {
+                let expired = s.expired_intermediate(s.mark.at.wall).filter(|_| leaf.not_after > s.mark.at.wall);
+                expired.filter(|c| !stall_explains(ledger, s.mark, late(s, c))).cloned()
+            };
+            let broken: Vec<_> = shown.iter().filter_map(|(s, leaf)| Some((s, above(s, leaf)?))).collect();
+            if let (Some((first, above)), Some((last, _))) = (broken.first(), broken.last()) {
+                let message = format!(
+                    "{}: {} of {} full {} handshakes served a certificate below an intermediate that had expired ({}, \
+                     since {})",
+                    p.id,
+                    broken.len(),
+                    shown.len(),
+                    role_name(role),
+                    above.subject,
+                    clock_time(above.not_after),
+                );
+                let evidence = vec![first.mark.seq, last.mark.seq];
+                found.push(finding(NAME, CheckResult::Violated, message, evidence).of(p).about(&p.svid));
+            }
             let early = bad(|leaf, at| leaf.not_before > at);
             if let Some((first, leaf)) = early.first() {
                 let message = format!(

@@ -767,4 +767,26 @@ pub const MODES: &[Mode] = &[
         lasting_fix: "Publish key and chain in one step: one directory for both, behind a symbolic link that is renamed.",
         seen_in: &[],
     },
+    Mode {
+        name: "intermediate-expires-first",
+        number: "37",
+        layer: Some(Layer::Issued),
+        title: "The intermediate above the certificate expires before it",
+        meaning: "The provider goes on signing with an intermediate that ends before its leaves do. The leaf that is \
+            served is valid, and the chain that it is served with is not.",
+        why_it_matters: "Everything that looks at leaves stays green: /certs, Envoy's expiry gauges, config_dump and the \
+            dates that people compare. All peers refuse the chain from one second to the next, and a renewal does not help.",
+        evidence: "Full handshakes show a leaf that is valid with an intermediate whose notAfter has passed. Peers: 503 and \
+            `ssl.fail_verify_error`; counters of secrets and contexts as in health. /certs lists leaves only.",
+        looks_like: &[
+            like("bundle-drops-old-ca", "the notAfter of each certificate of the chain in a handshake"),
+            like("expired-on-arrival", "the notAfter of the leaf: here it is in the future"),
+        ],
+        first_aid: "Have the provider sign with an intermediate that lives (SPIRE: `localauthority x509 prepare` and \
+            `activate` at the server, or a new intermediate of its upstream authority), and make the proxies subscribe \
+            again: restart the provider.",
+        lasting_fix: "No leaf may outlive what signs it: cut its notAfter to the earliest of its chain, and renew the \
+            intermediate before that. Alert on the whole chain of a handshake.",
+        seen_in: &[],
+    },
 ];
