@@ -34,7 +34,7 @@ impl Certificate {
 
     /// The authority, and behind it the leaf.
     pub(super) fn with_leaf_last(&self, authority: &pki::Authority) -> Arc<Self> {
-        Self::of(self.spiffe_id.clone(), format!("{}{}", authority.pem(), self.chain), self.key.clone())
+        Self::of(self.spiffe_id.clone(), format!("{}{}", authority.pem(), self.chain), self.key.clone(), None)
     }
 
     /// Leaf and authority in one PEM block.

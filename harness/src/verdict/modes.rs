@@ -91,7 +91,7 @@ mod tests {
             ("2", &["issues-never-pushes"], Some(Sent)),
             ("3", &["resend-cached"], Some(Issued)),
             ("4", &["expired-on-arrival"], Some(Issued)),
-            ("5", &["nack-key-mismatch", "nack-bad-pem", "nack-chain-one-block"], Some(Acked)),
+            ("5", &["nack-key-mismatch", "nack-bad-pem", "nack-chain-one-block", "nack-leaf-not-first"], Some(Acked)),
             ("6", &["nack-then-same-bytes"], Some(Acked)),
             ("7", &["wrong-name", "empty-response"], Some(Sent)),
             ("8", &["wrong-secret-kind"], Some(Sent)),

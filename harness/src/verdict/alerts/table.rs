@@ -10,8 +10,9 @@ pub const ALERTS: &[Alert] = &[
         hold: "2m",
         severity: "critical",
         summary: "a certificate that this proxy serves should have been renewed, and expires within 30 minutes",
-        mind: "1800 is to be less than what is left of a certificate when it is renewed (here 2400 of 3600 s). After a \
-               NACK the gauge takes the refused certificate's expiry: EnvoySecretRefused tells of that.",
+        mind: "1800 is to be less than what is left of a certificate when it is renewed (here 2400 of 3600 s). Where \
+               some contexts took what the proxy refused, the gauge has the refused certificate's expiry: \
+               EnvoySecretRefused tells of that.",
         needs: Some(Inclusion { prefixes: &[], suffixes: &["expiration_unix_time_seconds"] }),
         warns: &[
             "never-renews",
@@ -27,6 +28,7 @@ pub const ALERTS: &[Alert] = &[
             "bundle-only",
             "starved-by-bundle-churn",
             "thin-margin",
+            "stale-bind-mount",
             "files-not-watched",
             "files-rewritten-in-place",
             "files-half-written",
@@ -78,6 +80,8 @@ pub const ALERTS: &[Alert] = &[
             "nack-bad-pem",
             "nack-chain-one-block",
             "nack-then-same-bytes",
+            "nack-leaf-not-first",
+            "partial-subscribers",
             "wrong-secret-kind",
         ],
         tells: &[],
@@ -123,6 +127,17 @@ pub const ALERTS: &[Alert] = &[
         ],
     },
     Alert {
+        name: "EnvoyListenerRefused",
+        expr: "increase(envoy_listener_manager_lds_update_rejected[1h]) > 0",
+        hold: "0m",
+        severity: "critical",
+        summary: "this proxy refused a listener, and its port is closed: a secret that it holds may be one that it refused",
+        mind: "The listener stays away after the secret is mended, until it is sent again.",
+        needs: None,
+        warns: &["late-listener-poisoned"],
+        tells: &[],
+    },
+    Alert {
         name: "EnvoyNotInitialized",
         expr: "envoy_server_state > 1",
         hold: "5m",
@@ -141,21 +156,12 @@ pub const WITHOUT_ALERT: &[(&str, &str)] = &[
     ("socket-replaced", "it recovers by itself; EnvoySdsStreamLost tells where it does not"),
     ("socket-unlinked-alive", "renewals go on, and no statistic of Envoy shows that a new connection would fail"),
     (
-        "stale-bind-mount",
-        "it is not recorded yet; EnvoyCertificateExpiresSoon and EnvoySdsStreamLost are made for what it leaves",
-    ),
-    (
         "masked-by-pool",
         "it hides another mode from the traffic; the rules above look at certificates, which it does not hide",
     ),
     (
         "masked-by-resumption",
         "it hides another mode from the traffic; the rules above look at certificates, which it does not hide",
-    ),
-    ("partial-subscribers", "it is not recorded yet; EnvoySecretRefused is made for the refusal that it begins with"),
-    (
-        "late-listener-poisoned",
-        "it is not recorded yet; EnvoySecretRefused is made for the refusal that it begins with",
     ),
     ("duplicate-subscription", "certificates are renewed all the same, and both streams share their statistics"),
     ("agent-owns-socket", "certificates are renewed, by another issuer: no statistic of Envoy tells who signed"),

@@ -320,7 +320,7 @@ impl<'a> Case<'a> {
         let evidence = vec![last.mark.seq, self.wrong.seq];
         let at = clock_time(last.mark.at.wall);
         if last.by == "proxy" {
-            let unreadable = self.p.logs.iter().rfind(|(m, line)| m.seq <= last.mark.seq && line.contains(UNREADABLE));
+            let unreadable = self.p.remarks.iter().rfind(|(m, line)| m.seq <= last.mark.seq && line.contains(UNREADABLE));
             let story = match unreadable {
                 Some((mark, _)) => format!(
                     "{what}: the provider sent something at {} that is no SDS response, and the proxy ended the stream",
@@ -399,7 +399,7 @@ impl<'a> Case<'a> {
     }
 
     /// What came on the stream after what is served, and was no message. What was merely not looked into is none of it.
-    fn broken_response(&self) -> Option<&'a (crate::timeline::ledger::Mark, String)> {
+    fn broken_response(&self) -> Option<&'a (Mark, String)> {
         let since = self.served.and_then(|row| row.sent.first()).map_or(0, |m| m.seq);
         self.p.remarks.iter().rev().find(|(mark, line)| mark.seq > since && !line.contains("not looked into"))
     }

@@ -87,7 +87,13 @@ impl Case<'_> {
 pub(super) fn refusal_modes(delivered: Option<&Payload>, text: &str, evidence: &[u64]) -> Vec<Candidate> {
     let text = text.to_ascii_lowercase();
     let certain = |mode| one(mode, Confidence::Certain, evidence.to_vec());
-    if let Some(Payload::Certificate { key_matches, problem, .. }) = delivered {
+    if let Some(Payload::Certificate { chain, key_matches, problem, .. }) = delivered {
+        if let [first, rest @ ..] = chain.as_slice()
+            && first.is_ca
+            && rest.iter().any(|cert| !cert.is_ca)
+        {
+            return certain("nack-leaf-not-first");
+        }
         let of_the_chain = text.contains("certificate chain");
         if *key_matches == Some(false) && problem.is_none() && !of_the_chain {
             return certain("nack-key-mismatch");
@@ -100,8 +106,9 @@ pub(super) fn refusal_modes(delivered: Option<&Payload>, text: &str, evidence: &
         return certain("nack-key-mismatch");
     }
     if text.contains("failed to load certificate chain") || text.contains("pem") {
-        let modes = [("nack-bad-pem", Confidence::Possible), ("nack-chain-one-block", Confidence::Possible)];
-        return many(&modes, evidence, "the bytes of the chain: is there one PEM block for each certificate?");
+        let modes = ["nack-bad-pem", "nack-chain-one-block", "nack-leaf-not-first"];
+        let decides = "the bytes of the chain: is there one PEM block for each certificate, and the leaf first?";
+        return many(&modes.map(|mode| (mode, Confidence::Possible)), evidence, decides);
     }
     Vec::new()
 }

@@ -167,6 +167,28 @@ pub const MODES: &[Mode] = &[
         seen_in: &["gravitational/teleport#68853", "gravitational/teleport#68914"],
     },
     Mode {
+        name: "nack-leaf-not-first",
+        number: "5",
+        layer: Some(Layer::Acked),
+        title: "Envoy refuses the certificate: the leaf is not the first of its chain",
+        meaning: "The pushed chain has an authority before the leaf. Envoy takes the first certificate for the leaf, \
+            answers with a NACK and goes on serving the old one.",
+        why_it_matters: "Each certificate of the chain is right, and so is the key; tools that look for the leaf find it. It \
+            looks healthy until the old certificate expires.",
+        evidence: "A NACK with error_detail (\"Failed to load certificate chain from <inline>\", all of Envoy 1.36 to \
+            1.40). The first certificate of the chain that was sent is an authority. `update_rejected` climbs, contexts \
+            stay flat.",
+        looks_like: &[
+            like("nack-bad-pem", "the chain that was sent: every certificate of it can be read"),
+            like("nack-key-mismatch", "whose the first certificate of the chain is"),
+        ],
+        first_aid: "Put the leaf first where the chain is put together, and restart the provider. Do not restart Envoy: it \
+            would lose the certificate that still works.",
+        lasting_fix: "The order of RFC 8446, 4.4.2: the leaf, then each certificate that certifies the one before. Read the \
+            chain back before it is pushed.",
+        seen_in: &[],
+    },
+    Mode {
         name: "nack-then-same-bytes",
         number: "6",
         layer: Some(Layer::Acked),

@@ -375,7 +375,7 @@ fn envoys_own_words_alone_tell_which_refusal_it_was() {
         assert_eq!(named(&v), (Judgement::Fail, Some(Layer::Acked), mode), "{}", v.headline);
         let open = v.candidates.iter().map(|c| c.mode.as_str()).collect::<Vec<_>>();
         if mode.is_none() && error == chain {
-            assert_eq!(open, ["nack-bad-pem", "nack-chain-one-block"]);
+            assert_eq!(open, ["nack-bad-pem", "nack-chain-one-block", "nack-leaf-not-first"]);
         }
     }
 }
