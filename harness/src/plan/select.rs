@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(names(&["incident", "inc*", path]), ["incident"]);
         assert_eq!(
             names(&["nack-key-mismatch", "rotation*"]),
-            ["rotation", "rotation-files", "rotation-one-hour", "nack-key-mismatch"]
+            ["rotation", "rotation-chain", "rotation-files", "rotation-one-hour", "nack-key-mismatch"]
         );
         assert_eq!(names(&["*-renew?"]), ["never-renews"]);
     }

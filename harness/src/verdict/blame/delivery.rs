@@ -320,7 +320,8 @@ impl<'a> Case<'a> {
         let evidence = vec![last.mark.seq, self.wrong.seq];
         let at = clock_time(last.mark.at.wall);
         if last.by == "proxy" {
-            let unreadable = self.p.remarks.iter().rfind(|(m, line)| m.seq <= last.mark.seq && line.contains(UNREADABLE));
+            let unreadable =
+                self.p.remarks.iter().rfind(|(m, line)| m.seq <= last.mark.seq && line.contains(UNREADABLE));
             let story = match unreadable {
                 Some((mark, _)) => format!(
                     "{what}: the provider sent something at {} that is no SDS response, and the proxy ended the stream",
