@@ -38,8 +38,11 @@ struct Sample {
 type Labels = BTreeMap<String, String>;
 type Vector = Vec<(Labels, f64)>;
 
+/// When, and what was shown then.
+type Samples = Vec<(i64, Option<f64>)>;
+
 /// Each series, with the times from which its values held.
-struct Database(Vec<(Labels, Vec<(i64, Option<f64>)>)>);
+struct Database(Vec<(Labels, Samples)>);
 
 impl Database {
     fn of(recording: &Recording) -> Self {
