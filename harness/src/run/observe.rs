@@ -1,7 +1,7 @@
 //! The observation: the schedule moves time or waits, renewals and faults come, probes look until all has settled.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
 
@@ -140,12 +140,7 @@ impl Scene<'_> {
         let passed = self.clock().now().duration_since(self.began);
         let Ok(left) = Duration::try_from(due - passed) else {
             // The renewals are the harness's own: where it comes late, it is the machine that does.
-            if let Ok(late) = Duration::try_from(passed - due)
-                && late > LATE
-            {
-                let gap_ms = super::milliseconds(late);
-                self.recorder.record(Source::Harness, None, None, Stall { gap_ms });
-            }
+            self.late(Duration::try_from(passed - due).unwrap_or_default());
             return Ok(());
         };
         if self.scenario.clock == ClockKind::Real {
@@ -159,10 +154,21 @@ impl Scene<'_> {
         Ok(())
     }
 
+    /// What the harness is late with, it is too slow for: as good as if it had not run.
+    fn late(&self, by: Duration) {
+        if by > LATE {
+            let gap_ms = super::milliseconds(by);
+            self.recorder.record(Source::Harness, None, None, Stall { gap_ms });
+        }
+    }
+
     /// The renewal comes, and every proxy answers what was sent to it.
     async fn renew(&self, fake: &Fake, renewal: u32) -> Result<(), RunError> {
         let wait = self.scenario.criteria.lag_bound.duration();
+        let began = Instant::now();
         let renewal = fake.renew(renewal).await?;
+        // Minting is the harness's own work as well.
+        self.late(began.elapsed());
         for push in fake.answered(&renewal, Deadline::after(wait)).await {
             let what = format!("an answer to nonce {} on stream {}", push.nonce, push.stream);
             self.missed(push.proxy.as_ref(), what, wait);

@@ -37,7 +37,13 @@ impl Case<'_> {
         let in_dump = self.p.dumps.iter().find(|d| d.mark.seq == looked).and_then(|d| d.active(&self.p.svid));
         let evidence = vec![sampled, self.wrong.seq];
         let rejected = moved("update_rejected");
-        let refusals = ["nack-key-mismatch", "nack-bad-pem", "nack-chain-one-block", "nack-then-same-bytes"];
+        let refusals = [
+            "nack-key-mismatch",
+            "nack-bad-pem",
+            "nack-chain-one-block",
+            "nack-leaf-not-first",
+            "nack-then-same-bytes",
+        ];
         if let Some(n @ 1..) = rejected {
             let story = format!("Envoy counts {n} refused updates of {name} (update_rejected)");
             let modes = refusals.into_iter().chain(["partial-subscribers", "wrong-secret-kind"]);
@@ -72,6 +78,7 @@ impl Case<'_> {
             let modes = [
                 "nack-bad-pem",
                 "nack-chain-one-block",
+                "nack-leaf-not-first",
                 "nack-then-same-bytes",
                 "wrong-secret-kind",
                 "files-half-written",

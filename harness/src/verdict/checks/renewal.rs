@@ -152,7 +152,8 @@ pub(super) fn margin(ledger: &Ledger) -> Vec<Finding> {
                 role_name(role),
                 span(floor / 1000),
             );
-            let stalled = u128::from(longest_stall(ledger, 0, thin.new_seen)) * 1000 > floor.unsigned_abs().into();
+            // Whole seconds: one that is as long as the floor may be longer.
+            let stalled = u128::from(longest_stall(ledger, 0, thin.new_seen)) * 1000 >= floor.unsigned_abs().into();
             let result = if proved && !stalled { CheckResult::Violated } else { CheckResult::Undecided };
             let evidence = vec![thin.old_seen, thin.new_seen];
             found.push(finding(NAME, result, message, evidence).of(p).about(&p.svid));
