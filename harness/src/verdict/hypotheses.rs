@@ -286,6 +286,6 @@ impl Scene<'_> {
     }
 
     fn by_files(&self) -> bool {
-        self.ledger.header.subject.provider.kind == "files"
+        self.p.by_files() || self.ledger.header.subject.provider.kind == "files"
     }
 }

@@ -217,6 +217,7 @@ fn rows_of(ledger: &Ledger, p: &ProxyLedger, all: &[&Generation], twins: &HashSe
         outbound: handshake(TlsRole::Outbound),
     };
     let streams: HashSet<u64> = p.certificate_streams().map(|s| s.number).collect();
+    let by_files = p.by_files();
     let mut rows = Vec::new();
     for g in all {
         let minted_for = minted_for(g, p, &streams);
@@ -224,7 +225,7 @@ fn rows_of(ledger: &Ledger, p: &ProxyLedger, all: &[&Generation], twins: &HashSe
         let concerns =
             minted_for > MintedFor::Others || seen.sends > 0 || seen.inbound.is_some() || seen.outbound.is_some();
         if concerns {
-            rows.push(row(ledger, g, minted_for, seen, &last, twins.contains(&g.cert.fingerprint), p.by_files()));
+            rows.push(row(ledger, g, minted_for, seen, &last, twins.contains(&g.cert.fingerprint), by_files));
         }
     }
     rows
@@ -250,8 +251,13 @@ fn gather(p: &ProxyLedger) -> HashMap<&Fingerprint, Seen> {
             all.entry(&leaf.fingerprint).or_default().dumped.get_or_insert(d.mark);
         }
     }
+    // Handshake after handshake shows the same leaf; only the first of them counts.
+    let mut before: HashMap<TlsRole, &Fingerprint> = HashMap::new();
     for s in &p.served {
         let Some(leaf) = s.leaf() else { continue };
+        if before.insert(s.role, &leaf.fingerprint) == Some(&leaf.fingerprint) {
+            continue;
+        }
         let seen = all.entry(&leaf.fingerprint).or_default();
         match s.role {
             TlsRole::Inbound => seen.inbound.get_or_insert(s.mark),

@@ -18,8 +18,10 @@ pub(super) fn renewed(ledger: &Ledger) -> Vec<Finding> {
         for role in ROLES {
             let shown: Vec<_> = p.full_handshakes(role).collect();
             let Some((last, _)) = shown.last() else { continue };
-            let newer: BTreeSet<_> =
-                shown.iter().map(|(_, leaf)| &leaf.fingerprint).filter(|f| **f != first.fingerprint).collect();
+            // Most show what the one before showed.
+            let mut leaves: Vec<_> = shown.iter().map(|(_, leaf)| &leaf.fingerprint).collect();
+            leaves.dedup();
+            let newer: BTreeSet<_> = leaves.into_iter().filter(|f| **f != first.fingerprint).collect();
             if newer.len() >= wanted as usize {
                 continue;
             }
