@@ -22,17 +22,6 @@ fn long(place: &Place, provider: &str, fleet: &str) -> Utf8PathBuf {
     place.file("longer.yaml", &text)
 }
 
-fn observing(place: &Place) {
-    until("a step of the observation", || {
-        let Some(run) = place.latest() else { return false };
-        let Ok(mut cells) = run.join("cells").read_dir_utf8() else { return false };
-        cells.any(|cell| {
-            let timeline = fs::read_to_string(cell.unwrap().path().join("timeline.ndjson"));
-            timeline.is_ok_and(|text| text.contains("\"kind\":\"step\""))
-        })
-    });
-}
-
 /// Files below the place's temporary directory, as far as they stay while it is looked.
 fn below(directory: Utf8PathBuf) -> Vec<Utf8PathBuf> {
     let mut found = Vec::new();
@@ -54,7 +43,7 @@ fn keys_in_files_are_private_and_gone_however_the_run_ends() {
         let place = Place::new();
         let scenario = long(&place, "files", "");
         let going = Going::start(place.rotacheck(&["run", scenario.as_str(), "--envoy", "1.38.3"]));
-        observing(&place);
+        place.observes();
         let mode = |path: &Utf8PathBuf| Some(fs::metadata(path).ok()?.permissions().mode() & 0o777);
         let keys = || {
             let files = below(place.tmp());
@@ -85,7 +74,7 @@ fn a_mounted_socket_is_seen_by_its_proxy_alone_and_nothing_stays_mounted() {
         return;
     }
     let going = Going::start(place.rotacheck(&["run", scenario.as_str(), "--envoy", "1.38.3"]));
-    observing(&place);
+    place.observes();
     let timeline = place.of_the_cell("timeline.ndjson");
     let spawned = timeline.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let envoys = spawned.filter(|line| line["kind"] == "spawned" && line["data"]["what"] == "envoy");

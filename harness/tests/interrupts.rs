@@ -4,7 +4,6 @@
 mod place;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::hash::{BuildHasher as _, RandomState};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -34,7 +33,7 @@ fn moments() -> impl Iterator<Item = Duration> {
     let place = Place::new();
     let began = Instant::now();
     ended_after(&place, Duration::ZERO, |going| {
-        observing(&place);
+        place.observes();
         going.kill(Signal::KILL);
     });
     let share = began.elapsed() * 2 / MOMENTS;
@@ -110,7 +109,7 @@ fn a_killed_harness_takes_along_the_envoy_that_it_was_asking_for_its_version() {
 fn a_second_ctrl_c_kills_what_the_first_one_waits_for() {
     let place = Place::new();
     let mut going = Going::start(place.rotacheck(&["run", place.long_scenario().as_str(), "--envoy", "1.38.3"]));
-    observing(&place);
+    place.observes();
     // Now they answer nothing, and collecting what they say takes all the time that it may.
     proxies(&place).values().for_each(|pid| kill_process(*pid, Signal::STOP).unwrap());
     going.kill_group(Signal::INT);
@@ -129,7 +128,7 @@ fn ctrl_c_twice_at_any_distance_ends_with_130() {
     for pause in [0, 2, 10, 50] {
         let place = Place::new();
         let going = Going::start(place.rotacheck(&["run", place.long_scenario().as_str(), "--envoy", "1.38.3"]));
-        observing(&place);
+        place.observes();
         going.kill_group(Signal::INT);
         std::thread::sleep(Duration::from_millis(pause));
         going.kill_group(Signal::INT);
@@ -148,7 +147,7 @@ fn a_closed_terminal_is_an_interrupt() {
     terminal.args(["--quiet", "--command", &run, "/dev/null"]).current_dir(&place.root).env("TMPDIR", place.tmp());
     terminal.stdin(Stdio::null()).stdout(Stdio::null());
     let mut terminal = terminal.spawn().expect("script(1) is there");
-    observing(&place);
+    place.observes();
     terminal.kill().unwrap();
     terminal.wait().unwrap();
     until("the end of the run", || place.record().is_some_and(|record| record["duration_ms"].is_u64()));
@@ -161,7 +160,7 @@ fn a_closed_terminal_is_an_interrupt() {
 fn a_guard_that_is_killed_takes_the_cell_along_and_leaves_nothing() {
     let place = Place::new();
     let going = Going::start(place.rotacheck(&["run", place.long_scenario().as_str(), "--envoy", "1.38.3"]));
-    observing(&place);
+    place.observes();
     let guard = place.left().into_iter().find(|left| left.contains("__guard")).unwrap();
     let pid = guard.trim_start_matches("/proc/").split(':').next().unwrap().parse().unwrap();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
@@ -169,18 +168,6 @@ fn a_guard_that_is_killed_takes_the_cell_along_and_leaves_nothing() {
     // The kernel kills them, and nobody is left to wait for it.
     until("everything to be gone", || place.left().is_empty());
     assert!(place.of_the_cell("timeline.ndjson").lines().last().unwrap().contains("\"complete\":false"));
-}
-
-/// The proxies' secrets have come and time is being moved.
-fn observing(place: &Place) {
-    until("a step of the observation", || {
-        let Some(run) = place.latest() else { return false };
-        let Ok(mut cells) = run.join("cells").read_dir_utf8() else { return false };
-        cells.any(|cell| {
-            let timeline = fs::read_to_string(cell.unwrap().path().join("timeline.ndjson"));
-            timeline.is_ok_and(|text| text.contains("\"kind\":\"step\""))
-        })
-    });
 }
 
 #[test]
@@ -214,7 +201,7 @@ fn proxies_that_are_killed_from_outside_are_reported_at_once() {
     for (signal, name) in [(Signal::SEGV, "SIGSEGV"), (Signal::KILL, "SIGKILL")] {
         let place = Place::new();
         let going = Going::start(place.rotacheck(&["run", place.long_scenario().as_str(), "--envoy", "1.38.3"]));
-        observing(&place);
+        place.observes();
         kill_process(proxies(&place)["proxy-b"], signal).unwrap();
         let ended = going.ended();
         ended.with(5, &[&format!("proxy-b was killed by {name}"), "INCONCLUSIVE"]);

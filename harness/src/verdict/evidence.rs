@@ -22,6 +22,13 @@ pub(super) fn span(seconds: i64) -> String {
     }
 }
 
+/// How close a new certificate was sent to the end of the old one, of which this much was left.
+pub(super) fn sent_only(cert: &CertFacts, left: jiff::SignedDuration) -> String {
+    let side = if left.is_positive() { "before" } else { "after" };
+    let serial = cert.serial.short();
+    format!("serial {serial} was sent only {} {side} the expiry of the old certificate", span(left.as_secs()))
+}
+
 pub(super) fn role_name(role: TlsRole) -> &'static str {
     match role {
         TlsRole::Inbound => "inbound",
@@ -40,6 +47,17 @@ pub(super) enum Defect {
     Expired,
     NotYetValid,
     WrongIdentity,
+}
+
+impl Defect {
+    /// The mode that it is.
+    pub(super) fn mode(self) -> &'static str {
+        match self {
+            Defect::Expired => "expired-on-arrival",
+            Defect::NotYetValid => "not-yet-valid",
+            Defect::WrongIdentity => "wrong-identity",
+        }
+    }
 }
 
 /// Whether the leaf was unfit when it was first seen. `seen` must be the moment of its minting or sending, or a

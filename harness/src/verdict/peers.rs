@@ -76,8 +76,9 @@ fn untrusted(ledger: &Ledger, verifier: &ProxyLedger, shower: &ProxyLedger, role
     if !known {
         // A new authority whose bundle never came, or one that has no business here: nothing tells them apart.
         let story = format!(
-            "{} serves serial {serial} of an authority that no bundle ever held (key {authority}): {}",
-            shower.id, "either its bundle never came, or it is not of this trust domain"
+            "{} serves serial {serial} of an authority that no bundle ever held (key {authority}): its bundle never came, \
+             or it is not of this trust domain",
+            shower.id
         );
         return Some(Stop {
             proxy: verifier.id.clone(),

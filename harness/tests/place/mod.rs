@@ -82,6 +82,18 @@ impl Place {
         self.root.join("rotacheck-runs/latest").canonicalize_utf8().ok()
     }
 
+    /// Awaits that the proxies' secrets have come and time is being moved.
+    pub fn observes(&self) {
+        until("a step of the observation", || {
+            let Some(run) = self.latest() else { return false };
+            let Ok(mut cells) = run.join("cells").read_dir_utf8() else { return false };
+            cells.any(|cell| {
+                let timeline = fs::read_to_string(cell.unwrap().path().join("timeline.ndjson"));
+                timeline.is_ok_and(|text| text.contains("\"kind\":\"step\""))
+            })
+        });
+    }
+
     /// Of the latest run.
     pub fn record(&self) -> Option<Value> {
         Some(serde_json::from_slice(&fs::read(self.latest()?.join("run.json")).unwrap()).unwrap())

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::super::Confidence;
-use super::super::evidence::{Defect, clock_time, defect, due, span, stream_open_at};
+use super::super::evidence::{clock_time, defect, due, sent_only, stream_open_at};
 use super::{Case, ISSUER_DECIDES, Stop, many, one};
 use crate::timeline::ledger::{Mark, MintedFor, Push, SECRET_TYPE_URL, StreamEnd};
 use crate::timeline::{CertFacts, Fingerprint, Layer, SecretName, UNREADABLE};
@@ -101,12 +101,8 @@ impl<'a> Case<'a> {
             clock_time(last.mark.at.wall),
             over.cert.serial.short()
         );
-        let evidence: Vec<u64> = over.sent.first().map(|m| m.seq).into_iter().chain([last.mark.seq]).collect();
-        Some(self.stop(
-            Layer::Sent,
-            one("resend-stale", Confidence::Likely, evidence.into_iter().chain([self.wrong.seq]).collect()),
-            story,
-        ))
+        let evidence = over.sent.first().map(|m| m.seq).into_iter().chain([last.mark.seq, self.wrong.seq]).collect();
+        Some(self.stop(Layer::Sent, one("resend-stale", Confidence::Likely, evidence), story))
     }
 
     /// What it served was new by its serial, and expired when the one before it did.
@@ -143,14 +139,13 @@ impl<'a> Case<'a> {
         if let Some((row, g)) = self.newer.last()
             && let Some(d) = defect(&g.cert, g.first.at.wall, self.p.spiffe_id.as_deref())
         {
-            let mode = match d {
-                Defect::Expired => "expired-on-arrival",
-                Defect::NotYetValid => "not-yet-valid",
-                Defect::WrongIdentity => "wrong-identity",
-            };
             let story =
                 format!("the newer certificate (serial {}) was unfit when it was minted", row.cert.serial.short());
-            return self.stop(Layer::Issued, one(mode, Confidence::Likely, vec![g.first.seq, self.wrong.seq]), story);
+            return self.stop(
+                Layer::Issued,
+                one(d.mode(), Confidence::Likely, vec![g.first.seq, self.wrong.seq]),
+                story,
+            );
         }
         if let Some(stop) = self.frozen("no newer certificate came").or_else(|| self.thin()) {
             return stop;
@@ -241,12 +236,7 @@ impl<'a> Case<'a> {
         if !left.is_positive() || left.as_secs() >= floor {
             return None;
         }
-        let left = left.as_secs();
-        let story = format!(
-            "serial {} was sent only {} before the expiry of the old certificate",
-            row.cert.serial.short(),
-            span(left)
-        );
+        let story = sent_only(&row.cert, left);
         let evidence = vec![came.seq, self.wrong.seq];
         // Minted in time and held back: then it also looks like one that was not pushed.
         let held_back = row.issued.first().is_some_and(|minted| minted.seq < self.wrong.seq);
@@ -260,11 +250,8 @@ impl<'a> Case<'a> {
         let (row, came) = self.successor()?;
         let push = self.p.pushes_of(&self.p.svid).find(|push| push.mark.seq == came.seq)?;
         let same = self.p.certificate_streams().any(|s| s.number == push.stream && s.opened.seq < self.wrong.seq);
-        let late = came.at.wall.duration_since(self.served?.cert.not_after);
-        (same && !late.is_negative()).then(|| {
-            let serial = row.cert.serial.short();
-            format!("serial {serial} was sent only {} after the expiry of the old certificate", span(late.as_secs()))
-        })
+        let left = self.served?.cert.not_after.duration_since(came.at.wall);
+        (same && !left.is_positive()).then(|| sent_only(&row.cert, left))
     }
 
     /// Whether whatever serves the socket did anything after this observation: then it only did not push.

@@ -41,8 +41,7 @@ impl<'a> Case<'a> {
             "files-half-written" => (Layer::Acked, "the chain was half written when the proxy read it"),
             _ => (Layer::Acked, "the key was not that of the chain beside it when the proxy read them"),
         };
-        let sure = if written.is_some() || said.is_some() { Confidence::Certain } else { Confidence::Likely };
-        Some(self.stop(layer, one(mode, sure, evidence), format!("{what} at {at}{reason}")))
+        Some(self.stop(layer, one(mode, Confidence::Certain, evidence), format!("{what} at {at}{reason}")))
     }
 
     /// The proxy counts that it could not take its files, and nobody knows why.

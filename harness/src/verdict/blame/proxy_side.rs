@@ -1,7 +1,7 @@
 //! The proxy's side: what it serves came from elsewhere, was unfit, or did not come through.
 
 use super::super::Confidence;
-use super::super::evidence::{Defect, clock_time, defect, delivered_by_provider, is_stranger, span};
+use super::super::evidence::{Defect, clock_time, defect, delivered_by_provider, is_stranger, sent_only, span};
 use super::refusal::refusal_modes;
 use super::{Case, Stop, one};
 use crate::timeline::Layer;
@@ -55,33 +55,25 @@ impl<'a> Case<'a> {
             );
             return Some(self.stop(Layer::Sent, Vec::new(), story));
         }
-        let (mode, story) = match defect(cert, from.at.wall, self.p.spiffe_id.as_deref())? {
-            Defect::Expired => (
-                "expired-on-arrival",
-                format!(
-                    "provider sent serial {serial} at {}, when it had been expired since {}; the proxy serves it",
-                    clock_time(from.at.wall),
-                    clock_time(cert.not_after)
-                ),
+        let defect = defect(cert, from.at.wall, self.p.spiffe_id.as_deref())?;
+        let story = match defect {
+            Defect::Expired => format!(
+                "provider sent serial {serial} at {}, when it had been expired since {}; the proxy serves it",
+                clock_time(from.at.wall),
+                clock_time(cert.not_after)
             ),
-            Defect::NotYetValid => (
-                "not-yet-valid",
-                format!(
-                    "provider sent serial {serial} at {}, {} before it becomes valid; the proxy serves it",
-                    clock_time(from.at.wall),
-                    span(cert.not_before.duration_since(from.at.wall).as_secs())
-                ),
+            Defect::NotYetValid => format!(
+                "provider sent serial {serial} at {}, {} before it becomes valid; the proxy serves it",
+                clock_time(from.at.wall),
+                span(cert.not_before.duration_since(from.at.wall).as_secs())
             ),
-            Defect::WrongIdentity => (
-                "wrong-identity",
-                format!(
-                    "provider sent serial {serial} with the identity {}; the proxy's is {}",
-                    cert.uris.first().map_or("(none)", String::as_str),
-                    self.p.spiffe_id.as_deref().unwrap_or("unknown")
-                ),
+            Defect::WrongIdentity => format!(
+                "provider sent serial {serial} with the identity {}; the proxy's is {}",
+                cert.uris.first().map_or("(none)", String::as_str),
+                self.p.spiffe_id.as_deref().unwrap_or("unknown")
             ),
         };
-        Some(self.stop(Layer::Issued, one(mode, Confidence::Certain, vec![from.seq, self.wrong.seq]), story))
+        Some(self.stop(Layer::Issued, one(defect.mode(), Confidence::Certain, vec![from.seq, self.wrong.seq]), story))
     }
 
     /// It was sent: did the proxy answer, load and serve it?
@@ -137,11 +129,8 @@ impl<'a> Case<'a> {
         let sent = row.sent.first().copied();
         match sent.and_then(|m| Some((m, old?.cert.not_after.duration_since(m.at.wall)))) {
             Some((mark, left)) if left.as_secs() < floor || !left.is_positive() => {
-                let side = if left.is_positive() { "before" } else { "after" };
-                let how = format!("{} {side}", span(left.as_secs()));
-                let story =
-                    format!("serial {} was sent only {how} the expiry of the old certificate", row.cert.serial.short());
-                self.stop(Layer::Sent, one("thin-margin", Confidence::Certain, vec![mark.seq, self.wrong.seq]), story)
+                let evidence = vec![mark.seq, self.wrong.seq];
+                self.stop(Layer::Sent, one("thin-margin", Confidence::Certain, evidence), sent_only(&row.cert, left))
             }
             _ => {
                 let shown = row.inbound.first().into_iter().chain(row.outbound.first());
