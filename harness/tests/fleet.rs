@@ -58,6 +58,7 @@ impl Cell {
             lds_socket: None,
             socket_mounted_by: None,
             stats: rotacheck::scenario::StatsInclusion::All,
+            istio: None,
             dialled: Dialled { server: SocketAddr::from(([127, 0, 0, 1], 1)), authority_pem: authority() },
         };
         let recorder = Recorder::new(header(&config), Clock::real(), None);

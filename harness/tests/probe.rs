@@ -75,6 +75,7 @@ impl Mesh {
             lds_socket: None,
             socket_mounted_by: None,
             stats: rotacheck::scenario::StatsInclusion::All,
+            istio: None,
             dialled: Dialled { server: server.addr(), authority_pem: server.authority_pem().to_owned() },
         };
         let guard = Guard::start(Utf8Path::new(env!("CARGO_BIN_EXE_rotacheck")), Vec::new()).await.unwrap();

@@ -101,6 +101,7 @@ mod tests {
             scenarios: vec!["incident".to_owned(), "stream-closed-once".to_owned()],
             envoys: vec!["1.38.3".parse().unwrap(), "path=/opt/envoy".parse().unwrap()],
             overrides: Overrides { proxies: Some(3), ..Overrides::default() },
+            ..Selection::default()
         };
         let plan = Plan::select(&Library::embedded(), &selection).unwrap();
         let mut page = Page::plain(60);

@@ -11,9 +11,9 @@ use crate::archive::{ArchiveError, DEFAULT_BASE};
 use crate::artifact::{EnvoyBinary, Lock, Store, StoreOptions};
 use crate::plan::{Cell, Plan};
 use crate::report::{ReportSpec, Reporter};
-use crate::run::{CellJob, Ran, RunOptions, Stop, Told};
+use crate::run::{CellJob, IstioPrograms, Ran, RunOptions, Stop, Told};
 use crate::scenario::Span;
-use crate::timeline::{EnvoyRequest, EnvoySubject, Subject};
+use crate::timeline::{EnvoyRequest, EnvoySubject, IstioSubject, ProgramRequest, Subject};
 
 /// Arguments of `rotacheck run`.
 #[derive(Debug, clap::Args)]
@@ -99,10 +99,11 @@ pub(super) async fn carry_out(
         () = stop.requested() => return Ok((None, Exit::Interrupted)),
         binaries = provide(&plan, &args) => binaries?,
     };
+    let istios = istios(&plan)?;
     let exe = std::env::current_exe().ok().and_then(|p| Utf8PathBuf::from_path_buf(p).ok()).ok_or_else(|| {
         CliError::new(Exit::CouldNotTell, "cannot find the path of this program, which the guard is started from")
     })?;
-    let jobs = plan.cells.iter().map(|cell| job(cell, &binaries)).collect::<Result<Vec<_>, _>>()?;
+    let jobs = plan.cells.iter().map(|cell| job(cell, &binaries, &istios)).collect::<Result<Vec<_>, _>>()?;
     let options = RunOptions {
         base: args.runs.clone(),
         jobs: if args.keep { 1 } else { args.jobs.unwrap_or_else(|| default_jobs(&jobs)) },
@@ -176,11 +177,31 @@ async fn provide(plan: &Plan, args: &HowArgs) -> Result<BTreeMap<EnvoyRequest, E
     Ok(binaries)
 }
 
-fn job(cell: &Cell, binaries: &BTreeMap<EnvoyRequest, EnvoyBinary>) -> Result<CellJob, CliError> {
+fn istios(plan: &Plan) -> Result<BTreeMap<ProgramRequest, (IstioSubject, IstioPrograms)>, CliError> {
+    let mut found = BTreeMap::new();
+    for request in plan.istios() {
+        let ProgramRequest::Path(directory) = &request else { todo!() };
+        let subject = IstioSubject { version: "unknown".to_owned(), source: "path".to_owned() };
+        let programs = IstioPrograms {
+            agent: directory.join("pilot-agent"),
+            discovery: directory.join("pilot-discovery"),
+            template: directory.join("envoy_bootstrap.json"),
+        };
+        found.insert(request, (subject, programs));
+    }
+    Ok(found)
+}
+
+fn job(
+    cell: &Cell,
+    binaries: &BTreeMap<EnvoyRequest, EnvoyBinary>,
+    istios: &BTreeMap<ProgramRequest, (IstioSubject, IstioPrograms)>,
+) -> Result<CellJob, CliError> {
     let binary = &binaries[&cell.envoy];
+    let istio = cell.istio.as_ref().map(|istio| &istios[istio]);
     let subject = Subject {
         envoy: EnvoySubject { version: binary.version.clone(), source: binary.source.clone() },
-        istio: None,
+        istio: istio.map(|(subject, _)| subject.clone()),
         provider: cell.scenario.provider.subject(),
     };
     Ok(CellJob {
@@ -189,6 +210,7 @@ fn job(cell: &Cell, binaries: &BTreeMap<EnvoyRequest, EnvoyBinary>) -> Result<Ce
         scenario: cell.scenario.clone(),
         subject,
         envoy: binary.path.clone(),
+        istio: istio.map(|(_, programs)| programs.clone()),
         command: cell.command(),
         unsupported: cell.unsupported.clone(),
         unproven: Vec::new(),

@@ -4,8 +4,8 @@ use camino::Utf8PathBuf;
 
 use super::{CliError, Exit};
 use crate::plan::{Library, Overrides, Plan, PlanError, Selection};
-use crate::scenario::{ClockKind, ProviderKind, Span, StatsInclusion};
-use crate::timeline::EnvoyRequest;
+use crate::scenario::{ClockKind, FleetKind, ProviderKind, Span, StatsInclusion};
+use crate::timeline::{EnvoyRequest, ProgramRequest};
 
 /// What is to be run, and on what.
 #[derive(Debug, Clone, clap::Args)]
@@ -19,9 +19,16 @@ pub(super) struct SelectionArgs {
     /// matrix.yaml; ENVOY_PATH, if it is set, names an executable instead].
     #[arg(long = "envoy", value_name = "VERSION|path=FILE")]
     envoys: Vec<EnvoyRequest>,
+    /// An Istio, where its agent starts the proxies: a version of the lock file, or `path=DIR` for programs of your own
+    /// (pilot-agent, pilot-discovery, envoy_bootstrap.json). Repeatable [default: those of matrix.yaml].
+    #[arg(long = "istio", value_name = "VERSION|path=DIR")]
+    istios: Vec<ProgramRequest>,
     /// An Envoy executable to use where `--envoy` is not given.
     #[arg(long, env = "ENVOY_PATH", hide = true, value_name = "FILE")]
     envoy_path: Option<Utf8PathBuf>,
+    /// How the proxies are run.
+    #[arg(long, value_enum, help_heading = CHANGES)]
+    topology: Option<TopologyArg>,
     /// Who issues the certificates.
     #[arg(long, value_enum, help_heading = CHANGES)]
     provider: Option<ProviderArg>,
@@ -66,6 +73,14 @@ impl LibraryArgs {
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum TopologyArg {
+    /// An Envoy each, configured by rotacheck as Istio configures a sidecar.
+    Process,
+    /// Istio's real agent each, which starts its Envoy, and a real istiod that configures them.
+    Agent,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum ClockArg {
     /// Moved by the harness: hours pass in milliseconds.
     Virtual,
@@ -99,7 +114,12 @@ impl SelectionArgs {
         let selection = Selection {
             scenarios: self.scenarios.clone(),
             envoys: envoys.collect(),
+            istios: self.istios.clone(),
             overrides: Overrides {
+                topology: self.topology.map(|topology| match topology {
+                    TopologyArg::Process => FleetKind::Process,
+                    TopologyArg::Agent => FleetKind::Agent,
+                }),
                 provider: self.provider.map(|provider| match provider {
                     ProviderArg::Fake => ProviderKind::Fake,
                     ProviderArg::Files => ProviderKind::Files,
@@ -127,7 +147,8 @@ impl SelectionArgs {
     pub(super) fn with_controls(&self, mut plan: Plan) -> Result<Plan, CliError> {
         let library = self.library.open()?;
         let scenarios = library.every_control()?.iter().map(|control| control.name.to_string()).collect();
-        let controls = Selection { scenarios, envoys: plan.envoys(), overrides: Overrides::default() };
+        let controls =
+            Selection { scenarios, envoys: plan.envoys(), istios: plan.istios(), overrides: Overrides::default() };
         let controls = Plan::select(&library, &controls)?.cells;
         let known = |cell: &crate::plan::Cell| {
             plan.cells.iter().any(|c| c.scenario.name == cell.scenario.name && c.envoy == cell.envoy)
@@ -161,6 +182,11 @@ impl From<PlanError> for CliError {
                 };
                 CliError::with_hint(Exit::NothingSelected, &error, hint)
             }
+            PlanError::NoIstio { .. } => CliError::with_hint(
+                Exit::Usage,
+                &error,
+                "name one with --istio; `rotacheck fetch` says which there are",
+            ),
             PlanError::Empty { .. } => CliError::new(Exit::NothingSelected, error),
         }
     }

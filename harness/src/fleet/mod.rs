@@ -3,7 +3,15 @@
 //! `process` runs the proxies as local processes; `admin` asks one of them, however it is run.
 
 mod admin;
+mod agent;
+mod collect;
+mod error;
+mod keep;
+mod member;
+mod members;
+mod ports;
 mod process;
+mod ready;
 
 use std::net::SocketAddr;
 
@@ -12,7 +20,25 @@ use camino::Utf8PathBuf;
 use crate::timeline::{ProxyExpectation, ProxyId, SpiffeId};
 
 pub use admin::ReachError;
-pub use process::{Dialled, Fleet, FleetConfig, FleetError, Live, ProxyExit};
+pub use agent::Istio;
+pub use error::{FleetError, ProxyExit};
+pub use members::Fleet;
+pub use process::{Dialled, FleetConfig};
+pub use ready::Live;
+
+use crate::proc::Guard;
+use crate::timeline::Recorder;
+use error::MAX_SOCKET_PATH;
+
+impl Fleet {
+    /// Writes the proxies' configuration and starts them all. They are not ready yet: see [`Fleet::ready`].
+    pub async fn start(config: FleetConfig, guard: &Guard, recorder: &Recorder) -> Result<Self, FleetError> {
+        match config.istio.clone() {
+            None => process::start(config, guard, recorder).await,
+            Some(istio) => agent::start(config, &istio, guard, recorder).await,
+        }
+    }
+}
 
 /// A proxy of a cell, and where it can be reached (all on loopback).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +75,10 @@ pub struct Proxy {
     pub watches: Option<Utf8PathBuf>,
     /// Its bootstrap.
     pub bootstrap: Utf8PathBuf,
-    /// Its log.
+    /// Its log; that of Istio's agent, where one starts it, which then holds its own too.
     pub log: Utf8PathBuf,
+    /// Words that mark the lines of its log that are recorded.
+    pub telling: &'static [&'static str],
 }
 
 /// What a timeline's header says of these proxies, when each has this many contexts beside those of a plain

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use crate::proc::private_mounts;
-use crate::scenario::{ClockKind, ProviderKind, Scenario, Span};
+use crate::scenario::{ClockKind, FleetKind, ProviderKind, Scenario, Span};
 
 /// Shortest lifetime of a leaf that can be told from noise.
 struct TtlFloor {
@@ -46,6 +46,27 @@ const TTL_FLOORS: &[TtlFloor] = &[
     },
 ];
 
+/// What a scenario may ask for that only an Envoy configured by the harness itself has.
+struct OnlyProcess {
+    asks: fn(&Scenario) -> bool,
+    why: &'static str,
+}
+
+const ONLY_PROCESS: &[OnlyProcess] = &[
+    OnlyProcess {
+        asks: |s| s.provider.kind == ProviderKind::Files,
+        why: "Istio's agent subscribes to a workload socket; files it would serve itself",
+    },
+    OnlyProcess {
+        asks: |s| s.fleet.duplicate_subscription,
+        why: "istiod writes every ConfigSource alike: there is no second subscription",
+    },
+    OnlyProcess { asks: |s| s.fleet.resumption, why: "Istio's clusters resume sessions as it is" },
+    OnlyProcess { asks: |s| s.fleet.must_staple, why: "Istio's listeners staple no OCSP response" },
+    OnlyProcess { asks: |s| s.fleet.late_listener.is_some(), why: "listeners come from istiod, all at once" },
+    OnlyProcess { asks: |s| s.fleet.socket_file_mounted, why: "Istio's agent sees the socket through its directory" },
+];
+
 /// Whether processes can have mounts of their own; tried once.
 static MOUNTS: OnceLock<Result<(), String>> = OnceLock::new();
 
@@ -61,6 +82,11 @@ pub fn unsupported(scenario: &Scenario) -> Option<String> {
         && let Err(why) = MOUNTS.get_or_init(private_mounts)
     {
         return Some(format!("proxies can't have mounts of their own here ({why}); that takes CAP_SYS_ADMIN"));
+    }
+    if scenario.fleet.kind == FleetKind::Agent
+        && let Some(row) = ONLY_PROCESS.iter().find(|row| (row.asks)(scenario))
+    {
+        return Some(row.why.to_owned());
     }
     let row = TTL_FLOORS.iter().find(|row| row.provider == provider && row.clock == clock && ttl < row.floor);
     let too_short = row.map(|row| format!("a ttl of {ttl} is below the floor of {}: {}", row.floor, row.why));

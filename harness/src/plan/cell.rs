@@ -4,7 +4,7 @@ use camino::Utf8PathBuf;
 
 use super::Overrides;
 use crate::scenario::Scenario;
-use crate::timeline::{CellId, EnvoyRequest, EnvoyVersion};
+use crate::timeline::{CellId, EnvoyRequest, EnvoyVersion, ProgramRequest};
 
 /// One scenario on one subject.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +13,8 @@ pub struct Cell {
     pub scenario: Scenario,
     /// The Envoy to run it on.
     pub envoy: EnvoyRequest,
+    /// The Istio whose agent starts that Envoy, where the scenario has one.
+    pub istio: Option<ProgramRequest>,
     /// Why it makes no sense to run it: its outcome is `unsupported`.
     pub unsupported: Option<String>,
     /// Told apart from the other Envoys of the plan that are given by a path: 1, 2, ...; 0 for a version.
@@ -31,16 +33,24 @@ pub(super) struct Origin {
 
 impl Cell {
     /// Its name, from the version that was measured: `incident@envoy-1.38.3`; `incident@envoy-1.38.3+path` where the
-    /// executable was given by its path (`+path2` for the second one).
+    /// executable was given by its path (`+path2` for the second one); `incident@envoy-1.38.3+istio-1.31` behind that
+    /// Istio's agent.
     pub fn id(&self, measured: &EnvoyVersion) -> CellId {
         // A version may be long if somebody built it to be; the name is also that of a directory.
-        let version: String = measured.as_str().chars().take(100).collect();
+        let version: String = measured.as_str().chars().take(80).collect();
         let suffix = match self.nth_path {
             0 => String::new(),
             1 => "+path".to_owned(),
             n => format!("+path{n}"),
         };
-        let id = format!("{}@envoy-{version}{suffix}", self.scenario.name);
+        let istio = match &self.istio {
+            None => String::new(),
+            Some(ProgramRequest::Version(version)) => {
+                format!("+istio-{}", &version.as_str()[..version.as_str().len().min(50)])
+            }
+            Some(ProgramRequest::Path(_)) => "+istio-path".to_owned(),
+        };
+        let id = format!("{}@envoy-{version}{suffix}{istio}", self.scenario.name);
         CellId::parse(&id).expect("a scenario's name and a version hold nothing that a cell's name may not")
     }
 
@@ -48,7 +58,10 @@ impl Cell {
     pub fn label(&self) -> String {
         match &self.envoy {
             EnvoyRequest::Version(version) => self.id(version).to_string(),
-            EnvoyRequest::Path(_) => format!("{}@{}", self.scenario.name, self.envoy),
+            EnvoyRequest::Path(_) => {
+                let istio = self.istio.as_ref().map(|istio| format!(" istio {istio}")).unwrap_or_default();
+                format!("{}@{}{istio}", self.scenario.name, self.envoy)
+            }
         }
     }
 
@@ -64,6 +77,9 @@ impl Cell {
             words.push(format!("--scenarios {}", quoted(directory.as_str())));
         }
         words.push(format!("--envoy {}", quoted(&self.envoy.to_string())));
+        if let Some(istio) = &self.istio {
+            words.push(format!("--istio {}", quoted(&istio.to_string())));
+        }
         words.extend(self.origin.overrides.options());
         words.join(" ")
     }

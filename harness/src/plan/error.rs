@@ -38,6 +38,12 @@ pub enum PlanError {
         /// What there is.
         names: Vec<String>,
     },
+    /// Istio's agent is to start the proxies, and no Istio is named.
+    #[error("{scenario} needs an Istio, and neither matrix.yaml nor the command line names one")]
+    NoIstio {
+        /// The scenario's name.
+        scenario: String,
+    },
     /// There is no scenario at all.
     #[error("there is no scenario in {place}")]
     Empty {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::scenario::{Document, Problem, ScenarioError};
-use crate::timeline::EnvoyVersion;
+use crate::timeline::{EnvoyVersion, ProgramVersion};
 
 /// `matrix.yaml`: what is tested where the command line names nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -13,6 +13,9 @@ pub struct Matrix {
     /// Envoy versions, in the order of the columns.
     #[schemars(length(min = 1))]
     pub envoy: Vec<EnvoyVersion>,
+    /// Istio versions, where Istio's agent starts the proxies: names of the lock file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub istio: Vec<ProgramVersion>,
 }
 
 impl Matrix {
@@ -30,6 +33,12 @@ impl Matrix {
                 problems.push(problem(format!("envoy[{n}]"), format!("Envoy {version} is given twice")));
             }
         }
+        let istio = &document.value.istio;
+        for (n, version) in istio.iter().enumerate() {
+            if istio[..n].contains(version) {
+                problems.push(problem(format!("istio[{n}]"), format!("Istio {version} is given twice")));
+            }
+        }
         document.checked(problems)
     }
 }
@@ -43,6 +52,7 @@ mod tests {
         let why = |text: &str| Matrix::read(text, "matrix.yaml").unwrap_err().to_string();
         assert_eq!(why("envoy: []"), "the matrix needs at least one Envoy");
         assert_eq!(why("envoy: [1.38.3, 1.38.3]"), "Envoy 1.38.3 is given twice");
+        assert_eq!(why("{envoy: [1.38.3], istio: [1.31, 1.31]}"), "Istio 1.31 is given twice");
         assert_eq!(why("envoys: [1.38.3]"), "unknown key `envoys`");
         assert!(why("envoy: [1.38]").contains("1.38.3"));
     }

@@ -2,13 +2,15 @@
 
 use camino::Utf8PathBuf;
 
-use crate::scenario::{ClockKind, ProviderKind, Scenario, Share, Span, StatsInclusion};
+use crate::scenario::{ClockKind, FleetKind, ProviderKind, Scenario, Share, Span, StatsInclusion};
 
 use super::cell::quoted;
 
 /// What the command line changes in every selected scenario.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Overrides {
+    /// How the proxies are run.
+    pub topology: Option<FleetKind>,
     /// Who issues.
     pub provider: Option<ProviderKind>,
     /// Where an external provider serves.
@@ -36,6 +38,9 @@ impl Overrides {
     ///
     /// Another provider has its own lifetimes: what the scenario says of the fake's is forgotten.
     pub fn apply(&self, scenario: &mut Scenario) {
+        if let Some(topology) = self.topology {
+            scenario.fleet.kind = topology;
+        }
         if let Some(socket) = &self.socket {
             scenario.provider.socket = Some(socket.clone());
         }
@@ -95,6 +100,7 @@ impl Overrides {
             ClockKind::Virtual => "virtual".to_owned(),
         });
         let given = [
+            ("--topology", self.topology.map(|kind| kind.name().to_owned())),
             ("--provider", self.provider.map(|kind| kind.name().to_owned())),
             ("--socket", self.socket.as_ref().map(ToString::to_string)),
             ("--clock", clock),

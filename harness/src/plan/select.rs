@@ -6,7 +6,7 @@ use super::cell::Origin;
 use super::library::read_file;
 use super::{Cell, Library, Overrides, PlanError, unsupported};
 use crate::scenario::{ExpectedJudgement, Role, Scenario, nearest};
-use crate::timeline::EnvoyRequest;
+use crate::timeline::{EnvoyRequest, ProgramRequest};
 
 /// What is selected, and what is changed in it.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +15,8 @@ pub struct Selection {
     pub scenarios: Vec<String>,
     /// Envoys; none: those of the matrix.
     pub envoys: Vec<EnvoyRequest>,
+    /// Istios, for scenarios with its agent; none: those of the matrix.
+    pub istios: Vec<ProgramRequest>,
     /// What the command line changes.
     pub overrides: Overrides,
 }
@@ -34,6 +36,14 @@ impl Plan {
             [] => library.matrix()?.envoy.into_iter().map(EnvoyRequest::Version).collect(),
             given => without_repetition(given),
         };
+        let with_istio = selection.overrides.topology.map_or_else(
+            || scenarios.iter().any(|(_, scenario)| scenario.fleet.kind.has_istio()),
+            |topology| topology.has_istio(),
+        );
+        let istios = match selection.istios.as_slice() {
+            [] if with_istio => library.matrix()?.istio.into_iter().map(ProgramRequest::Version).collect(),
+            given => without_repetition(given),
+        };
         let mut cells = Vec::new();
         for (argument, mut scenario) in scenarios {
             selection.overrides.apply(&mut scenario);
@@ -44,9 +54,10 @@ impl Plan {
             let mut paths = 0;
             for envoy in &envoys {
                 paths += usize::from(matches!(envoy, EnvoyRequest::Path(_)));
-                cells.push(Cell {
+                let cell = |istio| Cell {
                     scenario: scenario.clone(),
                     envoy: envoy.clone(),
+                    istio,
                     unsupported: unsupported.clone(),
                     nth_path: if matches!(envoy, EnvoyRequest::Path(_)) { paths } else { 0 },
                     origin: Origin {
@@ -54,10 +65,23 @@ impl Plan {
                         directory: library.directory().map(Utf8Path::to_owned),
                         overrides: selection.overrides.clone(),
                     },
-                });
+                };
+                match scenario.fleet.kind.has_istio() {
+                    false => cells.push(cell(None)),
+                    true if istios.is_empty() => {
+                        return Err(PlanError::NoIstio { scenario: scenario.name.to_string() });
+                    }
+                    true => cells.extend(istios.iter().map(|istio| cell(Some(istio.clone())))),
+                }
             }
         }
         Ok(Self { cells })
+    }
+
+    /// The Istios that it needs, each once.
+    pub fn istios(&self) -> Vec<ProgramRequest> {
+        let all: Vec<_> = self.cells.iter().filter_map(|cell| cell.istio.clone()).collect();
+        without_repetition(&all)
     }
 
     /// The Envoys that it needs, each once.
@@ -128,11 +152,11 @@ fn is_path(word: &str) -> bool {
     word.contains('/') || word.ends_with(".yaml") || word.ends_with(".yml")
 }
 
-fn without_repetition(envoys: &[EnvoyRequest]) -> Vec<EnvoyRequest> {
-    let mut unique: Vec<EnvoyRequest> = Vec::new();
-    for envoy in envoys {
-        if !unique.contains(envoy) {
-            unique.push(envoy.clone());
+fn without_repetition<T: Clone + PartialEq>(all: &[T]) -> Vec<T> {
+    let mut unique: Vec<T> = Vec::new();
+    for one in all {
+        if !unique.contains(one) {
+            unique.push(one.clone());
         }
     }
     unique
@@ -176,6 +200,7 @@ mod tests {
         let selection = Selection {
             scenarios: words.iter().map(|&word| word.to_owned()).collect(),
             envoys: envoys.iter().map(|text| text.parse().unwrap()).collect(),
+            istios: Vec::new(),
             overrides,
         };
         Plan::select(&Library::embedded(), &selection)

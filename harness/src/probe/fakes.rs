@@ -160,6 +160,7 @@ pub(super) fn unreachable() -> Proxy {
         contexts: 2,
         bootstrap: "/nowhere".into(),
         log: "/nowhere".into(),
+        telling: &[],
     }
 }
 

@@ -1,4 +1,5 @@
-//! What a proxy does about the files of its certificate: whether it watches for them, and what it says of them.
+//! What is seen of a proxy on this machine beside its own answers: whether it watches the files of its certificate, which
+//! socket it sees, and what its log says.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
@@ -7,13 +8,12 @@ use camino::Utf8Path;
 
 use super::context::ProbeContext;
 use crate::fleet::Proxy;
-use crate::timeline::{Layer, Log, RELOAD_FAILED, SocketInode, Source, Watch};
+use crate::timeline::{Layer, Log, SocketInode, Source, Watch};
 
-/// More than Envoy says at the level of warnings between two samples.
+/// More than a proxy says at the level of warnings between two samples.
 const MOST: u64 = 1 << 20;
 
-/// Records whether the proxy watches the directory into which its files are moved, and what it said since the last time
-/// about files that it could not take. Of a proxy without files, nothing.
+/// Records whether the proxy watches the directory into which its files are moved. Of a proxy without files, nothing.
 pub(super) fn files(proxy: &Proxy, ctx: &ProbeContext) {
     let Some(directory) = &proxy.watches else { return };
     match watched(proxy.pid, directory) {
@@ -22,6 +22,13 @@ pub(super) fn files(proxy: &Proxy, ctx: &ProbeContext) {
             ctx.recorder.record(Source::Census, Some(&proxy.id), None, fact);
         }
         Err(e) => ctx.blind(Source::Census, proxy, None, "inotify", e),
+    }
+}
+
+/// Records what the proxy's log said since the last time, as far as it tells about certificates.
+pub(super) fn log(proxy: &Proxy, ctx: &ProbeContext) {
+    if proxy.telling.is_empty() {
+        return;
     }
     match said(proxy, ctx) {
         Ok(lines) => {
@@ -58,7 +65,8 @@ fn said(proxy: &Proxy, ctx: &ProbeContext) -> std::io::Result<Vec<String>> {
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     ctx.has_read(proxy, from + whole as u64);
     let text = String::from_utf8_lossy(&bytes[..whole]);
-    Ok(text.lines().filter(|line| line.contains(RELOAD_FAILED)).map(str::to_owned).collect())
+    let tells = |line: &&str| proxy.telling.iter().any(|words| line.contains(words));
+    Ok(text.lines().filter(tells).map(str::to_owned).collect())
 }
 
 /// Records which inode the provider's socket has for the proxy, and which for the provider: where the file itself was

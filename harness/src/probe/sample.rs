@@ -145,6 +145,7 @@ async fn one(proxy: &Proxy, ctx: &ProbeContext, what: Depth) -> ProxySample {
         sample.long_lived = Some(long_lived);
         // After the counters: what they count is said by then.
         super::files::files(proxy, ctx);
+        super::files::log(proxy, ctx);
         super::files::socket(proxy, collect, ctx);
     }
     sample

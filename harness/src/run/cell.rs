@@ -12,7 +12,7 @@ use super::teller::Teller;
 use super::{RunError, RunOptions, Stop, milliseconds};
 use crate::archive::{CellDirectory, RunDirectory, RunEvent};
 use crate::clock::{Clock, Deadline, OffsetFile};
-use crate::fleet::{Dialled, Fleet, FleetConfig, FleetError, expectations};
+use crate::fleet::{Dialled, Fleet, FleetConfig, FleetError, Istio, expectations};
 use crate::plan::{CellReport, Outcome, unsupported};
 use crate::probe::{OutboundServer, ProbeContext, Roots};
 use crate::proc::{Guard, ProcError};
@@ -21,6 +21,17 @@ use crate::scenario::{ClockKind, Scenario, Span, TRUST_DOMAIN};
 use crate::timeline::{CellId, Header, ProxyId, Recorder, Role, SCHEMA_VERSION, SpiffeId, Subject, Timeline};
 use crate::verdict::{Judgement, Unproven, judge};
 use crate::xds::Delivery;
+
+/// Istio's programs, as they are found on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IstioPrograms {
+    /// `pilot-agent`.
+    pub agent: Utf8PathBuf,
+    /// `pilot-discovery`.
+    pub discovery: Utf8PathBuf,
+    /// The bootstrap template that belongs to them.
+    pub template: Utf8PathBuf,
+}
 
 /// One cell that is to be run: everything decided, nothing started.
 #[derive(Debug, Clone)]
@@ -35,6 +46,8 @@ pub struct CellJob {
     pub subject: Subject,
     /// The Envoy executable.
     pub envoy: Utf8PathBuf,
+    /// Istio's programs, where its agent is to start the Envoys.
+    pub istio: Option<IstioPrograms>,
     /// The command that repeats just this cell.
     pub command: String,
     /// Why this scenario makes no sense on this subject.
@@ -193,8 +206,10 @@ async fn live(
     let started = clock.now();
 
     let limit = Limit::from_now(options.timeout + real_time(&job.scenario));
-    let socket = scratch.0.join("sds.sock");
-    let living = Living { job, kept, options, stop, tell: &tell, guard: &guard, socket, limit };
+    let sockets = scratch.0.join(SOCKETS);
+    std::fs::create_dir(&sockets).map_err(|source| RunError::Scratch { directory: sockets.clone(), source })?;
+    let socket = sockets.join("socket");
+    let living = Living { job, kept, options, stop, tell: &tell, guard: &guard, scratch: &scratch.0, socket, limit };
     let result = living.bring_up_observe_collect(provider, members, &recorder).await;
     let passed = clock.now().duration_since(started).as_secs();
     let timeline = recorder.finish(incomplete(&result));
@@ -214,6 +229,7 @@ struct Living<'a> {
     stop: &'a Stop,
     tell: &'a Teller<'a>,
     guard: &'a Guard,
+    scratch: &'a Utf8Path,
     socket: Utf8PathBuf,
     limit: Limit,
 }
@@ -242,6 +258,9 @@ impl Limit {
         READY.min(self.allowed / 2)
     }
 }
+
+/// The directory for sockets in a cell's scratch: a proxy sees it, and what comes and goes in it.
+const SOCKETS: &str = "sockets";
 
 /// How long proxies may take until they are ready, and to answer at the end. A busy machine takes seconds.
 const READY: Duration = Duration::from_secs(30);
@@ -297,6 +316,12 @@ impl Living<'_> {
             lds_socket: self.job.scenario.fleet.late_listener.map(|_| self.socket.with_file_name("lds.sock")),
             socket_mounted_by: self.job.scenario.fleet.socket_file_mounted.then(|| self.options.exe.clone()),
             stats: self.job.scenario.fleet.stats,
+            istio: self.job.istio.clone().map(|programs| Istio {
+                agent: programs.agent,
+                discovery: programs.discovery,
+                template: programs.template,
+                scratch: self.scratch.join("istio"),
+            }),
             dialled: Dialled { server: outbound.addr(), authority_pem: outbound.authority_pem().to_owned() },
         };
         let fleet = self.limit.on(Fleet::start(config, self.guard, recorder)).await?;

@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::watch as watched;
 use tokio::task::{JoinError, JoinSet};
 
-pub use cell::CellJob;
+pub use cell::{CellJob, IstioPrograms};
 pub use error::RunError;
 pub use stop::Stop;
 

@@ -378,6 +378,23 @@ pub enum FleetKind {
     /// One Envoy process each.
     #[default]
     Process,
+    /// Istio's agent each, which starts its Envoy as in a pod, and a real istiod that configures them.
+    Agent,
+}
+
+impl FleetKind {
+    /// Whether Istio takes part.
+    pub fn has_istio(self) -> bool {
+        self == FleetKind::Agent
+    }
+
+    /// The name in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            FleetKind::Process => "process",
+            FleetKind::Agent => "agent",
+        }
+    }
 }
 
 /// How long to observe: a number of generations or a duration; default: two generations past the first expiry.

@@ -523,6 +523,16 @@ data! {
 /// What Envoy says when it cannot take files that it watches; the reason follows.
 pub const RELOAD_FAILED: &str = "Failed to reload certificates: ";
 
+/// What Istio's agent says when it found somebody else's workload socket and leaves certificates to them.
+pub const AGENT_FOUND_SOCKET: &str = "Existing workload SDS socket found";
+/// What it says when it serves SDS to its Envoy on the workload socket itself: the certificates are then its own.
+pub const AGENT_SERVES: &str = "Starting SDS server for workload certificates";
+/// What it says when its server, which then serves files only, has no socket of its own.
+pub const AGENT_NO_SOCKET: &str = "failed to set up UDS";
+/// Words that mark the lines of its log that tell whose certificates its Envoy gets.
+pub const AGENT_SAYS: &[&str] =
+    &[AGENT_FOUND_SOCKET, AGENT_SERVES, AGENT_NO_SOCKET, "Workload is using file mounted certificates"];
+
 /// What a [`Blind`] of the harness's own subscriptions is about where nobody could be connected to.
 pub const UNREACHED: &str = "a fresh connection";
 

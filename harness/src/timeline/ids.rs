@@ -136,6 +136,11 @@ text_id!(
         semver::Version::parse(text).map(|v| v.to_string()).map_err(|_| "it must have the form 1.38.3")
     }
 );
+text_id!(
+    /// A version of Istio or SPIRE: a name of the lock file, such as `1.13.3` or `1.31-dev.20260827`, or that of a Go
+    /// module, such as `v1.13.3`. Lower-case letters, digits, hyphens and dots.
+    ProgramVersion, "version", |text| slug(text, 80)
+);
 
 fn slug(text: &str, longest: usize) -> Result<String, &'static str> {
     if text.is_empty() || text.len() > longest {
@@ -215,5 +220,7 @@ mod tests {
         assert!(SpiffeId::parse("spiffe://td/../x").is_err());
         assert!(SpiffeId::parse("spiffe://td").is_err());
         assert!(SpiffeId::parse("spiffe://td/ns/demo/sa/a").is_ok());
+        assert!(ProgramVersion::parse("../1.13.3").is_err());
+        assert!(ProgramVersion::parse("v0.0.0-20260827124520-eed52ebb66ad").is_ok());
     }
 }

@@ -22,7 +22,7 @@ pub use ids::*;
 pub use ledger::Ledger;
 pub use observation::{At, Observation, Source};
 pub use recorder::{RecordError, Recorder};
-pub use request::{EnvoyRequest, InvalidRequest};
+pub use request::{EnvoyRequest, InvalidProgramRequest, InvalidRequest, ProgramRequest};
 pub use schema::schema;
 
 /// Version of the timeline's format on disk; raised when a reader of the old form would misunderstand the new one.

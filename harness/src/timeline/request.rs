@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use camino::Utf8PathBuf;
 
-use super::EnvoyVersion;
+use super::{EnvoyVersion, ProgramVersion};
 
 /// Names the executable to use where no version is asked for.
 const ENVOY_PATH: &str = "ENVOY_PATH";
@@ -52,6 +52,42 @@ impl fmt::Display for EnvoyRequest {
     }
 }
 
+/// Which Istio or SPIRE is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProgramRequest {
+    /// A version of the lock file, by its name there or by that of its module.
+    Version(ProgramVersion),
+    /// A directory with programs of the user's own, under the names that their makers gave them; Istio's agent has its
+    /// `envoy_bootstrap.json` beside it.
+    Path(Utf8PathBuf),
+}
+
+/// A text that names no Istio or SPIRE.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither a version such as 1.13.3 nor path=/x/directory")]
+pub struct InvalidProgramRequest(String);
+
+impl FromStr for ProgramRequest {
+    type Err = InvalidProgramRequest;
+    fn from_str(text: &str) -> Result<Self, InvalidProgramRequest> {
+        let invalid = || InvalidProgramRequest(text.chars().take(300).collect());
+        match text.strip_prefix("path=") {
+            Some("") => Err(invalid()),
+            Some(path) => Ok(Self::Path(path.into())),
+            None => ProgramVersion::parse(text).map(Self::Version).map_err(|_| invalid()),
+        }
+    }
+}
+
+impl fmt::Display for ProgramRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => write!(f, "{version}"),
+            Self::Path(path) => write!(f, "path={path}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +103,15 @@ mod tests {
         assert_eq!(path.to_string(), "path=/x/envoy");
         for wrong in ["", "1.38", "path=", "/x/envoy", "latest", "1.38.3/../.."] {
             assert!(wrong.parse::<EnvoyRequest>().is_err(), "{wrong}");
+        }
+    }
+    #[test]
+    fn a_program_is_asked_for_by_version_or_by_directory() {
+        for text in ["1.13.3", "1.31-dev.20260827", "v0.0.0-20260827124520-eed52ebb66ad", "path=/x"] {
+            assert_eq!(text.parse::<ProgramRequest>().unwrap().to_string(), text);
+        }
+        for wrong in ["", "path=", "/x", "1.13/../3"] {
+            assert!(wrong.parse::<ProgramRequest>().is_err(), "{wrong}");
         }
     }
 }

@@ -13,10 +13,24 @@ use crate::timeline::{
 /// Who may subscribe, and how they are told apart.
 #[derive(Debug, Clone, Default)]
 pub struct Subscribers {
-    /// By `node.id` of the first request.
+    /// By `node.id` of the first request, or the workload's name in that of an Istio sidecar.
     pub nodes: HashMap<String, ProxyId>,
     /// By the process that opened the connection.
     pub pids: HashMap<i32, ProxyId>,
+}
+
+impl Subscribers {
+    /// Who says to be this node.
+    fn of_node(&self, node: &str) -> Option<&ProxyId> {
+        self.nodes.get(node).or_else(|| self.nodes.get(istio_workload(node)?))
+    }
+}
+
+/// The name in `sidecar~ADDRESS~NAME.NAMESPACE~DOMAIN`, as Istio's agent names its Envoy's node.
+fn istio_workload(node: &str) -> Option<&str> {
+    let parts: Vec<&str> = node.split('~').collect();
+    let [_, _, workload, _] = parts[..] else { return None };
+    workload.split_once('.').map(|(name, _)| name)
 }
 
 /// Turns events of streams into observations.
@@ -96,7 +110,7 @@ impl Journal {
                 self.record(&state, *stream, fact);
             }
             Event::Subscribed { stream, type_url, names, version_info, node, .. } => {
-                let known = state.subscribers.nodes.get(node).cloned();
+                let known = state.subscribers.of_node(node).cloned();
                 if let Some(entry) = state.streams.get_mut(stream) {
                     if known.is_some() {
                         entry.proxy = known;

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use camino::Utf8Path;
 use serde_json::{Value, json};
 
-use super::ports::Addresses;
+use crate::fleet::ports::Addresses;
 use crate::scenario::StatsInclusion;
 use crate::timeline::{ProxyId, SecretName, SpiffeId};
 use crate::xds::{Delivery, secret_file};
@@ -50,10 +50,11 @@ pub(super) fn bootstrap(sidecar: &Sidecar<'_>) -> Value {
     let peer_matcher = spiffe_id.map(SpiffeId::trust_domain).or(sidecar.trust_domain).map(of_domain);
     let to_next = || upstream_tls(secrets, secrets.peer_validation(next_matcher.clone()), None);
 
+    let [dialling, dialled] = dial_out(id, at.dial_out, delivery, (server, authority));
     let mut clusters = vec![
         cluster("outbound", next, to_next(), true),
         cluster("outbound-long-lived", next, to_next(), false),
-        cluster("dial-out", server, upstream_tls(secrets, static_validation(authority), Some(id.as_str())), true),
+        dialling,
     ];
     if sidecar.duplicate_subscription {
         let kept = &mut clusters[1];
@@ -89,14 +90,7 @@ pub(super) fn bootstrap(sidecar: &Sidecar<'_>) -> Value {
     let mut listeners = vec![
         listener("inbound", at.inbound, Some(inbound()), answering(id)),
         listener("outbound", at.outbound, None, Value::Array(routes)),
-        listener(
-            "dial_out",
-            at.dial_out,
-            None,
-            json!([
-                { "match": { "prefix": "/" }, "route": { "cluster": cluster_name("dial-out") } },
-            ]),
-        ),
+        dialled,
     ];
     if sidecar.must_staple {
         let mut tls = inbound();
@@ -128,6 +122,18 @@ pub(super) fn bootstrap(sidecar: &Sidecar<'_>) -> Value {
         bootstrap["stats_config"] = istio_stats();
     }
     bootstrap
+}
+
+/// The cluster that dials the harness, and the listener that leads there.
+pub(super) fn dial_out(
+    id: &ProxyId,
+    at: SocketAddr,
+    delivery: &Delivery,
+    (server, authority): (SocketAddr, &str),
+) -> [Value; 2] {
+    let tls = upstream_tls(Secrets { delivery, id }, static_validation(authority), Some(id.as_str()));
+    let routes = json!([{ "match": { "prefix": "/" }, "route": { "cluster": cluster_name("dial-out") } }]);
+    [cluster("dial-out", server, tls, true), listener("dial_out", at, None, routes)]
 }
 
 /// The inbound listener once more, as one that is added later has it.

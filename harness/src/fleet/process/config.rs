@@ -1,15 +1,13 @@
-//! What a fleet of local proxies is made of, and why it can't be had.
+//! What a fleet of local proxies is made of.
 
-use std::fmt;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use camino::Utf8PathBuf;
 
-use crate::proc::{Exit, ProcError};
+use crate::fleet::agent::Istio;
 use crate::scenario::StatsInclusion;
 use crate::timeline::{ProxyId, SpiffeId};
-use crate::xds::{Delivery, LdsError, SocketError};
+use crate::xds::Delivery;
 
 /// A fleet of local proxies.
 #[derive(Debug, Clone)]
@@ -40,6 +38,8 @@ pub struct FleetConfig {
     pub socket_mounted_by: Option<Utf8PathBuf>,
     /// Which statistics the proxies keep.
     pub stats: StatsInclusion,
+    /// Istio's programs, where the proxies are to be started by its agent and configured by its control plane.
+    pub istio: Option<Istio>,
     /// The harness's server that shows which client certificate a proxy presents.
     pub dialled: Dialled,
 }
@@ -51,187 +51,4 @@ pub struct Dialled {
     pub server: SocketAddr,
     /// The authority that vouches for it, PEM. It stands in the bootstrap: no provider has a say in it.
     pub authority_pem: String,
-}
-
-/// A proxy that ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProxyExit {
-    /// Which.
-    pub id: ProxyId,
-    /// The process that it was.
-    pub pid: i32,
-    /// Exit code.
-    pub code: Option<i32>,
-    /// Signal.
-    pub signal: Option<i32>,
-    /// Whether the harness asked for it.
-    pub expected: bool,
-    /// Its last log lines.
-    pub log_tail: Vec<String>,
-    /// The whole log.
-    pub log: Utf8PathBuf,
-}
-
-impl ProxyExit {
-    /// The last lines of the log that tell about its end: no account of a start that went well, no frames of a stack.
-    fn last_words(&self) -> Vec<&str> {
-        const MOST: usize = 3;
-        // What a crash dumps after this line, the stack and whatever was going on, tells its developers more than us.
-        if let Some(crash) = self.log_tail.iter().find(|line| line.contains("][critical]") && line.contains("Caught "))
-        {
-            return vec![crash.trim()];
-        }
-        let says_nothing = |line: &&str| {
-            line.is_empty()
-                || line.contains("][info]")
-                || line.contains("][backtrace] ")
-                // Every Envoy without an overload manager says so at its start.
-                || line.contains("no configured limit to the number of allowed active downstream connections")
-        };
-        let mut telling: Vec<&str> =
-            self.log_tail.iter().map(|line| line.trim()).filter(|line| !says_nothing(line)).rev().take(MOST).collect();
-        telling.reverse();
-        telling
-    }
-}
-
-impl fmt::Display for ProxyExit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.id, Exit { code: self.code, signal: self.signal })?;
-        match &self.last_words()[..] {
-            [] => write!(f, "; its log is {}", self.log),
-            lines => {
-                write!(f, "; its log {} says:", self.log)?;
-                lines.iter().try_for_each(|line| write!(f, "\n    {line}"))
-            }
-        }
-    }
-}
-
-/// Why a fleet can't be had, or went wrong.
-#[derive(Debug, thiserror::Error)]
-pub enum FleetError {
-    /// Nothing to start.
-    #[error("there is no proxy in it")]
-    Empty,
-    /// Two proxies of one name.
-    #[error("two proxies are named {0}")]
-    SameName(ProxyId),
-    /// There is no such proxy.
-    #[error("no proxy is named {0}")]
-    NoSuchProxy(ProxyId),
-    /// A Unix socket's path has at most 107 bytes.
-    #[error("{path}: a Unix socket's path has at most {MAX_SOCKET_PATH} bytes, this one has {}", path.as_str().len())]
-    SocketPath {
-        /// The path.
-        path: Utf8PathBuf,
-    },
-    /// No LDS.
-    #[error("no listeners can be added later: {0}")]
-    Lds(#[from] SocketError),
-    /// A listener could not be added.
-    #[error("no listener can be added: {0}")]
-    Listener(#[from] LdsError),
-    /// No loopback port was free.
-    #[error("no loopback ports for {id}: {source}")]
-    Ports {
-        /// For whom.
-        id: ProxyId,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The run directory does not take it.
-    #[error("{path}: {source}")]
-    Write {
-        /// What.
-        path: Utf8PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The process could not be started.
-    #[error("{source}")]
-    Spawn {
-        /// Which proxy.
-        id: ProxyId,
-        /// Why.
-        source: ProcError,
-    },
-    /// It ended: a configuration refused, a port taken, a crash.
-    #[error("{0}")]
-    Exited(ProxyExit),
-    /// It did not become ready in time.
-    #[error("{id} was not ready in time: {state}")]
-    NotReady {
-        /// Which proxy.
-        id: ProxyId,
-        /// What it says of itself.
-        state: String,
-    },
-    /// It did not end in time.
-    #[error("{id} did not end in time")]
-    StillRunning {
-        /// Which proxy.
-        id: ProxyId,
-    },
-}
-
-impl FleetError {
-    /// What to do about it.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::SocketPath { .. } => Some("set TMPDIR to a directory with a shorter path"),
-            Self::Ports { .. } => Some("too many loopback ports are in use; run fewer cells at a time"),
-            Self::Write { source, .. }
-                if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
-            {
-                Some("the disk is full: make room, or keep runs elsewhere with --runs DIR")
-            }
-            Self::Write { .. } => Some("keep runs elsewhere with --runs DIR"),
-            Self::NotReady { .. } => Some("its log and bootstrap are in the run directory"),
-            Self::Exited(exit) if exit.log_tail.iter().any(|line| line.contains("Address already in use")) => {
-                Some("another process has the port (`ss -ltnp` shows it): run it again")
-            }
-            Self::Exited(_) => Some("run the Envoy with --mode validate on the bootstrap in the run directory"),
-            _ => None,
-        }
-    }
-}
-
-pub(super) const MAX_SOCKET_PATH: usize = 107;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn crashed(log: &str) -> String {
-        let exit = ProxyExit {
-            id: ProxyId::parse("proxy-a").unwrap(),
-            pid: 1,
-            code: None,
-            signal: Some(11),
-            expected: false,
-            log_tail: log.lines().map(str::to_owned).collect(),
-            log: "/x/envoy.log".into(),
-        };
-        exit.to_string()
-    }
-
-    #[test]
-    fn the_last_words_are_those_about_the_end() {
-        let log = "\
-[2026-11-24T19:06:38.946Z][info][config] loading stats configuration
-[2026-11-24T19:06:38.952Z][warning][main] There is no configured limit to the number of allowed active downstream connections.
-[2026-11-24T20:18:39.291Z][critical][backtrace] Caught Segmentation fault, suspect faulting address 0x5312
-[2026-11-24T20:18:39.291Z][critical][backtrace] Backtrace (use tools/stack_decode.py to get line numbers):
-[2026-11-24T20:18:39.304Z][critical][backtrace] #0: [0x7f6266441050]
-ConnectionImpl 0x1a2b, connecting_: 0, bind_error_: 0, state(): Open
-    ListenSocketImpl 0x536b, transport_protocol_: raw_buffer
-    connection_info_provider_:
-    ConnectionInfoSetterImpl 0x536b, remote_address_: 127.0.0.1:55480";
-        insta::assert_snapshot!(crashed(log), @r"
-        proxy-a was killed by SIGSEGV; its log /x/envoy.log says:
-            [2026-11-24T20:18:39.291Z][critical][backtrace] Caught Segmentation fault, suspect faulting address 0x5312
-        ");
-        insta::assert_snapshot!(crashed("[x][info] fine\n\n"), @"proxy-a was killed by SIGSEGV; its log is /x/envoy.log");
-    }
 }

@@ -1,6 +1,8 @@
 //! Loopback ports that nobody else can take between the choice and the proxy's own bind.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
 
 use tokio::net::TcpSocket;
 
@@ -27,8 +29,10 @@ pub(super) struct Reserved {
 }
 
 impl Reserved {
-    pub(super) fn new() -> std::io::Result<Self> {
-        let held = [reserve()?, reserve()?, reserve()?, reserve()?, reserve()?, reserve()?];
+    /// What peers connect to is at this address, the rest at 127.0.0.1.
+    pub(super) fn at(address: Ipv4Addr) -> std::io::Result<Self> {
+        let own = || reserve(Ipv4Addr::LOCALHOST);
+        let held = [own()?, reserve(address)?, own()?, own()?, reserve(address)?, reserve(address)?];
         let [admin, inbound, outbound, dial_out, stapled, late] = &held;
         let addresses = Addresses {
             admin: admin.local_addr()?,
@@ -46,11 +50,28 @@ impl Reserved {
     }
 }
 
-fn reserve() -> std::io::Result<TcpSocket> {
+fn reserve(address: Ipv4Addr) -> std::io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseport(true)?;
-    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    socket.bind((address, 0).into())?;
     Ok(socket)
+}
+
+/// Ports that nobody has now, for programs that share none: they can't be held. Each is given out once only.
+pub(super) fn free<const N: usize>() -> std::io::Result<[SocketAddr; N]> {
+    static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    // Held until all are found, so that they differ; a port that was given out before may be about to be bound.
+    let (mut held, mut found) = (Vec::new(), Vec::new());
+    while found.len() < N {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let at = listener.local_addr()?;
+        held.push(listener);
+        if given.insert(at) {
+            found.push(at);
+        }
+    }
+    <[SocketAddr; N]>::try_from(found).map_err(|_| std::io::ErrorKind::AddrNotAvailable.into())
 }
 
 #[cfg(test)]
@@ -61,7 +82,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_held_port_is_refused_to_others_and_given_to_the_proxy() {
-        let reserved = Reserved::new().unwrap();
+        let reserved = Reserved::at(Ipv4Addr::LOCALHOST).unwrap();
         let at = reserved.addresses().inbound;
         let stranger = TcpListener::bind(at).await.unwrap_err();
         assert_eq!(stranger.kind(), std::io::ErrorKind::AddrInUse);

@@ -4,15 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use camino::Utf8Path;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::config::{FleetError, ProxyExit};
+use super::{FleetError, Proxy, ProxyExit};
 use crate::clock::Deadline;
-use crate::fleet::Proxy;
-use crate::proc::{Guard, MOUNTED, Process, Signal, Spawn};
+use crate::proc::{Guard, Process, Signal, Spawn};
 use crate::timeline::{Exited, ProxyId, Recorder, Source, Spawned};
 
 /// Exits so far, of all proxies of the fleet.
@@ -20,6 +18,10 @@ pub(super) type Ended = watch::Sender<Vec<ProxyExit>>;
 
 /// Lines of a log that are kept of an end: those of a crash, with its stack.
 const LOG_LINES: usize = 120;
+
+/// How long a parent may take until it starts its proxy, and between two looks whether it did: nobody tells.
+const CHILD: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// After SIGKILL the kernel needs a moment, whatever the deadline was.
 const KILLED: Duration = Duration::from_secs(5);
@@ -32,24 +34,32 @@ pub(super) struct Running {
     watcher: JoinHandle<()>,
 }
 
-/// What it takes to start a process.
+/// How one proxy is started, and started again.
+#[derive(Debug, Clone)]
+pub(super) struct Start {
+    pub(super) spawn: Spawn,
+    /// What it is in the recording.
+    pub(super) what: &'static str,
+    /// Where the process that is started is the proxy's parent and not the proxy itself: an argument of the proxy's, by
+    /// which it is told from whatever else the parent runs.
+    pub(super) child: Option<String>,
+}
+
+/// Who starts them, and who is told.
 pub(super) struct Launch<'a> {
-    pub(super) envoy: &'a Utf8Path,
     pub(super) guard: &'a Guard,
     pub(super) recorder: &'a Recorder,
     pub(super) ended: &'a Arc<Ended>,
-    /// The harness's executable, where the provider's socket is to be mounted for each proxy.
-    pub(super) mounted_by: Option<&'a Utf8Path>,
 }
 
 impl Launch<'_> {
     /// Starts the proxy's process, and from then on watches for its end.
-    pub(super) async fn start(&self, proxy: &mut Proxy) -> Result<Running, FleetError> {
+    pub(super) async fn start(&self, proxy: &mut Proxy, start: &Start) -> Result<Running, FleetError> {
         let since = Instant::now();
-        let process = self.guard.spawn(self.spawn(proxy)).await;
+        let process = self.guard.spawn(start.spawn.clone()).await;
         let process = process.map_err(|source| FleetError::Spawn { id: proxy.id.clone(), source })?;
         proxy.pid = process.pid;
-        let spawned = Spawned { pid: proxy.pid, what: "envoy".to_owned() };
+        let spawned = Spawned { pid: process.pid, what: start.what.to_owned() };
         self.recorder.record(Source::Process, Some(&proxy.id), None, spawned);
 
         let stopping = Arc::new(AtomicBool::new(false));
@@ -60,43 +70,27 @@ impl Launch<'_> {
             self.recorder.clone(),
             self.ended.clone(),
         ));
-        Ok(Running { id: proxy.id.clone(), since, process, stopping, watcher })
-    }
-
-    fn spawn(&self, proxy: &Proxy) -> Spawn {
-        let args = [
-            "--config-path",
-            proxy.bootstrap.as_str(),
-            "--concurrency",
-            "1",
-            "--disable-hot-restart",
-            // Refused secrets and broken streams are warnings. At debug the config logger would tell the version of each
-            // response, but also print the secrets of watched files, keys included.
-            "--log-level",
-            "warning",
-            "--component-log-level",
-            "config:info",
-            // Cell time, whatever the version's own default is.
-            "--log-format",
-            "[%Y-%m-%dT%T.%eZ][%l][%n] %v",
-        ];
-        let (program, args) = match (self.mounted_by, &proxy.socket) {
-            (Some(harness), Some((inside, outside))) => {
-                let mount = [MOUNTED, outside.as_str(), inside.as_str(), "--", self.envoy.as_str()];
-                (harness, mount.iter().chain(&args).map(|arg| (*arg).to_owned()).collect())
-            }
-            _ => (self.envoy, args.map(str::to_owned).to_vec()),
-        };
-        Spawn {
-            what: format!("envoy {}", proxy.id),
-            program: program.to_owned(),
-            args,
-            // Nothing of the harness's own environment, so that a run does not depend on who started it.
-            env: [self.recorder.clock().environment(), vec![("TZ".to_owned(), "UTC0".to_owned())]].concat(),
-            cwd: proxy.bootstrap.parent().map(Utf8Path::to_owned),
-            log: proxy.log.clone(),
+        let running = Running { id: proxy.id.clone(), since, process, stopping, watcher };
+        if let Some(argument) = &start.child {
+            proxy.pid = running.child(argument, self.ended, Deadline::after(CHILD)).await?;
+            let spawned = Spawned { pid: proxy.pid, what: "envoy".to_owned() };
+            self.recorder.record(Source::Process, Some(&proxy.id), None, spawned);
         }
+        Ok(running)
     }
+}
+
+/// The processes that this one has started, as far as they run.
+fn children(pid: i32) -> impl Iterator<Item = i32> {
+    let tasks = procfs::process::Process::new(pid).and_then(|process| process.tasks());
+    let tasks = tasks.into_iter().flatten().flatten();
+    tasks.filter_map(|task| task.children().ok()).flatten().filter_map(|pid| i32::try_from(pid).ok())
+}
+
+/// Between fork and exec a process still has its parent's arguments: those hold none of its own.
+fn has_argument(pid: i32, argument: &str) -> bool {
+    let arguments = procfs::process::Process::new(pid).and_then(|process| process.cmdline());
+    arguments.is_ok_and(|arguments| arguments.iter().any(|given| given == argument))
 }
 
 async fn watch_end(proxy: Proxy, process: Process, stopping: Arc<AtomicBool>, recorder: Recorder, ended: Arc<Ended>) {
@@ -116,6 +110,22 @@ async fn watch_end(proxy: Proxy, process: Process, stopping: Arc<AtomicBool>, re
 }
 
 impl Running {
+    /// The process that it starts with this argument.
+    async fn child(&self, argument: &str, ended: &Ended, deadline: Deadline) -> Result<i32, FleetError> {
+        loop {
+            if let Some(child) = children(self.process.pid).find(|child| has_argument(*child, argument)) {
+                return Ok(child);
+            }
+            if self.process.exit_now().is_some() {
+                return Err(FleetError::Exited(self.exited(ended).await));
+            }
+            if deadline.passed() {
+                return Err(FleetError::NoEnvoy { id: self.id.clone(), log: self.process.log.to_path_buf() });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Its end.
     pub(super) async fn exited(&self, ended: &Ended) -> ProxyExit {
         let mut ended = ended.subscribe();

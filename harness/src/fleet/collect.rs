@@ -3,9 +3,8 @@
 use camino::Utf8Path;
 use futures::future::join_all;
 
-use super::{FleetError, keep};
+use super::{FleetError, Proxy, keep};
 use crate::clock::Deadline;
-use crate::fleet::Proxy;
 use crate::timeline::{Blind, Recorder, Source};
 
 /// Path of the admin API, and the file that keeps its answer.

@@ -1,0 +1,122 @@
+//! Istio's agent with its Envoy: how one is started, and where it works.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::symlink;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::json;
+
+use super::mesh::NAMESPACE;
+use crate::fleet::member::Start;
+use crate::fleet::{FleetError, keep};
+use crate::proc::Spawn;
+use crate::scenario::StatsInclusion;
+use crate::timeline::{ProxyId, Recorder};
+
+/// Where the agent looks for a workload's socket, from its working directory.
+const WORKLOAD_SOCKETS: &str = "var/run/secrets/workload-spiffe-uds";
+/// The name that the socket must have there.
+pub(super) const SOCKET_NAME: &str = "socket";
+
+/// One agent.
+pub(super) struct Agent<'a> {
+    pub(super) id: &'a ProxyId,
+    /// The executable, `pilot-agent`.
+    pub(super) program: &'a Utf8Path,
+    pub(super) envoy: &'a Utf8Path,
+    /// Istio's bootstrap template.
+    pub(super) template: &'a Utf8Path,
+    /// Its working directory.
+    pub(super) directory: &'a Utf8Path,
+    /// The directory in which the provider serves [`SOCKET_NAME`].
+    pub(super) sockets: &'a Utf8Path,
+    pub(super) log: Utf8PathBuf,
+    pub(super) address: Ipv4Addr,
+    pub(super) discovery: SocketAddr,
+    pub(super) trust_domain: &'a str,
+    pub(super) admin: SocketAddr,
+    pub(super) status: SocketAddr,
+    /// A port that the harness holds.
+    pub(super) taken: SocketAddr,
+    pub(super) prometheus: SocketAddr,
+    pub(super) stats: StatsInclusion,
+}
+
+/// The bootstrap that it will write for its Envoy, below its working directory.
+pub(super) fn bootstrap(directory: &Utf8Path) -> Utf8PathBuf {
+    directory.join("etc/istio/proxy/envoy-rev.json")
+}
+
+/// Istio's template, with the listeners for metrics and health checks on loopback instead of on all addresses.
+pub(super) fn on_loopback(template: &str) -> String {
+    template.replace("{{ .wildcard }}", "127.0.0.1")
+}
+
+impl Agent<'_> {
+    /// Makes its working directory, in which the provider's sockets lie where it looks for them.
+    pub(super) fn prepare(&self) -> Result<Start, FleetError> {
+        let sockets = self.directory.join(WORKLOAD_SOCKETS);
+        let made = keep::directory(&self.directory.join("etc/istio/proxy"))
+            .and_then(|()| keep::directory(sockets.parent().unwrap_or(self.directory)))
+            .and_then(|()| symlink(self.sockets, &sockets));
+        made.map_err(|source| FleetError::Write { path: sockets, source })?;
+        Ok(Start { spawn: self.spawn(), what: "istio agent", child: Some(bootstrap(self.directory).into_string()) })
+    }
+
+    fn spawn(&self) -> Spawn {
+        let mut config = json!({
+            "binaryPath": self.envoy.as_str(),
+            "configPath": self.directory.join("etc/istio/proxy").as_str(),
+            "discoveryAddress": self.discovery.to_string(),
+            "controlPlaneAuthPolicy": "NONE",
+            "concurrency": 1,
+            "proxyAdminPort": self.admin.port(),
+            // Its own server for health checks would listen on all addresses, and can't be switched off. It goes without
+            // one where the port is taken.
+            "statusPort": self.taken.port(),
+            "terminationDrainDuration": "0s",
+        });
+        if self.stats == StatsInclusion::All {
+            config["proxyStatsMatcher"] = json!({ "inclusionRegexps": [".*"] });
+        }
+        let env = [
+            ("PATH", "/usr/bin:/bin".to_owned()),
+            ("HOME", self.directory.to_string()),
+            ("TZ", "UTC0".to_owned()),
+            ("INSTANCE_IP", self.address.to_string()),
+            ("POD_NAME", self.id.to_string()),
+            ("POD_NAMESPACE", NAMESPACE.to_owned()),
+            ("SERVICE_ACCOUNT", self.id.to_string()),
+            ("TRUST_DOMAIN", self.trust_domain.to_owned()),
+            ("ISTIO_META_CLUSTER_ID", "Kubernetes".to_owned()),
+            ("ISTIO_META_INTERCEPTION_MODE", "NONE".to_owned()),
+            ("ISTIO_METAJSON_LABELS", json!({ "app": self.id.as_str() }).to_string()),
+            ("ENVOY_STATUS_PORT", self.status.port().to_string()),
+            ("ENVOY_PROMETHEUS_PORT", self.prometheus.port().to_string()),
+            ("PROXY_CONFIG", config.to_string()),
+        ];
+        let args = [
+            "proxy",
+            "sidecar",
+            "--templateFile",
+            self.template.as_str(),
+            "--profiling=false",
+            "--proxyLogLevel",
+            "warning,config:info",
+        ];
+        Spawn {
+            what: format!("istio agent {}", self.id),
+            program: self.program.to_owned(),
+            args: args.map(str::to_owned).to_vec(),
+            env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            cwd: Some(self.directory.to_owned()),
+            log: self.log.clone(),
+        }
+    }
+
+    /// What moves its Envoy's clock. The agent is a Go program: it asks the kernel itself, and stays in real time.
+    pub(super) fn in_cell_time(mut start: Start, recorder: &Recorder) -> Start {
+        start.spawn.env.extend(recorder.clock().environment());
+        start
+    }
+}

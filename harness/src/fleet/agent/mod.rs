@@ -1,0 +1,190 @@
+//! Proxies behind Istio's real agent, as in a pod: the agent starts its Envoy, a real istiod configures it. No cluster,
+//! no root, no iptables: everything is on loopback, each agent in a private working directory.
+
+mod agent;
+mod istiod;
+mod kubernetes;
+mod mesh;
+mod web;
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use bytes::Bytes;
+use camino::Utf8PathBuf;
+use http::Response;
+use http_body_util::{BodyExt as _, Full};
+
+use super::members::Fleet;
+use super::ports::{self, Addresses};
+use super::process::{FleetConfig, dial_out};
+use super::{FleetError, Proxy, keep};
+use crate::proc::Guard;
+use crate::timeline::{AGENT_SAYS, ProxyId, Recorder};
+use crate::xds::Delivery;
+use agent::{Agent, SOCKET_NAME};
+use istiod::{Istiod, IstiodConfig};
+use mesh::Workload;
+use web::Server;
+
+/// Istio's programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Istio {
+    /// `pilot-agent`.
+    pub agent: Utf8PathBuf,
+    /// `pilot-discovery`.
+    pub discovery: Utf8PathBuf,
+    /// The bootstrap template that belongs to this agent.
+    pub template: Utf8PathBuf,
+    /// A private directory, outside the run, for what these programs read and write. Its path is short.
+    pub scratch: Utf8PathBuf,
+}
+
+/// Entries in `/certs` that hold the proxy's certificate when no further contexts are asked for: the inbound listener,
+/// the cluster to the next proxy and its second one for long-lived connections, the cluster that dials the harness.
+const OWN_CONTEXTS: u32 = 4;
+
+/// As [`super::process::contexts`].
+pub(super) fn contexts(further: u32) -> u32 {
+    OWN_CONTEXTS.saturating_add(further)
+}
+
+/// What one agent and its Envoy have on this machine.
+struct Place {
+    id: ProxyId,
+    address: Ipv4Addr,
+    at: Addresses,
+    status: SocketAddr,
+    prometheus: SocketAddr,
+    app: Server,
+    _held: ports::Reserved,
+}
+
+/// Starts istiod, and when it serves, the agents.
+pub(super) async fn start(
+    config: FleetConfig,
+    istio: &Istio,
+    guard: &Guard,
+    recorder: &Recorder,
+) -> Result<Fleet, FleetError> {
+    let Delivery::Socket(socket) = &config.delivery else { return Err(FleetError::AgentWithoutSocket) };
+    if socket.file_name() != Some(SOCKET_NAME) {
+        return Err(FleetError::AgentWithoutSocket);
+    }
+    let trust_domain = config.members.iter().find_map(|(_, id)| Some(id.as_ref()?.trust_domain().to_owned()));
+    let trust_domain = trust_domain.or_else(|| config.trust_domain.clone()).unwrap_or_default();
+    let mut places = Vec::new();
+    for (n, (id, _)) in (0u32..).zip(&config.members) {
+        places.push(place(id, n).await?);
+    }
+
+    let ring = |n: usize, by: usize| &places[(n + by) % places.len()];
+    let workloads: Vec<Workload<'_>> = places
+        .iter()
+        .enumerate()
+        .map(|(n, place)| Workload {
+            id: &place.id,
+            address: place.address,
+            at: place.at,
+            app: place.app.addr(),
+            caller: ring(n, places.len() - 1).at.outbound,
+            next: &ring(n, 1).id,
+            dial_out: dial_out(&place.id, place.at.dial_out, &config.delivery, &config.dialled),
+        })
+        .collect();
+    let istiod = IstiodConfig {
+        program: &istio.discovery,
+        directory: &istio.scratch.join("istiod"),
+        log: config.directory.join("istiod.log"),
+        trust_domain: &trust_domain,
+        mesh: &mesh::configuration(&workloads, config.further_contexts),
+        tokens: HashMap::new(),
+    };
+    let istiod = Istiod::start(istiod, guard, recorder).await?;
+    let template = template(istio)?;
+
+    let mut members = Vec::new();
+    for (n, place) in places.iter().enumerate() {
+        let kept = config.directory.join("proxies").join(place.id.as_str());
+        keep::directory(&kept).map_err(|source| FleetError::Write { path: kept.clone(), source })?;
+        let directory = istio.scratch.join(place.id.as_str());
+        let agent = Agent {
+            id: &place.id,
+            program: &istio.agent,
+            envoy: &config.envoy,
+            template: &template,
+            directory: &directory,
+            sockets: socket.parent().unwrap_or(socket),
+            log: kept.join("agent.log"),
+            address: place.address,
+            discovery: istiod.xds(),
+            trust_domain: &trust_domain,
+            admin: place.at.admin,
+            status: place.status,
+            taken: place.at.late,
+            prometheus: place.prometheus,
+            stats: config.stats,
+        };
+        let start = Agent::in_cell_time(agent.prepare()?, recorder);
+        let proxy = Proxy {
+            id: place.id.clone(),
+            spiffe_id: config.members[n].1.clone(),
+            // Known when it is started.
+            pid: 0,
+            admin: place.at.admin,
+            inbound: place.at.inbound,
+            outbound: place.at.outbound,
+            dial_out: place.at.dial_out,
+            resumes: false,
+            keeps_no_sessions: true,
+            next: ring(n, 1).id.clone(),
+            contexts: contexts(config.further_contexts),
+            stapled: None,
+            socket: Some((socket.clone(), socket.clone())),
+            watches: None,
+            bootstrap: agent::bootstrap(&directory),
+            log: agent.log.clone(),
+            telling: AGENT_SAYS,
+        };
+        members.push((proxy, start));
+    }
+    Fleet::of(members, None, Box::new((istiod, places)), guard, recorder).await
+}
+
+async fn place(id: &ProxyId, n: u32) -> Result<Place, FleetError> {
+    let refused = |source| FleetError::Ports { id: id.clone(), source };
+    let address = address(n);
+    let held = ports::Reserved::at(address).map_err(refused)?;
+    // These can't be held: Istio's configuration does not share them.
+    let [admin, status, prometheus] = ports::free().map_err(refused)?;
+    let answer = Bytes::from(format!("{id}\n"));
+    let app = Server::start(move |_| {
+        let answer = answer.clone();
+        async move { Response::new(Full::new(answer).boxed()) }
+    });
+    let app = app.await.map_err(refused)?;
+    Ok(Place {
+        id: id.clone(),
+        address,
+        at: Addresses { admin, ..held.addresses() },
+        status,
+        prometheus,
+        app,
+        _held: held,
+    })
+}
+
+/// A loopback address for each workload: Istio tells workloads apart by their addresses.
+fn address(n: u32) -> Ipv4Addr {
+    const FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
+    Ipv4Addr::from(u32::from(FIRST) + n)
+}
+
+fn template(istio: &Istio) -> Result<Utf8PathBuf, FleetError> {
+    let read = std::fs::read_to_string(&istio.template);
+    let text = read.map_err(|source| FleetError::Read { path: istio.template.clone(), source })?;
+    let path = istio.scratch.join("bootstrap-template.json");
+    keep::file(&path, agent::on_loopback(&text).as_bytes())
+        .map_err(|source| FleetError::Write { path: path.clone(), source })?;
+    Ok(path)
+}
