@@ -12,8 +12,8 @@ use crate::artifact::{EnvoyBinary, Lock, Store, StoreOptions};
 use crate::plan::{Cell, Plan};
 use crate::report::{ReportSpec, Reporter};
 use crate::run::{CellJob, IstioPrograms, Ran, RunOptions, Stop, Told};
-use crate::scenario::Span;
-use crate::timeline::{EnvoyRequest, EnvoySubject, IstioSubject, ProgramRequest, Subject};
+use crate::scenario::{ProviderKind, Span};
+use crate::timeline::{EnvoyRequest, EnvoySubject, IstioSubject, ProgramRequest, ProviderSubject, Subject};
 
 /// Arguments of `rotacheck run`.
 #[derive(Debug, clap::Args)]
@@ -202,7 +202,13 @@ fn job(
     let subject = Subject {
         envoy: EnvoySubject { version: binary.version.clone(), source: binary.source.clone() },
         istio: istio.map(|(subject, _)| subject.clone()),
-        provider: cell.scenario.provider.subject(),
+        provider: match (cell.scenario.provider.kind, istio) {
+            // It is a part of Istio.
+            (ProviderKind::IstioCa, Some((subject, _))) => {
+                ProviderSubject { version: subject.version.clone(), ..cell.scenario.provider.subject() }
+            }
+            _ => cell.scenario.provider.subject(),
+        },
     };
     Ok(CellJob {
         id: cell.id(&binary.version),

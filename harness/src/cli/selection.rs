@@ -104,6 +104,8 @@ enum ProviderArg {
     Files,
     /// One that is not ours: whatever serves SDS v3 on the socket given with --socket.
     External,
+    /// Istio's own: its agents get certificates from istiod. It takes --topology agent.
+    IstioCa,
 }
 
 impl SelectionArgs {
@@ -124,6 +126,7 @@ impl SelectionArgs {
                     ProviderArg::Fake => ProviderKind::Fake,
                     ProviderArg::Files => ProviderKind::Files,
                     ProviderArg::External => ProviderKind::External,
+                    ProviderArg::IstioCa => ProviderKind::IstioCa,
                 }),
                 socket: self.socket.clone(),
                 clock: self.clock.map(|clock| match clock {

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 
 use camino::Utf8PathBuf;
 
+use crate::pki::PkiError;
 use crate::proc::{Exit, ProcError};
 use crate::timeline::ProxyId;
 use crate::xds::{LdsError, SocketError};
@@ -126,6 +127,18 @@ pub enum FleetError {
     /// Istio's agent takes certificates from a socket of a certain name only.
     #[error("Istio's agent takes certificates from a workload socket only")]
     AgentWithoutSocket,
+    /// Istio's agents are to serve the proxies, and there are none.
+    #[error("certificates of Istio's agents reach only proxies that these agents start")]
+    AgentsWanted,
+    /// Istio's bootstrap template is not as it was known.
+    #[error("{path} does not name the workload socket: it is no bootstrap template of an Istio that rotacheck knows")]
+    Template {
+        /// The template.
+        path: Utf8PathBuf,
+    },
+    /// istiod's authority can't be made.
+    #[error("istiod can't be given an authority: {0}")]
+    Authority(#[from] PkiError),
     /// The stub of the Kubernetes API, or a port for istiod.
     #[error("istiod can't be given a Kubernetes API on loopback: {source}")]
     Kubernetes {

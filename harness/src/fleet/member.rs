@@ -80,17 +80,17 @@ impl Launch<'_> {
     }
 }
 
-/// The processes that this one has started, as far as they run.
+/// The processes that this one has started, as far as they run: proc_pid_task_children(5), for each of its threads.
 fn children(pid: i32) -> impl Iterator<Item = i32> {
-    let tasks = procfs::process::Process::new(pid).and_then(|process| process.tasks());
-    let tasks = tasks.into_iter().flatten().flatten();
-    tasks.filter_map(|task| task.children().ok()).flatten().filter_map(|pid| i32::try_from(pid).ok())
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
 }
 
 /// Between fork and exec a process still has its parent's arguments: those hold none of its own.
 fn has_argument(pid: i32, argument: &str) -> bool {
-    let arguments = procfs::process::Process::new(pid).and_then(|process| process.cmdline());
-    arguments.is_ok_and(|arguments| arguments.iter().any(|given| given == argument))
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    arguments.split(|byte| *byte == 0).any(|given| given == argument.as_bytes())
 }
 
 async fn watch_end(proxy: Proxy, process: Process, stopping: Arc<AtomicBool>, recorder: Recorder, ended: Arc<Ended>) {

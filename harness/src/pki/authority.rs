@@ -92,14 +92,19 @@ pub struct Authority {
 impl Authority {
     /// A new one, self-signed.
     pub fn new(name: &str, validity: Validity) -> Result<Self, PkiError> {
-        let (_, pair) = PrivateKey::generate(KeyType::EcdsaP256)?;
+        Self::with_key(name, validity).map(|(authority, _)| authority)
+    }
+
+    /// A new one, self-signed, with its key, for a program that is to sign with it.
+    pub fn with_key(name: &str, validity: Validity) -> Result<(Self, PrivateKey), PkiError> {
+        let (key, pair) = PrivateKey::generate(KeyType::EcdsaP256)?;
         let mut params = params(name, validity)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let sign = |e: rcgen::Error| PkiError::Sign { subject: name.to_owned(), why: e.to_string() };
         let der = params.self_signed(&pair).map_err(sign)?.der().to_vec();
         let facts = facts(&der)?;
-        Ok(Self { issuer: Issuer::new(params, pair), der, facts, is_intermediate: false })
+        Ok((Self { issuer: Issuer::new(params, pair), der, facts, is_intermediate: false }, key))
     }
 
     /// A new one below this one, whose leaves are shown with its certificate.

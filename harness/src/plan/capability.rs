@@ -39,6 +39,12 @@ const TTL_FLOORS: &[TtlFloor] = &[
         why: "certificates count whole seconds",
     },
     TtlFloor {
+        provider: ProviderKind::IstioCa,
+        clock: ClockKind::Real,
+        floor: Span::seconds(20),
+        why: "Istio's agents renew at half of it, and ask again a second and more after a refusal",
+    },
+    TtlFloor {
         provider: ProviderKind::External,
         clock: ClockKind::Real,
         floor: Span::seconds(6),
@@ -77,6 +83,12 @@ pub fn unsupported(scenario: &Scenario) -> Option<String> {
         return Some(
             "an external provider lives in the machine's time, which can't be moved: use a real clock".to_owned(),
         );
+    }
+    if (provider, clock) == (ProviderKind::IstioCa, ClockKind::Virtual) {
+        return Some("istiod and Istio's agents live in the machine's time, which can't be moved: use a real clock".into());
+    }
+    if provider == ProviderKind::IstioCa && scenario.fleet.kind != FleetKind::Agent {
+        return Some("certificates of Istio's own CA reach a proxy through Istio's agent only: --topology agent".into());
     }
     if scenario.fleet.socket_file_mounted
         && let Err(why) = MOUNTS.get_or_init(private_mounts)

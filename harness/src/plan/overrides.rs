@@ -29,6 +29,9 @@ pub struct Overrides {
     pub stats: Option<StatsInclusion>,
 }
 
+/// Lifetime where real time passes, and a real provider issues.
+const SHORT: Span = Span::seconds(30);
+
 impl Overrides {
     /// The scenario with the changes in it.
     ///
@@ -50,6 +53,10 @@ impl Overrides {
                 ProviderKind::Fake | ProviderKind::Files => scenario.provider.command.clear(),
                 ProviderKind::External => {
                     (scenario.provider.ttl, scenario.provider.renew_every) = (None, None);
+                    scenario.clock = ClockKind::Real;
+                }
+                ProviderKind::IstioCa => {
+                    (scenario.provider.ttl, scenario.provider.renew_every) = (Some(SHORT), None);
                     scenario.clock = ClockKind::Real;
                 }
             }

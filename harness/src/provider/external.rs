@@ -1,11 +1,12 @@
 //! A provider that is not ours: a tap in front of its socket, and what a fresh subscriber gets.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use futures::future::select_all;
 
 use super::ProviderError;
 use super::settled::settled;
@@ -148,15 +149,23 @@ impl Met {
     }
 }
 
-/// An external provider, its tap, and its process if it is ours to end.
+/// A provider that is not ours, behind taps, and its process if it is ours to end.
 pub struct External {
-    tap: Tap,
-    upstream: Utf8PathBuf,
+    outlets: Vec<Outlet>,
     next_stream: Arc<AtomicU64>,
     proxies: Vec<ProxyId>,
     process: Option<Process>,
     recorder: Recorder,
-    learnt: Learnt,
+    /// What a fresh subscriber got before the proxies came; of Istio's agents, which come with them, nothing.
+    learnt: Option<Learnt>,
+}
+
+/// A socket of it.
+struct Outlet {
+    tap: Tap,
+    upstream: Utf8PathBuf,
+    /// Whose it is, where each proxy has its own.
+    of: Option<ProxyId>,
     /// Whether the socket's path was there when it was looked at last.
     present: AtomicBool,
 }
@@ -172,9 +181,7 @@ impl External {
         for (at, source, secret, fact) in seen {
             recorder.record_at(Some(at), source, None, secret.as_ref(), fact);
         }
-        let nodes = proxies.iter().map(|proxy| (proxy.to_string(), proxy.clone())).collect();
-        let subscribers = Subscribers { nodes, pids: HashMap::new() };
-        let journal = Arc::new(Journal::new(recorder.clone(), Source::Tap, subscribers));
+        let journal = journal(&proxies, &recorder);
         let tap = Tap::start(socket, &upstream, journal, next_stream.clone(), roots)?;
         if let Some(process) = process.clone() {
             let recorder = recorder.clone();
@@ -187,22 +194,49 @@ impl External {
                 recorder.record(Source::Process, None, None, exited);
             });
         }
-        Ok(Self { tap, upstream, next_stream, proxies, process, recorder, learnt, present: AtomicBool::new(true) })
+        let outlets = vec![Outlet { tap, upstream, of: None, present: AtomicBool::new(true) }];
+        Ok(Self { outlets, next_stream, proxies, process, recorder, learnt: Some(learnt) })
     }
 
-    /// Where proxies subscribe: at the tap.
+    /// Sockets that Istio's agents will serve, each to its own proxy. The taps lie beside `socket`.
+    pub(super) fn behind(
+        agents: &BTreeMap<ProxyId, Utf8PathBuf>,
+        socket: &Utf8Path,
+        recorder: Recorder,
+    ) -> Result<Self, ProviderError> {
+        let next_stream = Arc::new(AtomicU64::new(1));
+        let proxies: Vec<ProxyId> = agents.keys().cloned().collect();
+        let journal = journal(&proxies, &recorder);
+        let outlet = |(id, upstream): (&ProxyId, &Utf8PathBuf)| {
+            let path = socket.with_file_name(format!("{id}.sock"));
+            let tap = Tap::start(&path, upstream, journal.clone(), next_stream.clone(), Vec::new())?;
+            let present = AtomicBool::new(false);
+            Ok::<_, ProviderError>(Outlet { tap, upstream: upstream.clone(), of: Some(id.clone()), present })
+        };
+        let outlets = agents.iter().map(outlet).collect::<Result<_, _>>()?;
+        Ok(Self { outlets, next_stream, proxies, process: None, recorder, learnt: None })
+    }
+
+    /// Where proxies subscribe: at the taps.
     pub fn delivery(&self) -> Delivery {
-        Delivery::Socket(self.tap.path().to_owned())
+        let path = |outlet: &Outlet| outlet.tap.path().to_owned();
+        match &self.outlets[..] {
+            [outlet @ Outlet { of: None, .. }] => Delivery::Socket(path(outlet)),
+            all => Delivery::Mesh(all.iter().filter_map(|o| Some((o.of.clone()?, path(o)))).collect()),
+        }
     }
 
     /// The authorities that were sent last, DER.
     pub fn bundle(&self) -> Vec<Vec<u8>> {
-        self.tap.roots()
+        let mut all: Vec<Vec<u8>> = self.outlets.iter().flat_map(|outlet| outlet.tap.roots()).collect();
+        all.sort();
+        all.dedup();
+        all
     }
 
-    /// What a fresh subscriber got before the proxies came.
-    pub fn learnt(&self) -> &Learnt {
-        &self.learnt
+    /// Whether proxies that come now will have their first secrets, as far as that was seen.
+    pub fn complete(&self) -> bool {
+        self.learnt.as_ref().is_none_or(|learnt| learnt.complete)
     }
 
     /// As [`super::Provider::settled`].
@@ -212,34 +246,44 @@ impl External {
 
     /// Why the recording is no longer complete: the provider sends more than can be kept. Pending while it does not.
     pub async fn flooded(&self) -> String {
-        self.tap.flooded().await
+        let (why, ..) = select_all(self.outlets.iter().map(|outlet| Box::pin(outlet.tap.flooded()))).await;
+        why
     }
 
     /// Asks what a fresh subscriber gets for its certificate now, and records it; as well as what open streams wait for.
+    ///
+    /// An agent of Istio has one subscriber, its proxy, and is not asked.
     pub async fn ask(&self, patience: Duration) {
-        self.tap.tell_unfinished();
-        let stream = self.next_stream.fetch_add(1, Ordering::Relaxed);
-        let name = SecretName::default_svid();
-        let note = |fact| {
-            self.recorder.record(Source::Witness, None, Some(&name), fact);
-        };
-        if let Err(e) = ask(&self.upstream, stream, &name, patience, note).await {
-            self.recorder.record(Source::Witness, None, Some(&name), e.blind());
+        for outlet in &self.outlets {
+            outlet.tap.tell_unfinished();
+            if outlet.of.is_some() {
+                continue;
+            }
+            let stream = self.next_stream.fetch_add(1, Ordering::Relaxed);
+            let name = SecretName::default_svid();
+            let note = |fact| {
+                self.recorder.record(Source::Witness, None, Some(&name), fact);
+            };
+            if let Err(e) = ask(&outlet.upstream, stream, &name, patience, note).await {
+                self.recorder.record(Source::Witness, None, Some(&name), e.blind());
+            }
         }
     }
 
     /// Looks whether whoever came now would find a socket, without going there; records when there is none any more.
     pub fn look_at_path(&self) {
-        let present = self.upstream.exists();
-        if self.present.swap(present, Ordering::Relaxed) && !present {
-            let gone = WitnessError::Missing(self.upstream.clone()).blind();
-            self.recorder.record(Source::Witness, None, Some(&SecretName::default_svid()), gone);
+        for Outlet { upstream, of, present, .. } in &self.outlets {
+            let there = upstream.exists();
+            if present.swap(there, Ordering::Relaxed) && !there {
+                let gone = WitnessError::Missing(upstream.clone()).blind();
+                self.recorder.record(Source::Witness, of.as_ref(), Some(&SecretName::default_svid()), gone);
+            }
         }
     }
 
-    /// Takes the tap away; a provider that was started for this cell is asked to end.
+    /// Takes the taps away; a provider that was started for this cell is asked to end.
     pub async fn stop(self) {
-        drop(self.tap);
+        drop(self.outlets);
         if let Some(process) = self.process {
             // What does not end is the guard's.
             if process.signal(Signal::TERM).await.is_ok() {
@@ -247,6 +291,12 @@ impl External {
             }
         }
     }
+}
+
+/// Proxies are known by the nodes that they say to be.
+fn journal(proxies: &[ProxyId], recorder: &Recorder) -> Arc<Journal> {
+    let nodes = proxies.iter().map(|proxy| (proxy.to_string(), proxy.clone())).collect();
+    Arc::new(Journal::new(recorder.clone(), Source::Tap, Subscribers { nodes, pids: HashMap::new() }))
 }
 
 /// The program as a shell finds it.

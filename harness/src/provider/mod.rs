@@ -15,7 +15,9 @@ mod serving;
 mod settled;
 mod streams;
 
-use camino::Utf8Path;
+use std::collections::BTreeMap;
+
+use camino::{Utf8Path, Utf8PathBuf};
 
 pub use external::{External, Learnt, Met};
 pub use fake::{Fake, FakeConfig};
@@ -44,6 +46,8 @@ pub enum Approached {
     Files,
     /// It serves, and was asked once.
     External(Met),
+    /// It comes with the proxies.
+    IstioCa,
 }
 
 impl Approached {
@@ -57,6 +61,7 @@ impl Approached {
         Ok(match spec.kind {
             ProviderKind::Fake => Approached::Fake,
             ProviderKind::Files => Approached::Files,
+            ProviderKind::IstioCa => Approached::IstioCa,
             ProviderKind::External => Approached::External(Met::meet(spec, clock, guard, directory).await?),
         })
     }
@@ -64,18 +69,20 @@ impl Approached {
     /// What a fresh subscriber gets from it, where that had to be asked.
     pub fn learnt(&self) -> Option<&Learnt> {
         match self {
-            Approached::Fake | Approached::Files => None,
+            Approached::Fake | Approached::Files | Approached::IstioCa => None,
             Approached::External(met) => Some(met.learnt()),
         }
     }
 
     /// Serves the socket that the configuration names: the fake, or the tap in front of the external one. Files lie in a
     /// directory beside it.
-    /// A fake that is to be frozen is served by a process of its own, which runs `program`.
+    /// A fake that is to be frozen is served by a process of its own, which runs `program`. Istio's agents will serve
+    /// `agents`.
     pub async fn start(
         self,
         config: FakeConfig,
-        program: camino::Utf8PathBuf,
+        agents: BTreeMap<ProxyId, Utf8PathBuf>,
+        program: Utf8PathBuf,
         recorder: Recorder,
     ) -> Result<Provider, ProviderError> {
         let frozen = config.spec.faults.iter().any(|spec| spec.fault == Fault::Freeze);
@@ -86,6 +93,7 @@ impl Approached {
                 let directory = config.socket.with_file_name("secrets");
                 Provider::Fake(Fake::start_with_files(&directory, config, recorder).await?)
             }
+            Approached::IstioCa => Provider::External(External::behind(&agents, &config.socket, recorder)?),
             Approached::External(met) => {
                 let proxies = config.identities.into_iter().map(|(id, _)| id).collect();
                 Provider::External(External::start(met, &config.socket, proxies, recorder)?)
@@ -153,7 +161,7 @@ pub enum ProviderError {
     #[error("its files can't be put into {path}: {source}")]
     Files {
         /// Where.
-        path: camino::Utf8PathBuf,
+        path: Utf8PathBuf,
         /// Why.
         source: std::io::Error,
     },
@@ -181,9 +189,9 @@ pub enum ProviderError {
         /// How it ended.
         how: crate::proc::Exit,
         /// Where it should have served.
-        socket: camino::Utf8PathBuf,
+        socket: Utf8PathBuf,
         /// What it said.
-        log: camino::Utf8PathBuf,
+        log: Utf8PathBuf,
     },
     /// No program of that name.
     #[error("there is no program {0}")]

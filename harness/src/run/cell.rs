@@ -12,7 +12,7 @@ use super::teller::Teller;
 use super::{RunError, RunOptions, Stop, milliseconds};
 use crate::archive::{CellDirectory, RunDirectory, RunEvent};
 use crate::clock::{Clock, Deadline, OffsetFile};
-use crate::fleet::{Dialled, Fleet, FleetConfig, FleetError, Istio, expectations};
+use crate::fleet::{Dialled, Fleet, FleetConfig, FleetError, Istio, expectations, workload_socket};
 use crate::plan::{CellReport, Outcome, unsupported};
 use crate::probe::{OutboundServer, ProbeContext, Roots};
 use crate::proc::{Guard, ProcError};
@@ -285,7 +285,9 @@ impl Living<'_> {
             staples: scenario.fleet.must_staple,
         };
         let program = self.options.exe.clone();
-        let provider = self.limit.on(provider.start(config, program, recorder.clone())).await?;
+        let scratch = self.istio_scratch();
+        let agents = members.iter().map(|(id, _)| (id.clone(), workload_socket(&scratch, id))).collect();
+        let provider = self.limit.on(provider.start(config, program, agents, recorder.clone())).await?;
         let result = self.with_provider(&provider, members, trust_domain, recorder).await;
         // The recording ends before anything is taken down: what dies then says nothing.
         let _ = recorder.finish(incomplete(&result));
@@ -320,7 +322,8 @@ impl Living<'_> {
                 agent: programs.agent,
                 discovery: programs.discovery,
                 template: programs.template,
-                scratch: self.scratch.join("istio"),
+                scratch: self.istio_scratch(),
+                secret_ttl: self.job.scenario.provider.ttl(),
             }),
             dialled: Dialled { server: outbound.addr(), authority_pem: outbound.authority_pem().to_owned() },
         };
@@ -328,7 +331,7 @@ impl Living<'_> {
         let probes = ProbeContext::new(recorder.clone(), roots, outbound);
         let probes = match provider.delivery() {
             Delivery::Socket(socket) => probes.with_socket(socket),
-            Delivery::Files(_) => probes,
+            Delivery::Files(_) | Delivery::Mesh(_) => probes,
         };
 
         let observed = tokio::select! {
@@ -348,6 +351,11 @@ impl Living<'_> {
         Ok(observed)
     }
 
+    /// Where Istio's programs read and write.
+    fn istio_scratch(&self) -> Utf8PathBuf {
+        self.scratch.join("istio")
+    }
+
     fn ready(&self) -> Duration {
         let own = self.job.scenario.observe.ready_within.map(Span::duration);
         own.map_or(self.limit.ready(), |own| own.min(self.limit.ready()))
@@ -362,6 +370,7 @@ impl Living<'_> {
         let text = match delivery {
             Delivery::Socket(socket) => format!("the provider's socket: {socket}; Ctrl-C goes on"),
             Delivery::Files(files) => format!("the provider's files: {files}; Ctrl-C goes on"),
+            Delivery::Mesh(_) => "Istio's agents serve the proxies; Ctrl-C goes on".to_owned(),
         };
         let _ = self.tell.events.send(RunEvent::Notice { text });
         self.stop.hold().await;

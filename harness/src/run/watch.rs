@@ -27,7 +27,7 @@ impl Scene<'_> {
         tell: &Teller<'_>,
         deadline: Deadline,
     ) -> Result<Observed, RunError> {
-        let ready = match external.learnt().complete {
+        let ready = match external.complete() {
             true => deadline,
             false => Deadline::after(WITHOUT_SECRETS.min(deadline.left())),
         };

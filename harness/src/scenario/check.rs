@@ -103,7 +103,10 @@ impl Scenario {
 
     fn check_provider(&self, found: &mut Problems) {
         let provider = &self.provider;
-        if provider.kind != ProviderKind::External {
+        if provider.kind == ProviderKind::IstioCa && (provider.socket.is_some() || !provider.command.is_empty()) {
+            found.add("provider", "Istio's agents have their sockets where Istio puts them, and istiod is started with the cell");
+        }
+        if matches!(provider.kind, ProviderKind::Fake | ProviderKind::Files) {
             if provider.socket.is_some() {
                 found
                     .add("provider.socket", "the harness's own provider has a place of its own in every cell")
@@ -118,6 +121,7 @@ impl Scenario {
             return;
         }
         match &provider.socket {
+            _ if provider.kind == ProviderKind::IstioCa => {}
             None => {
                 found
                     .add("provider", "an external provider needs a `socket`")
@@ -137,7 +141,7 @@ impl Scenario {
         ] {
             if given {
                 found
-                    .add(format!("provider.{key}"), format!("{key} can't be provoked in an external provider"))
+                    .add(format!("provider.{key}"), format!("{key} can't be provoked in a provider that is not the harness's own"))
                     .hint("choose a scenario without them, such as `rotation`; or the fake");
             }
         }

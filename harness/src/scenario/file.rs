@@ -133,6 +133,8 @@ pub enum ProviderKind {
     Files,
     /// One that is not ours, behind a tap: whatever serves SDS v3 on a Unix socket.
     External,
+    /// Istio's own CA: Istio's agents get certificates from istiod, and serve them to their proxies.
+    IstioCa,
 }
 
 /// What the fake imitates.
@@ -609,6 +611,7 @@ impl ProviderKind {
             ProviderKind::Fake => "fake",
             ProviderKind::Files => "files",
             ProviderKind::External => "external",
+            ProviderKind::IstioCa => "istio-ca",
         }
     }
 }
@@ -628,7 +631,7 @@ impl Profile {
 impl ProviderSpec {
     /// What a report says of it. The version of the harness's own ones is its own; nothing tells an external one's.
     pub fn subject(&self) -> ProviderSubject {
-        let own = self.kind != ProviderKind::External;
+        let own = matches!(self.kind, ProviderKind::Fake | ProviderKind::Files);
         ProviderSubject {
             kind: self.kind.name().to_owned(),
             profile: (self.kind == ProviderKind::Fake).then(|| self.profile.name().to_owned()),

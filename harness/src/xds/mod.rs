@@ -24,6 +24,8 @@ mod tap;
 mod witness;
 mod workload;
 
+use std::collections::BTreeMap;
+
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::timeline::{ProxyId, SecretName};
@@ -44,6 +46,8 @@ pub enum Delivery {
     Socket(Utf8PathBuf),
     /// A directory with the secrets' files of each proxy, laid out as [`secret_file`] and [`watched_directory`] say.
     Files(Utf8PathBuf),
+    /// A Unix socket for each proxy: behind it, the proxy's own agent serves SDS.
+    Mesh(BTreeMap<ProxyId, Utf8PathBuf>),
 }
 
 /// The file by which a proxy learns of a secret (an SDS response, for `path_config_source`), below a [`Delivery::Files`].

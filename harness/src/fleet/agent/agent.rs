@@ -6,11 +6,12 @@ use std::os::unix::fs::symlink;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::json;
 
+use super::istiod::{self, Discovery};
 use super::mesh::NAMESPACE;
 use crate::fleet::member::Start;
 use crate::fleet::{FleetError, keep};
 use crate::proc::Spawn;
-use crate::scenario::StatsInclusion;
+use crate::scenario::{Span, StatsInclusion};
 use crate::timeline::{ProxyId, Recorder};
 
 /// Where the agent looks for a workload's socket, from its working directory.
@@ -28,11 +29,15 @@ pub(super) struct Agent<'a> {
     pub(super) template: &'a Utf8Path,
     /// Its working directory.
     pub(super) directory: &'a Utf8Path,
-    /// The directory in which the provider serves [`SOCKET_NAME`].
-    pub(super) sockets: &'a Utf8Path,
+    /// The directory in which the provider serves [`SOCKET_NAME`]; none where the agent itself does.
+    pub(super) sockets: Option<&'a Utf8Path>,
     pub(super) log: Utf8PathBuf,
     pub(super) address: Ipv4Addr,
-    pub(super) discovery: SocketAddr,
+    pub(super) discovery: &'a Discovery,
+    /// What it shows istiod where it wants certificates from there.
+    pub(super) token: &'a str,
+    /// Lifetime of the certificates that it asks istiod for.
+    pub(super) secret_ttl: Span,
     pub(super) trust_domain: &'a str,
     pub(super) admin: SocketAddr,
     pub(super) status: SocketAddr,
@@ -47,19 +52,46 @@ pub(super) fn bootstrap(directory: &Utf8Path) -> Utf8PathBuf {
     directory.join("etc/istio/proxy/envoy-rev.json")
 }
 
-/// Istio's template, with the listeners for metrics and health checks on loopback instead of on all addresses.
-pub(super) fn on_loopback(template: &str) -> String {
-    template.replace("{{ .wildcard }}", "127.0.0.1")
+/// Where the agent of this proxy serves SDS, if nobody else does there.
+pub fn workload_socket(scratch: &Utf8Path, id: &ProxyId) -> Utf8PathBuf {
+    scratch.join(id.as_str()).join(WORKLOAD_SOCKETS).join(SOCKET_NAME)
+}
+
+/// Istio's template, with the listeners for metrics and health checks on loopback instead of on all addresses; and, if
+/// given, the tap's socket in place of the agent's. `None`: it does not name the latter.
+pub(super) fn adapted(template: &str, tap: Option<&Utf8Path>) -> Option<String> {
+    let own = format!("./{WORKLOAD_SOCKETS}/{{{{ .workload_identity_socket_file }}}}");
+    let text = template.replace("{{ .wildcard }}", "127.0.0.1");
+    match tap {
+        None => Some(text),
+        Some(tap) => text.contains(&own).then(|| text.replace(&own, tap.as_str())),
+    }
 }
 
 impl Agent<'_> {
     /// Makes its working directory, in which the provider's sockets lie where it looks for them.
     pub(super) fn prepare(&self) -> Result<Start, FleetError> {
-        let sockets = self.directory.join(WORKLOAD_SOCKETS);
-        let made = keep::directory(&self.directory.join("etc/istio/proxy"))
-            .and_then(|()| keep::directory(sockets.parent().unwrap_or(self.directory)))
-            .and_then(|()| symlink(self.sockets, &sockets));
-        made.map_err(|source| FleetError::Write { path: sockets, source })?;
+        let made = |path: &Utf8Path| {
+            let path = self.directory.join(path);
+            keep::directory(&path).map_err(|source| FleetError::Write { path, source })
+        };
+        made("etc/istio/proxy".into())?;
+        let secrets = Utf8Path::new("var/run/secrets");
+        made(secrets)?;
+        match self.sockets {
+            Some(sockets) => {
+                let path = self.directory.join(WORKLOAD_SOCKETS);
+                symlink(sockets, &path).map_err(|source| FleetError::Write { path, source })?;
+            }
+            None => {
+                for (name, text) in [("tokens/istio-token", self.token), ("istio/root-cert.pem", self.discovery.root())] {
+                    let path = secrets.join(name);
+                    made(path.parent().unwrap_or(secrets))?;
+                    let path = self.directory.join(path);
+                    keep::file(&path, text.as_bytes()).map_err(|source| FleetError::Write { path, source })?;
+                }
+            }
+        }
         Ok(Start { spawn: self.spawn(), what: "istio agent", child: Some(bootstrap(self.directory).into_string()) })
     }
 
@@ -67,8 +99,8 @@ impl Agent<'_> {
         let mut config = json!({
             "binaryPath": self.envoy.as_str(),
             "configPath": self.directory.join("etc/istio/proxy").as_str(),
-            "discoveryAddress": self.discovery.to_string(),
-            "controlPlaneAuthPolicy": "NONE",
+            "discoveryAddress": self.discovery.address().to_string(),
+            "controlPlaneAuthPolicy": if self.sockets.is_some() { "NONE" } else { "MUTUAL_TLS" },
             "concurrency": 1,
             "proxyAdminPort": self.admin.port(),
             // Its own server for health checks would listen on all addresses, and can't be switched off. It goes without
@@ -94,6 +126,10 @@ impl Agent<'_> {
             ("ENVOY_STATUS_PORT", self.status.port().to_string()),
             ("ENVOY_PROMETHEUS_PORT", self.prometheus.port().to_string()),
             ("PROXY_CONFIG", config.to_string()),
+            // These count where it asks istiod for certificates.
+            ("ISTIOD_SAN", istiod::NAME.to_owned()),
+            ("SECRET_TTL", self.secret_ttl.to_string()),
+            ("SECRET_GRACE_PERIOD_RATIO_JITTER", "0".to_owned()),
         ];
         let args = [
             "proxy",

@@ -11,6 +11,7 @@ use super::kubernetes::{Kubernetes, ServiceAccount};
 use super::mesh::NAMESPACE;
 use crate::clock::Deadline;
 use crate::fleet::{FleetError, admin, keep, ports};
+use crate::pki::{Authority, Validity};
 use crate::proc::{Guard, Process, Spawn};
 use crate::timeline::{Exited, Recorder, Source, Spawned};
 
@@ -21,11 +22,34 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Lines of its log that are kept of an end.
 const LOG_LINES: usize = 60;
 
+/// The name in its certificate.
+pub(super) const NAME: &str = "istiod.istio-system.svc";
+/// Lifetime of its authority, which begins a little before its own start.
+const AUTHORITY: Duration = Duration::from_secs(10 * 365 * 86_400);
+const BEFORE: Duration = Duration::from_secs(3600);
+
 /// A running istiod. The guard that started it ends it.
 pub(super) struct Istiod {
-    xds: SocketAddr,
+    discovery: Discovery,
     _process: Process,
     _kubernetes: Kubernetes,
+}
+
+/// Where agents find it, on loopback: xDS in plain text; or, where it issues certificates, by TLS.
+pub(super) struct Discovery {
+    address: SocketAddr,
+    /// The authority by which it is known, PEM; empty in plain text.
+    root: String,
+}
+
+impl Discovery {
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn root(&self) -> &str {
+        &self.root
+    }
 }
 
 /// What it is made of.
@@ -42,6 +66,10 @@ pub(super) struct IstiodConfig<'a> {
     pub(super) mesh: &'a [Value],
     /// Tokens of workloads.
     pub(super) tokens: HashMap<String, ServiceAccount>,
+    /// Whether it issues certificates.
+    pub(super) issues: bool,
+    /// Now, in the machine's time.
+    pub(super) started: jiff::Timestamp,
 }
 
 impl Istiod {
@@ -51,10 +79,10 @@ impl Istiod {
         guard: &Guard,
         recorder: &Recorder,
     ) -> Result<Self, FleetError> {
-        let IstiodConfig { program, directory, log, trust_domain, mesh, tokens } = config;
+        let IstiodConfig { program, directory, log, trust_domain, mesh, tokens, issues, started } = config;
         let unserved = |source| FleetError::Kubernetes { source };
         let kubernetes = Kubernetes::serve(&["default", "istio-system", NAMESPACE], tokens).await.map_err(unserved)?;
-        let [grpc, http, monitoring] = ports::free().map_err(unserved)?;
+        let [grpc, secure, http, monitoring] = ports::free().map_err(unserved)?;
 
         let kubeconfig = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "stub",
@@ -66,7 +94,7 @@ impl Istiod {
             "trustDomain": trust_domain,
             "enableAutoMtls": true,
             "ingressControllerMode": "OFF",
-            "defaultConfig": { "discoveryAddress": grpc.to_string() },
+            "defaultConfig": { "discoveryAddress": if issues { secure } else { grpc }.to_string() },
         });
         // JSON is YAML.
         let documents: Vec<String> = mesh.iter().map(ToString::to_string).collect();
@@ -76,11 +104,9 @@ impl Istiod {
             ("config/mesh.yaml", documents.join("\n---\n")),
         ];
         for (name, text) in &files {
-            let path = directory.join(name);
-            let written =
-                keep::directory(path.parent().unwrap_or(directory)).and_then(|()| keep::file(&path, text.as_bytes()));
-            written.map_err(|source| FleetError::Write { path, source })?;
+            write(directory, name, text)?;
         }
+        let root = if issues { authority(directory, started)? } else { String::new() };
 
         let path = |name: &str| directory.join(name).into_string();
         let args = [
@@ -90,7 +116,7 @@ impl Istiod {
             format!("--configDir={}", path("config")),
             format!("--meshConfig={}", path("mesh.yaml")),
             format!("--grpcAddr={grpc}"),
-            "--secureGRPCAddr=".to_owned(),
+            format!("--secureGRPCAddr={}", if issues { secure.to_string() } else { String::new() }),
             "--httpsAddr=".to_owned(),
             format!("--httpAddr={http}"),
             format!("--monitoringAddr={monitoring}"),
@@ -103,8 +129,9 @@ impl Istiod {
             // Filters of Istio's own build of Envoy; others refuse the whole configuration for them.
             ("PILOT_ENABLE_METADATA_EXCHANGE", "false"),
             ("PILOT_ENABLE_ALPN_FILTER", "false"),
-            // Certificates come from elsewhere.
-            ("ENABLE_CA_SERVER", "false"),
+            // Otherwise certificates come from elsewhere.
+            ("ENABLE_CA_SERVER", if issues { "true" } else { "false" }),
+            ("ROOT_CA_DIR", AUTHORITY_DIRECTORY),
         ];
         let spawn = Spawn {
             what: "istiod".to_owned(),
@@ -118,13 +145,40 @@ impl Istiod {
         recorder.record(Source::Process, None, None, Spawned { pid: process.pid, what: "istiod".to_owned() });
         watch_end(process.clone(), recorder.clone());
         serves(&process, http).await?;
-        Ok(Self { xds: grpc, _process: process, _kubernetes: kubernetes })
+        let discovery = Discovery { address: if issues { secure } else { grpc }, root };
+        Ok(Self { discovery, _process: process, _kubernetes: kubernetes })
     }
 
-    /// Where agents find it: xDS without TLS, on loopback.
-    pub(super) fn xds(&self) -> SocketAddr {
-        self.xds
+    pub(super) fn discovery(&self) -> &Discovery {
+        &self.discovery
     }
+}
+
+/// Where it reads its authority, from its working directory.
+const AUTHORITY_DIRECTORY: &str = "cacerts";
+
+/// Gives it an authority under the file names that it knows; returns its certificate, PEM.
+fn authority(directory: &Utf8Path, now: jiff::Timestamp) -> Result<String, FleetError> {
+    let start = now.checked_sub(BEFORE).unwrap_or(now);
+    let (authority, key) = Authority::with_key("rotacheck Istio authority", Validity::starting(start, AUTHORITY))?;
+    let certificate = authority.pem();
+    let key = key.to_pem();
+    let files = [
+        ("ca-cert.pem", certificate.as_str()),
+        ("cert-chain.pem", &certificate),
+        ("root-cert.pem", &certificate),
+        ("ca-key.pem", &key),
+    ];
+    for (name, text) in files {
+        write(directory, &format!("{AUTHORITY_DIRECTORY}/{name}"), text)?;
+    }
+    Ok(certificate)
+}
+
+fn write(directory: &Utf8Path, name: &str, text: &str) -> Result<(), FleetError> {
+    let path = directory.join(name);
+    let made = keep::directory(path.parent().unwrap_or(directory));
+    made.and_then(|()| keep::file(&path, text.as_bytes())).map_err(|source| FleetError::Write { path, source })
 }
 
 async fn serves(process: &Process, http: SocketAddr) -> Result<(), FleetError> {

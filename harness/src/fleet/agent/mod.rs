@@ -7,24 +7,27 @@ mod kubernetes;
 mod mesh;
 mod web;
 
-use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
 use camino::Utf8PathBuf;
 use http::Response;
 use http_body_util::{BodyExt as _, Full};
+use rsa::rand_core::{OsRng, RngCore as _};
 
 use super::members::Fleet;
 use super::ports::{self, Addresses};
 use super::process::{FleetConfig, dial_out};
 use super::{FleetError, Proxy, keep};
 use crate::proc::Guard;
+use crate::scenario::Span;
 use crate::timeline::{AGENT_SAYS, ProxyId, Recorder};
 use crate::xds::Delivery;
+pub use agent::workload_socket;
 use agent::{Agent, SOCKET_NAME};
 use istiod::{Istiod, IstiodConfig};
-use mesh::Workload;
+use kubernetes::ServiceAccount;
+use mesh::{NAMESPACE, Workload};
 use web::Server;
 
 /// Istio's programs.
@@ -38,6 +41,8 @@ pub struct Istio {
     pub template: Utf8PathBuf,
     /// A private directory, outside the run, for what these programs read and write. Its path is short.
     pub scratch: Utf8PathBuf,
+    /// Lifetime of the certificates that the agents ask istiod for, where no provider has a socket for them.
+    pub secret_ttl: Span,
 }
 
 /// Entries in `/certs` that hold the proxy's certificate when no further contexts are asked for: the inbound listener,
@@ -57,7 +62,16 @@ struct Place {
     status: SocketAddr,
     prometheus: SocketAddr,
     app: Server,
+    token: String,
     _held: ports::Reserved,
+}
+
+impl Place {
+    /// Its token, and the service account for which it stands.
+    fn account(&self) -> (String, ServiceAccount) {
+        let account = ServiceAccount { namespace: NAMESPACE.to_owned(), name: self.id.to_string() };
+        (self.token.clone(), account)
+    }
 }
 
 /// Starts istiod, and when it serves, the agents.
@@ -67,10 +81,11 @@ pub(super) async fn start(
     guard: &Guard,
     recorder: &Recorder,
 ) -> Result<Fleet, FleetError> {
-    let Delivery::Socket(socket) = &config.delivery else { return Err(FleetError::AgentWithoutSocket) };
-    if socket.file_name() != Some(SOCKET_NAME) {
-        return Err(FleetError::AgentWithoutSocket);
-    }
+    let socket = match &config.delivery {
+        Delivery::Socket(socket) if socket.file_name() == Some(SOCKET_NAME) => Some(socket),
+        Delivery::Mesh(_) => None,
+        _ => return Err(FleetError::AgentWithoutSocket),
+    };
     let trust_domain = config.members.iter().find_map(|(_, id)| Some(id.as_ref()?.trust_domain().to_owned()));
     let trust_domain = trust_domain.or_else(|| config.trust_domain.clone()).unwrap_or_default();
     let mut places = Vec::new();
@@ -98,26 +113,33 @@ pub(super) async fn start(
         log: config.directory.join("istiod.log"),
         trust_domain: &trust_domain,
         mesh: &mesh::configuration(&workloads, config.further_contexts),
-        tokens: HashMap::new(),
+        tokens: places.iter().map(Place::account).collect(),
+        issues: socket.is_none(),
+        started: recorder.clock().now(),
     };
     let istiod = Istiod::start(istiod, guard, recorder).await?;
-    let template = template(istio)?;
 
     let mut members = Vec::new();
     for (n, place) in places.iter().enumerate() {
         let kept = config.directory.join("proxies").join(place.id.as_str());
         keep::directory(&kept).map_err(|source| FleetError::Write { path: kept.clone(), source })?;
         let directory = istio.scratch.join(place.id.as_str());
+        let tap = match &config.delivery {
+            Delivery::Mesh(taps) => taps.get(&place.id),
+            _ => None,
+        };
         let agent = Agent {
             id: &place.id,
             program: &istio.agent,
             envoy: &config.envoy,
-            template: &template,
+            template: &template(istio, &place.id, tap)?,
             directory: &directory,
-            sockets: socket.parent().unwrap_or(socket),
+            sockets: socket.and_then(|socket| socket.parent()),
             log: kept.join("agent.log"),
             address: place.address,
-            discovery: istiod.xds(),
+            discovery: istiod.discovery(),
+            token: &place.token,
+            secret_ttl: istio.secret_ttl,
             trust_domain: &trust_domain,
             admin: place.at.admin,
             status: place.status,
@@ -140,7 +162,7 @@ pub(super) async fn start(
             next: ring(n, 1).id.clone(),
             contexts: contexts(config.further_contexts),
             stapled: None,
-            socket: Some((socket.clone(), socket.clone())),
+            socket: socket.map(|socket| (socket.clone(), socket.clone())),
             watches: None,
             bootstrap: agent::bootstrap(&directory),
             log: agent.log.clone(),
@@ -170,6 +192,7 @@ async fn place(id: &ProxyId, n: u32) -> Result<Place, FleetError> {
         status,
         prometheus,
         app,
+        token: token(),
         _held: held,
     })
 }
@@ -180,11 +203,20 @@ fn address(n: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(FIRST) + n)
 }
 
-fn template(istio: &Istio) -> Result<Utf8PathBuf, FleetError> {
+/// Nobody else on this machine is to guess it.
+fn token() -> String {
+    let mut bytes = [0; 16];
+    OsRng.fill_bytes(&mut bytes);
+    hex::encode(bytes)
+}
+
+fn template(istio: &Istio, id: &ProxyId, tap: Option<&Utf8PathBuf>) -> Result<Utf8PathBuf, FleetError> {
     let read = std::fs::read_to_string(&istio.template);
     let text = read.map_err(|source| FleetError::Read { path: istio.template.clone(), source })?;
-    let path = istio.scratch.join("bootstrap-template.json");
-    keep::file(&path, agent::on_loopback(&text).as_bytes())
+    let text = agent::adapted(&text, tap.map(|tap| tap.as_path()))
+        .ok_or_else(|| FleetError::Template { path: istio.template.clone() })?;
+    let path = istio.scratch.join(format!("bootstrap-template-{id}.json"));
+    keep::file(&path, text.as_bytes())
         .map_err(|source| FleetError::Write { path: path.clone(), source })?;
     Ok(path)
 }

@@ -298,7 +298,7 @@ impl<'a> Secrets<'a> {
     fn socket(self) -> Option<&'a Utf8Path> {
         match self.delivery {
             Delivery::Socket(socket) => Some(socket),
-            Delivery::Files(_) => None,
+            Delivery::Files(_) | Delivery::Mesh(_) => None,
         }
     }
 
@@ -306,7 +306,7 @@ impl<'a> Secrets<'a> {
     /// for one name.
     fn config(self, name: &SecretName) -> Value {
         let mut source = match self.delivery {
-            Delivery::Socket(_) => grpc_source("sds-grpc"),
+            Delivery::Socket(_) | Delivery::Mesh(_) => grpc_source("sds-grpc"),
             Delivery::Files(files) => {
                 let path = secret_file(files, self.id, name);
                 json!({ "path_config_source": { "path": path.as_str() }, "resource_api_version": "V3" })

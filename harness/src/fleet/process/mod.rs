@@ -79,7 +79,7 @@ pub(super) async fn start(config: FleetConfig, guard: &Guard, recorder: &Recorde
             },
             watches: match &config.delivery {
                 Delivery::Files(files) => Some(watched_directory(files, id, &SecretName::default_svid())),
-                Delivery::Socket(_) => None,
+                Delivery::Socket(_) | Delivery::Mesh(_) => None,
             },
             resumes: config.resumption,
             keeps_no_sessions: true,
@@ -87,7 +87,7 @@ pub(super) async fn start(config: FleetConfig, guard: &Guard, recorder: &Recorde
             log: directory.join("envoy.log"),
             telling: match &config.delivery {
                 Delivery::Files(_) => &[RELOAD_FAILED],
-                Delivery::Socket(_) => &[],
+                Delivery::Socket(_) | Delivery::Mesh(_) => &[],
             },
         };
         let start = Start { spawn: spawn(&proxy, &config, recorder), what: "envoy", child: None };
@@ -143,13 +143,17 @@ fn checked(mut config: FleetConfig) -> Result<FleetConfig, FleetError> {
     if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(FleetError::SameName(twice[0].clone()));
     }
-    let (Delivery::Socket(secrets) | Delivery::Files(secrets)) = &mut config.delivery;
+    let secrets = match &mut config.delivery {
+        Delivery::Socket(secrets) | Delivery::Files(secrets) => secrets,
+        // Proxies without an agent have nobody behind these sockets.
+        Delivery::Mesh(_) => return Err(FleetError::AgentsWanted),
+    };
     for path in [&mut config.envoy, &mut config.directory, &mut *secrets].into_iter().chain(&mut config.lds_socket) {
         *path = camino::absolute_utf8(&*path).map_err(|source| FleetError::Write { path: path.clone(), source })?;
     }
     let served = match &config.delivery {
         Delivery::Socket(socket) => Some(socket),
-        Delivery::Files(_) => None,
+        Delivery::Files(_) | Delivery::Mesh(_) => None,
     };
     let too_long = |path: &&Utf8PathBuf| path.as_str().len() > MAX_SOCKET_PATH;
     match served.into_iter().chain(&config.lds_socket).find(too_long) {
