@@ -1,31 +1,77 @@
 //! Regenerates the committed generated files: `cargo run -p xtask`. Its tests compare them with what it would write.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 type Problem = Box<dyn std::error::Error>;
 
+/// A file of bindings, and what it is made from; all of it below harness/src/xds/proto.
+struct Bindings {
+    file: &'static str,
+    protos: &'static [&'static str],
+    client: bool,
+}
+
+const ALL: [Bindings; 2] = [
+    // Any and Struct are prost-types'; the rest comes by imports.
+    Bindings { file: "envoy.rs", protos: &["sds.proto", "lds.proto", "listener.proto", "tls.proto"], client: true },
+    Bindings { file: "workload.rs", protos: &["workload.proto"], client: false },
+];
+
 fn main() -> Result<(), Problem> {
-    let path = workload_api_path();
-    std::fs::write(&path, workload_api()?)?;
-    println!("wrote {}", path.display());
+    for bindings in &ALL {
+        std::fs::write(bindings.path(), bindings.text()?)?;
+        println!("wrote {}", bindings.path().display());
+    }
     Ok(())
 }
 
-fn proto_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../harness/src/xds/proto")
+impl Bindings {
+    fn dir() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../harness/src/xds/proto")
+    }
+
+    fn path(&self) -> PathBuf {
+        Self::dir().join(self.file)
+    }
+
+    fn text(&self) -> Result<String, Problem> {
+        let descriptors = protox::compile(self.protos, [Self::dir()])?;
+        let out = tempfile::tempdir()?;
+        let config = tonic_prost_build::configure().build_client(self.client).out_dir(out.path());
+        // The Workload API's DER is handed on as it is; Envoy's messages are read and written once.
+        let config = if self.client { config } else { config.bytes(".") };
+        config.compile_fds(descriptors)?;
+        let mut root = Package::default();
+        for file in std::fs::read_dir(out.path())? {
+            let path = file?.path();
+            // prost names a file as its package, and `_` where there is none.
+            let package = path.file_stem().and_then(|stem| stem.to_str()).ok_or("a file without a name")?;
+            root.at(package.split('.').filter(|part| *part != "_")).text = std::fs::read_to_string(&path)?;
+        }
+        Ok(root.modules())
+    }
 }
 
-fn workload_api_path() -> PathBuf {
-    proto_dir().join("workload.rs")
+/// Packages as modules, nested as prost's paths expect them.
+#[derive(Default)]
+struct Package {
+    text: String,
+    inner: BTreeMap<String, Package>,
 }
 
-/// The bindings of the SPIFFE Workload API, from `workload.proto`.
-fn workload_api() -> Result<String, Problem> {
-    let descriptors = protox::compile(["workload.proto"], [proto_dir()])?;
-    let out = tempfile::tempdir()?;
-    tonic_prost_build::configure().bytes(".").build_client(false).out_dir(out.path()).compile_fds(descriptors)?;
-    // The proto has no package, so prost names the file so.
-    Ok(std::fs::read_to_string(out.path().join("_.rs"))?)
+impl Package {
+    fn at<'a>(&mut self, path: impl Iterator<Item = &'a str>) -> &mut Self {
+        path.fold(self, |package, part| package.inner.entry(part.to_owned()).or_default())
+    }
+
+    fn modules(&self) -> String {
+        let inner = self.inner.iter().map(|(name, package)| {
+            let name = if name == "type" { "r#type" } else { name };
+            format!("pub mod {name} {{\n{}}}\n", package.modules())
+        });
+        self.text.clone() + &inner.collect::<String>()
+    }
 }
 
 #[cfg(test)]
@@ -33,8 +79,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_workload_api_bindings_are_those_of_the_proto() {
-        let committed = std::fs::read_to_string(workload_api_path()).unwrap();
-        assert!(committed == workload_api().unwrap(), "they differ: run `cargo run -p xtask` and commit the result");
+    fn the_bindings_are_those_of_the_protos() {
+        for bindings in &ALL {
+            let committed = std::fs::read_to_string(bindings.path()).unwrap_or_default();
+            let file = bindings.file;
+            assert!(
+                committed == bindings.text().unwrap(),
+                "{file} differs: run `cargo run -p xtask` and commit the result"
+            );
+        }
     }
 }

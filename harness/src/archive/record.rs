@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// `run.json`; `run` in the JSON report.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RunRecord {
     /// Unique: the start in UTC and a random part, such as `20261124T173555Z-3f9c`.
     pub id: String,
     /// Where it is kept.
     pub directory: String,
     /// When it began, real time.
-    #[schemars(with = "String")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub started: jiff::Timestamp,
     /// How long it took, milliseconds; absent while it runs or if it was killed.
     pub duration_ms: Option<u64>,
@@ -35,7 +36,8 @@ pub struct RunRecord {
 }
 
 /// The machine that a run was made on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Host {
     /// Operating system and kernel.
     pub os: String,

@@ -209,9 +209,8 @@ fn census() -> Check {
 }
 
 fn machine() -> Check {
-    use procfs::Current as _;
     let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let memory = procfs::Meminfo::current().ok().and_then(|m| m.mem_available);
+    let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text));
     let found = match memory {
         Some(bytes) => format!("{cpus} processors, {:.1} GiB of memory available", bytes as f64 / f64::from(1 << 30)),
         None => format!("{cpus} processors"),
@@ -223,6 +222,13 @@ fn machine() -> Check {
         },
         _ => Check::ok("machine", found),
     }
+}
+
+/// The bytes that can be had without swapping, from proc_meminfo(5): `MemAvailable:    6414636 kB`.
+fn available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 impl Check {
@@ -245,6 +251,20 @@ impl Check {
         page.item(&format!("{word} {:<18} ", self.name), &self.found.replace('\n', " "));
         if let Some(hint) = &self.hint {
             page.item(&format!("{:<28}hint: ", ""), hint);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_available_memory_is_read_in_bytes() {
+        let meminfo = "MemTotal:       24684628 kB\nMemAvailable:    6414636 kB\n";
+        assert_eq!(available(meminfo), Some(6_414_636 * 1024));
+        for nothing in ["", "MemAvailable:", "MemAvailable: many kB", "MemAvailable: 18446744073709551615 kB"] {
+            assert_eq!(available(nothing), None, "{nothing}");
         }
     }
 }

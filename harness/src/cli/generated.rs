@@ -1,9 +1,11 @@
 //! Files that are generated from the code, committed, and compared here: `UPDATE=1 cargo test --lib generated`.
 
+use clap::ValueEnum as _;
+
 use super::explain::{layer, url};
 use super::list::{expected, role};
 use super::man;
-use super::schema::{self, Of};
+use super::schema::{Of, generate};
 use crate::scenario::{ClockKind, ProviderKind};
 use crate::verdict::{ALERTS, CHECKS, MODES, alerts_of, why_no_alert};
 
@@ -18,9 +20,10 @@ fn assert_generated(file: &str, text: &str) {
 
 #[test]
 fn the_committed_schemas_are_those_generated() {
-    assert_generated("scenarios/schema/scenario.schema.json", &schema::text(Of::Scenario));
-    assert_generated("scenarios/schema/matrix.schema.json", &schema::text(Of::Matrix));
-    assert_generated("scenarios/schema/report.schema.json", &schema::text(Of::Report));
+    for of in Of::value_variants() {
+        let name = of.to_possible_value().expect("none is hidden").get_name().to_owned();
+        assert_generated(&format!("scenarios/schema/{name}.schema.json"), &generate::text(*of));
+    }
 }
 
 #[test]

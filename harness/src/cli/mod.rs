@@ -24,6 +24,7 @@ mod selfcheck;
 mod stderr;
 mod stdout;
 
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -113,7 +114,9 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return CliError::new(Exit::CouldNotTell, format!("cannot start the runtime: {e}")).render(),
     };
-    let result = runtime.block_on(dispatch(cli.command));
+    // Boxed, since the runtime has several copies of the code that polls this one.
+    let dispatch: Pin<Box<dyn Future<Output = _>>> = Box::pin(dispatch(cli.command));
+    let result = runtime.block_on(dispatch);
     // What is still blocked (a reader of a pipe) must not hold up the end.
     runtime.shutdown_background();
     match result {

@@ -141,7 +141,7 @@ impl Authority {
         ocsp::good(der, &self.der, self.issuer.key(), validity)
     }
 
-    /// Signs a leaf with a new key.
+    /// Signs a leaf with a key of its own ([`PrivateKey::of_leaf`]).
     pub fn mint(&self, request: &LeafRequest) -> Result<Leaf, PkiError> {
         let subject = match request.names.first() {
             Some(San::Dns(name)) => name.clone(),
@@ -149,7 +149,7 @@ impl Authority {
             Some(San::Spiffe(id)) => id.to_string(),
             None => String::new(),
         };
-        let (key, pair) = PrivateKey::generate(request.key_type)?;
+        let (key, pair) = PrivateKey::of_leaf(request.key_type)?;
         let mut params = params("workload", request.validity)?;
         params.subject_alt_names = request.names.iter().map(san).collect::<Result<_, _>>()?;
         params.is_ca = IsCa::ExplicitNoCa;

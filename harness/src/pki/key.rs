@@ -1,6 +1,8 @@
 //! Private keys: in memory only, wiped when dropped, invisible to Debug.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use rcgen::{KeyPair, PublicKeyData as _};
 use rsa::pkcs8::EncodePrivateKey as _;
@@ -9,6 +11,10 @@ use zeroize::Zeroizing;
 
 use super::PkiError;
 use crate::scenario::KeyType;
+
+/// How many RSA keys leaves take turns at. To make one takes longer than all else that a renewal does.
+const RSA_KEYS: usize = 4;
+static RSA: Mutex<VecDeque<PrivateKey>> = Mutex::new(VecDeque::new());
 
 /// A private key, PKCS #8. There is deliberately no `Display` and no `Serialize`.
 #[derive(Clone)]
@@ -48,7 +54,25 @@ impl PrivateKey {
         PrivatePkcs8KeyDer::from(self.pkcs8.to_vec()).into()
     }
 
-    pub(super) fn generate(kind: KeyType) -> Result<(Self, KeyPair), PkiError> {
+    /// A leaf's key. An RSA key may be that of another leaf of this process, four mints ago or more.
+    pub(super) fn of_leaf(kind: KeyType) -> Result<(Self, KeyPair), PkiError> {
+        if kind != KeyType::Rsa2048 {
+            return Self::generate(kind);
+        }
+        let mut keys = RSA.lock().unwrap_or_else(PoisonError::into_inner);
+        let (key, pair) = if keys.len() < RSA_KEYS {
+            Self::generate(kind)?
+        } else {
+            let key = keys.pop_front().expect("it is full");
+            let pair = key_pair(&key.pkcs8)?;
+            (key, pair)
+        };
+        keys.push_back(key.clone());
+        Ok((key, pair))
+    }
+
+    /// A new one, which is nobody else's.
+    pub(crate) fn generate(kind: KeyType) -> Result<(Self, KeyPair), PkiError> {
         let pair = match kind {
             KeyType::EcdsaP256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
                 .map_err(|e| PkiError::Key { kind: "ECDSA P-256", why: e.to_string() })?,
@@ -77,6 +101,8 @@ impl fmt::Debug for PrivateKey {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -91,5 +117,16 @@ mod tests {
         let again = PrivateKey::from_pkcs8(key.pkcs8_der().to_vec()).unwrap();
         assert_eq!(key.public_key(), again.public_key());
         assert!(PrivateKey::from_pkcs8(b"nonsense".to_vec()).is_err());
+    }
+
+    #[test]
+    fn leaves_take_turns_at_a_few_rsa_keys_and_a_new_one_is_none_of_them() {
+        let public = |(key, _): (PrivateKey, KeyPair)| key.public_key().to_vec();
+        let of_leaves: BTreeSet<_> =
+            (0..3 * RSA_KEYS).map(|_| public(PrivateKey::of_leaf(KeyType::Rsa2048).unwrap())).collect();
+        assert_eq!(of_leaves.len(), RSA_KEYS);
+        assert!(!of_leaves.contains(&public(PrivateKey::generate(KeyType::Rsa2048).unwrap())));
+        let other: BTreeSet<_> = (0..3).map(|_| public(PrivateKey::of_leaf(KeyType::EcdsaP256).unwrap())).collect();
+        assert_eq!(other.len(), 3);
     }
 }

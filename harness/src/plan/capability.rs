@@ -85,10 +85,14 @@ pub fn unsupported(scenario: &Scenario) -> Option<String> {
         );
     }
     if (provider, clock) == (ProviderKind::IstioCa, ClockKind::Virtual) {
-        return Some("istiod and Istio's agents live in the machine's time, which can't be moved: use a real clock".into());
+        return Some(
+            "istiod and Istio's agents live in the machine's time, which can't be moved: use a real clock".into(),
+        );
     }
     if provider == ProviderKind::IstioCa && scenario.fleet.kind != FleetKind::Agent {
-        return Some("certificates of Istio's own CA reach a proxy through Istio's agent only: --topology agent".into());
+        return Some(
+            "certificates of Istio's own CA reach a proxy through Istio's agent only: --topology agent".into(),
+        );
     }
     if scenario.fleet.socket_file_mounted
         && let Err(why) = MOUNTS.get_or_init(private_mounts)

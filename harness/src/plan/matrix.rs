@@ -1,17 +1,17 @@
 //! The subjects that scenarios are run on.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::scenario::{Document, Problem, ScenarioError};
 use crate::timeline::{EnvoyVersion, ProgramVersion};
 
 /// `matrix.yaml`: what is tested where the command line names nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Matrix {
     /// Envoy versions, in the order of the columns.
-    #[schemars(length(min = 1))]
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub envoy: Vec<EnvoyVersion>,
     /// Istio versions, where Istio's agent starts the proxies: names of the lock file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -7,7 +7,8 @@ use crate::timeline::{CellId, ClockKind, Expectation, ExpectedJudgement, Scenari
 use crate::verdict::{Judgement, Verdict};
 
 /// What a run reports of a cell: a judgement, or why there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Everything renewed.
@@ -39,7 +40,8 @@ impl From<Judgement> for Outcome {
 }
 
 /// All that is reported of one cell: `verdict.json` in its directory, an element of `cells` in the JSON report.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CellReport {
     /// `scenario@subject`.
     pub id: CellId,

@@ -130,11 +130,8 @@ fn owners(inodes: &[u64], expected: &[i32]) -> Owners {
     let mut missing: HashSet<u64> = inodes.iter().copied().collect();
     let mut found: HashMap<u64, i32> = HashMap::new();
     let mut look_at = |pid: i32, missing: &mut HashSet<u64>| {
-        let Ok(fds) = procfs::process::Process::new(pid).and_then(|p| p.fd()) else { return };
-        for fd in fds.flatten() {
-            if let procfs::process::FDTarget::Socket(inode) = fd.target
-                && missing.remove(&inode)
-            {
+        for inode in sockets(pid) {
+            if missing.remove(&inode) {
                 found.insert(inode, pid);
             }
         }
@@ -142,16 +139,27 @@ fn owners(inodes: &[u64], expected: &[i32]) -> Owners {
     for pid in expected {
         look_at(*pid, &mut missing);
     }
-    if !missing.is_empty()
-        && let Ok(all) = procfs::process::all_processes()
-    {
-        for process in all.flatten() {
-            look_at(process.pid(), &mut missing);
+    if !missing.is_empty() {
+        for pid in entries("/proc").filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
+            look_at(pid, &mut missing);
         }
     }
     let mut pids: Vec<i32> = inodes.iter().filter_map(|inode| found.get(inode).copied()).collect();
     pids.sort_unstable();
     Owners { unseen: inodes.len() - pids.len(), pids }
+}
+
+/// The inodes of a process's sockets, as far as they may be seen (proc_pid_fd(5): links to `socket:[inode]`).
+fn sockets(pid: i32) -> impl Iterator<Item = u64> {
+    entries(&format!("/proc/{pid}/fd")).filter_map(|entry| {
+        let target = std::fs::read_link(entry.path()).ok()?;
+        target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    })
+}
+
+/// What is in a directory; nothing, where it can't be read or is gone.
+fn entries(directory: &str) -> impl Iterator<Item = std::fs::DirEntry> + use<> {
+    std::fs::read_dir(directory).into_iter().flatten().flatten()
 }
 
 #[cfg(test)]

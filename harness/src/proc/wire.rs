@@ -1,4 +1,4 @@
-//! What harness and guard say to each other: one JSON object a line.
+//! What harness and guard say to each other: one JSON value a line.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use super::Exit;
 
 /// The harness to the guard. The first is `Begin`.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "request", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Request {
     Begin { scratch: Vec<Utf8PathBuf> },
     Scratch { id: u64, path: Utf8PathBuf },
@@ -31,7 +31,7 @@ pub(super) struct Command {
 
 /// The guard to the harness. The first is `Ready`, the last `Stopped`; a `Spawned` comes before its `Exited`.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "answer", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Answer {
     Ready,
     Scratch { id: u64, error: Option<Errno> },

@@ -11,7 +11,7 @@ use super::material::{Bundle, Certificate};
 use super::profile::{self, Counters};
 use super::renewal::{Closed, Pushed, Renewal};
 use super::streams::{Name, Stream, resolve};
-use crate::pki::{Authorities, LeafRequest, PkiError, San, Validity};
+use crate::pki::{Authorities, LeafRequest, PkiError, PrivateKey, San, Validity};
 use crate::scenario::{AuthorityAction, Fault, ProviderSpec};
 use crate::timeline::{
     Authority, CertFacts, FaultNote, Fingerprint, Issued, Log, Payload, ProxyId, SecretName, SentSecret, Source,
@@ -326,12 +326,8 @@ impl Issuer {
     fn spoil(&self, fault: Option<Fault>, whole: Arc<Certificate>) -> Result<Arc<Certificate>, PkiError> {
         Ok(match fault {
             Some(Fault::WrongKey) => {
-                let other = self.authorities.mint(&LeafRequest {
-                    names: Vec::new(),
-                    validity: Validity::starting(self.now(), self.spec.ttl().duration()),
-                    key_type: self.spec.key_type,
-                })?;
-                whole.with_key(other.key)
+                let (other, _) = PrivateKey::generate(self.spec.key_type)?;
+                whole.with_key(other)
             }
             Some(Fault::BadPem) => whole.with_bad_pem(),
             Some(Fault::LeafLast) => whole.with_leaf_last(self.authorities.active()),

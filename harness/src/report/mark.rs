@@ -8,7 +8,8 @@ use crate::plan::{CellReport, Outcome};
 use crate::timeline::Role;
 
 /// How a cell shows in a matrix: its outcome, seen in the light of its role. No two share a glyph, a word or a count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mark {
     /// Everything renewed, as it should.
@@ -165,7 +166,8 @@ fn expects_failure(cell: &CellReport) -> bool {
 }
 
 /// Cells by mark; those without a cell are absent.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Counts(BTreeMap<Mark, u32>);
 

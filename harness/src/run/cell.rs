@@ -287,7 +287,7 @@ impl Living<'_> {
         let program = self.options.exe.clone();
         let scratch = self.istio_scratch();
         let agents = members.iter().map(|(id, _)| (id.clone(), workload_socket(&scratch, id))).collect();
-        let provider = self.limit.on(provider.start(config, program, agents, recorder.clone())).await?;
+        let provider = self.limit.on(provider.start(config, agents, program, recorder.clone())).await?;
         let result = self.with_provider(&provider, members, trust_domain, recorder).await;
         // The recording ends before anything is taken down: what dies then says nothing.
         let _ = recorder.finish(incomplete(&result));

@@ -104,7 +104,10 @@ impl Scenario {
     fn check_provider(&self, found: &mut Problems) {
         let provider = &self.provider;
         if provider.kind == ProviderKind::IstioCa && (provider.socket.is_some() || !provider.command.is_empty()) {
-            found.add("provider", "Istio's agents have their sockets where Istio puts them, and istiod is started with the cell");
+            found.add(
+                "provider",
+                "Istio's agents have their sockets where Istio puts them, and istiod is started with the cell",
+            );
         }
         if matches!(provider.kind, ProviderKind::Fake | ProviderKind::Files) {
             if provider.socket.is_some() {
@@ -141,7 +144,10 @@ impl Scenario {
         ] {
             if given {
                 found
-                    .add(format!("provider.{key}"), format!("{key} can't be provoked in a provider that is not the harness's own"))
+                    .add(
+                        format!("provider.{key}"),
+                        format!("{key} can't be provoked in a provider that is not the harness's own"),
+                    )
                     .hint("choose a scenario without them, such as `rotation`; or the fake");
             }
         }

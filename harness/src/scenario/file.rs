@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::timeline::{ClockKind, Expectation, ExpectedJudgement, Role, ScenarioName};
@@ -13,7 +12,8 @@ use super::StatsInclusion;
 use crate::timeline::{Layer, ProviderSubject, ProxyId, SecretName};
 
 /// One scenario file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// The scenario's name: the file's name without `.yaml`.
@@ -39,12 +39,13 @@ pub struct Scenario {
     pub criteria: CriteriaSpec,
     /// What must be found.
     #[serde(default = "pass", deserialize_with = "strict_expectation")]
-    #[schemars(with = "ExpectSpec")]
+    #[cfg_attr(test, schemars(with = "ExpectSpec"))]
     pub expect: Expectation,
 }
 
 /// What must be found. The same as an [`Expectation`], which in a timeline must bear keys of later versions.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct ExpectSpec {
     /// `pass`, `fail` or `inconclusive`.
@@ -72,7 +73,8 @@ fn pass() -> Expectation {
 }
 
 /// The certificate provider.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ProviderSpec {
     /// Which provider.
@@ -83,14 +85,14 @@ pub struct ProviderSpec {
     pub profile: Profile,
     /// Where an external provider serves SDS v3: a Unix socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub socket: Option<Utf8PathBuf>,
     /// What starts an external provider: a program and its arguments. It ends with the cell. Default: it runs already.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// Lifetime of a leaf, such as `2m`, `1h`, `20s`. Default: 2m; of an external provider, that of its first one.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Span")]
+    #[cfg_attr(test, schemars(with = "Span"))]
     pub ttl: Option<Span>,
     /// Interval of the renewals. Default: half the TTL; of an external provider, unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -123,7 +125,8 @@ fn given<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D)
 }
 
 /// Which provider.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ProviderKind {
     /// The harness's own: SPIFFE Workload API and SDS on one Unix socket.
@@ -138,7 +141,8 @@ pub enum ProviderKind {
 }
 
 /// What the fake imitates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Profile {
     /// Plain SDS: decimal versions, trusted_ca, one certificate for all streams of an identity.
@@ -153,7 +157,8 @@ pub enum Profile {
 }
 
 /// Key type of a leaf.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyType {
     /// ECDSA on P-256.
@@ -165,7 +170,8 @@ pub enum KeyType {
 }
 
 /// One thing that goes wrong, by schedule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FaultSpec {
     /// What goes wrong.
@@ -208,7 +214,8 @@ impl FaultSpec {
 }
 
 /// What a scenario can provoke.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
     /// Neither mints nor pushes.
@@ -299,7 +306,8 @@ impl Fault {
 }
 
 /// A change of the signing authorities.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AuthorityStep {
     /// The renewal before which it happens.
@@ -309,7 +317,8 @@ pub struct AuthorityStep {
 }
 
 /// What happens to the signing authorities, in SPIRE's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum AuthorityAction {
     /// A new authority joins the bundle; the old one goes on signing.
@@ -321,7 +330,8 @@ pub enum AuthorityAction {
 }
 
 /// The proxies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FleetSpec {
     /// How they are run.
@@ -374,7 +384,8 @@ impl Default for FleetSpec {
 }
 
 /// How proxies are run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum FleetKind {
     /// One Envoy process each.
@@ -400,7 +411,8 @@ impl FleetKind {
 }
 
 /// How long to observe: a number of generations or a duration; default: two generations past the first expiry.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ObserveSpec {
     /// Until the first generation has expired and this many renewals were due after that.
@@ -415,7 +427,8 @@ pub struct ObserveSpec {
 }
 
 /// The bounds that decide.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CriteriaSpec {
     /// Longest time from sent to served, in real time. Default 5s.
@@ -530,7 +543,8 @@ impl fmt::Debug for Span {
     }
 }
 
-impl JsonSchema for Span {
+#[cfg(test)]
+impl schemars::JsonSchema for Span {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Span".into()
     }
@@ -591,7 +605,8 @@ impl From<Share> for String {
     }
 }
 
-impl JsonSchema for Share {
+#[cfg(test)]
+impl schemars::JsonSchema for Share {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Share".into()
     }

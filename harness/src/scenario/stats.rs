@@ -1,10 +1,10 @@
 //! Which statistics the proxies keep.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Which statistics the proxies keep. What they leave out is absent, which is not zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum StatsInclusion {
     /// All, as Envoy does by itself.

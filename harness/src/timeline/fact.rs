@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{Fingerprint, Layer, SecretName, Serial};
 
 /// The facts of one certificate, taken from its DER. Never holds a key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CertFacts {
     /// SHA-256 of the DER.
     pub fingerprint: Fingerprint,
@@ -17,10 +18,10 @@ pub struct CertFacts {
     #[serde(default)]
     pub uris: Vec<String>,
     /// notBefore.
-    #[schemars(with = "String")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub not_before: jiff::Timestamp,
     /// notAfter.
-    #[schemars(with = "String")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub not_after: jiff::Timestamp,
     /// Subject distinguished name, RFC 4514.
     #[serde(default)]
@@ -43,7 +44,8 @@ pub struct CertFacts {
 }
 
 /// What a secret in an SDS response holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Payload {
     /// `tls_certificate`: the chain, leaf first. Empty where it could not be parsed (see `problem`).
@@ -77,7 +79,8 @@ pub enum Payload {
 }
 
 /// One secret in an SDS response.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SentSecret {
     /// The name under which it was sent.
     pub name: String,
@@ -86,7 +89,8 @@ pub struct SentSecret {
 }
 
 /// Identical certificates in `/certs`, counted. One live TLS context has one entry there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LoadedCert {
     /// Serial number, as printed (normalised).
     pub serial: Serial,
@@ -94,17 +98,18 @@ pub struct LoadedCert {
     #[serde(default)]
     pub uris: Vec<String>,
     /// `valid_from`.
-    #[schemars(with = "String")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub not_before: jiff::Timestamp,
     /// `expiration_time`.
-    #[schemars(with = "String")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub not_after: jiff::Timestamp,
     /// How many contexts hold it.
     pub contexts: u32,
 }
 
 /// A secret in `/config_dump`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DumpedSecret {
     /// Its name; names can repeat.
     pub name: SecretName,
@@ -114,7 +119,7 @@ pub struct DumpedSecret {
     pub version_info: String,
     /// What the dump claims; never a basis for a verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub last_updated: Option<jiff::Timestamp>,
     /// The chain inside, leaf first.
     #[serde(default)]
@@ -203,6 +208,7 @@ macro_rules! facts {
             fn from(data: $variant) -> Fact { Fact::$variant(data) }
         })*
         /// The schema of each kind's data.
+        #[cfg(test)]
         pub(super) fn data_schemas(generator: &mut schemars::SchemaGenerator) -> Vec<(&'static str, schemars::Schema)> {
             vec![$(($kind, generator.subschema_for::<$variant>())),*]
         }
@@ -226,7 +232,8 @@ macro_rules! data {
     ($($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident : $ty:ty),* $(,)? })*) => {
         $(
             $(#[$doc])*
-            #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+            #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+            #[cfg_attr(test, derive(schemars::JsonSchema))]
             pub struct $name { $($(#[$fdoc])* pub $field: $ty),* }
         )*
     };

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::{CellId, EnvoyVersion, ProxyId, ScenarioName, SpiffeId};
 
 /// A place on the way of a generation from the provider to a peer's handshake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Layer {
     /// The provider minted it.
@@ -46,7 +47,8 @@ impl std::fmt::Display for Layer {
 }
 
 /// Which side of TLS the proxy takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TlsRole {
     /// The proxy is the server.
@@ -56,7 +58,8 @@ pub enum TlsRole {
 }
 
 /// Whether a scenario is expected to pass, or seeds a fault that must be caught.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Expected to pass.
@@ -66,7 +69,8 @@ pub enum Role {
 }
 
 /// A component's version and where it was had.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EnvoySubject {
     /// Measured from the binary.
     pub version: EnvoyVersion,
@@ -75,7 +79,8 @@ pub struct EnvoySubject {
 }
 
 /// Istio's agent and control plane.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct IstioSubject {
     /// Version or module version.
     pub version: String,
@@ -84,7 +89,8 @@ pub struct IstioSubject {
 }
 
 /// The certificate provider.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ProviderSubject {
     /// `fake`, `external`, `spire`, ...
     pub kind: String,
@@ -96,7 +102,8 @@ pub struct ProviderSubject {
 }
 
 /// What is tested.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Subject {
     /// The proxy.
     pub envoy: EnvoySubject,
@@ -107,7 +114,8 @@ pub struct Subject {
 }
 
 /// The bounds by which a timeline is judged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Criteria {
     /// Lifetime of a leaf, seconds.
     pub ttl_s: u64,
@@ -125,7 +133,8 @@ pub struct Criteria {
 }
 
 /// What the scenario expects.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Expectation {
     /// `pass`, `fail` or `inconclusive`.
     pub judgement: ExpectedJudgement,
@@ -141,7 +150,8 @@ pub struct Expectation {
 }
 
 /// The judgement that a scenario expects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ExpectedJudgement {
     /// Everything renewed.
@@ -153,7 +163,8 @@ pub enum ExpectedJudgement {
 }
 
 /// Whose time a cell's proxies live in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ClockKind {
     /// Moved by the harness; hours pass in milliseconds.
@@ -164,7 +175,8 @@ pub enum ClockKind {
 }
 
 /// A proxy of the cell, and what is expected of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ProxyExpectation {
     /// Its name.
     pub id: ProxyId,
@@ -177,7 +189,8 @@ pub struct ProxyExpectation {
 }
 
 /// First line of a timeline.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Header {
     /// Version of the format.
     pub schema_version: u32,
@@ -194,7 +207,7 @@ pub struct Header {
     /// Whose time the proxies live in.
     pub clock: ClockKind,
     /// Cell time at the beginning.
-    #[schemars(with = "String")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub started: jiff::Timestamp,
     /// The proxies.
     pub proxies: Vec<ProxyExpectation>,
@@ -205,7 +218,8 @@ pub struct Header {
 }
 
 /// Last line of a timeline: without it, or with another count, the recording is incomplete.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Footer {
     /// Observations before this line.
     pub observations: u64,

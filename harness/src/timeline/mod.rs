@@ -13,6 +13,7 @@ mod recorder;
 #[cfg(test)]
 mod reference;
 mod request;
+#[cfg(test)]
 mod schema;
 
 pub use fact::*;
@@ -23,6 +24,7 @@ pub use ledger::Ledger;
 pub use observation::{At, Observation, Source};
 pub use recorder::{RecordError, Recorder};
 pub use request::{EnvoyRequest, InvalidProgramRequest, InvalidRequest, ProgramRequest};
+#[cfg(test)]
 pub use schema::schema;
 
 /// Version of the timeline's format on disk; raised when a reader of the old form would misunderstand the new one.

@@ -5,26 +5,24 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use camino::Utf8Path;
-use envoy_types::pb::envoy::config::core::v3::{
-    Address, SocketAddress, TransportSocket, address, socket_address, transport_socket,
-};
-use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
-use envoy_types::pb::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-};
-use envoy_types::pb::envoy::service::listener::v3::listener_discovery_service_server::{
-    ListenerDiscoveryService, ListenerDiscoveryServiceServer,
-};
-use envoy_types::pb::google::protobuf::{Any, ListValue, Struct, Value as ProtoValue, value::Kind};
-use envoy_types::util::pack_any;
 use futures::Stream;
 use prost::Message as _;
+use prost_types::{Any, ListValue, Struct, Value as ProtoValue, value::Kind};
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::pb::envoy::config::core::v3::{
+    Address, SocketAddress, TransportSocket, address, socket_address, transport_socket,
+};
+use super::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
+use super::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+use super::pb::envoy::service::listener::v3::listener_discovery_service_server::{
+    ListenerDiscoveryService, ListenerDiscoveryServiceServer,
+};
+use super::serve::serve_until;
 use super::socket::{Socket, SocketError};
 use crate::timeline::{ListenerAnswered, ListenerSent, ProxyId, Recorder, Source};
 
@@ -34,6 +32,7 @@ const TYPE_URL: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
 pub struct Lds {
     desk: Arc<Desk>,
     task: JoinHandle<()>,
+    _stop: oneshot::Sender<()>,
     _socket: Socket,
 }
 
@@ -47,12 +46,9 @@ impl Lds {
         let desk = Arc::new(Desk { offers: Mutex::new(offers.collect()), recorder });
         let service = ListenerDiscoveryServiceServer::new(Service { desk: desk.clone() });
         let server = tonic::transport::Server::builder().add_service(service);
-        let task = tokio::spawn(async move {
-            if let Err(e) = server.serve_with_incoming(UnixListenerStream::new(listener)).await {
-                tracing::error!("the LDS socket is no longer served: {e}");
-            }
-        });
-        Ok(Self { desk, task, _socket: socket })
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(serve_until(server, listener, stopped));
+        Ok(Self { desk, task, _stop: stop, _socket: socket })
     }
 
     /// Gives the proxy one listener more, in the form of Envoy's JSON; what it answers is recorded.
@@ -109,19 +105,11 @@ struct Service {
     desk: Arc<Desk>,
 }
 
-type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+type Responses = Pin<Box<dyn Stream<Item = Result<DiscoveryResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl ListenerDiscoveryService for Service {
-    type DeltaListenersStream = Responses<DeltaDiscoveryResponse>;
-    type StreamListenersStream = Responses<DiscoveryResponse>;
-
-    async fn delta_listeners(
-        &self,
-        _: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Self::DeltaListenersStream>, Status> {
-        Err(Status::unimplemented("only the state of the world"))
-    }
+    type StreamListenersStream = Responses;
 
     async fn stream_listeners(
         &self,
@@ -130,10 +118,6 @@ impl ListenerDiscoveryService for Service {
         let (responses, stream) = mpsc::channel(4);
         tokio::spawn(converse(self.desk.clone(), request.into_inner(), responses));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
-    }
-
-    async fn fetch_listeners(&self, _: Request<DiscoveryRequest>) -> Result<Response<DiscoveryResponse>, Status> {
-        Err(Status::unimplemented("only streams"))
     }
 }
 
@@ -157,7 +141,6 @@ async fn converse(
             nonce: now.version.to_string(),
             type_url: TYPE_URL.to_owned(),
             resources: now.listeners.iter().map(|(_, listener)| listener.clone()).collect(),
-            ..Default::default()
         };
         if responses.send(Ok(response)).await.is_err() {
             return;
@@ -198,7 +181,6 @@ fn to_listener(json: &Value) -> Option<(String, String, Any)> {
             address: Some(address::Address::SocketAddress(SocketAddress {
                 address: host.to_owned(),
                 port_specifier: Some(socket_address::PortSpecifier::PortValue(port)),
-                ..Default::default()
             })),
         }),
         filter_chains: vec![FilterChain {
@@ -213,11 +195,10 @@ fn to_listener(json: &Value) -> Option<(String, String, Any)> {
                     config_type: Some(transport_socket::ConfigType::TypedConfig(typed_struct(&tls["typed_config"])?)),
                 }),
             },
-            ..Default::default()
         }],
-        ..Default::default()
     };
-    Some((name, format!("{host}:{port}"), pack_any(listener)))
+    let listener = Any { type_url: TYPE_URL.to_owned(), value: listener.encode_to_vec() };
+    Some((name, format!("{host}:{port}"), listener))
 }
 
 /// xds/type/v3/typed_struct.proto

@@ -38,7 +38,7 @@ impl Rpc {
 
 /// What happened on a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// It was opened.
     Opened {
@@ -126,7 +126,7 @@ impl Event {
 
 /// What an outlet is to do. Keys hide themselves from `Debug`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Command {
     /// Write a response.
     Push {

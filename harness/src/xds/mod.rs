@@ -11,6 +11,13 @@ mod message;
 #[rustfmt::skip]
 #[allow(
     missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::allow_attributes_without_reason,
+    reason = "generated from the part of Envoy's protos that is spoken here"
+)]
+#[path = "proto/envoy.rs"]
+mod pb;
+#[rustfmt::skip]
+#[allow(
+    missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::allow_attributes_without_reason,
     reason = "generated from workload.proto"
 )]
 #[path = "proto/workload.rs"]
@@ -20,6 +27,8 @@ mod sds;
 mod secret;
 mod serve;
 mod socket;
+#[cfg(test)]
+mod subset;
 mod tap;
 mod witness;
 mod workload;

@@ -1,14 +1,14 @@
 //! What is in a response that somebody else made: facts for the timeline, never a key. The bytes may be anything.
 
-use envoy_types::pb::envoy::config::core::v3::{DataSource, data_source::Specifier};
-use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
-    self as tls, CertificateValidationContext, SpiffeCertValidatorConfig, TlsCertificate,
-};
-use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryResponse, Resource};
-use envoy_types::pb::google::protobuf::Any;
 use prost::Message as _;
+use prost_types::Any;
 
 use super::message::SECRET_TYPE_URL;
+use super::pb::envoy::config::core::v3::{DataSource, data_source::Specifier};
+use super::pb::envoy::extensions::transport_sockets::tls::v3::{
+    self as tls, CertificateValidationContext, SpiffeCertValidatorConfig, TlsCertificate,
+};
+use super::pb::envoy::service::discovery::v3::{DiscoveryResponse, Resource};
 use crate::pki::{chain_der, chain_facts, facts, leaf_key_pem_matches};
 use crate::timeline::{CertFacts, Fingerprint, Payload, SentSecret};
 

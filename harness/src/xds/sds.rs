@@ -4,36 +4,26 @@ use std::collections::{BTreeSet, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use envoy_types::pb::envoy::config::core::v3::{Node, node::UserAgentVersionType};
-use envoy_types::pb::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-};
-use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryService;
 use futures::Stream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::message::{Event, Rpc, SECRET_TYPE_URL};
+use super::pb::envoy::config::core::v3::{Node, node::UserAgentVersionType};
+use super::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+use super::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryService;
 use super::serve::{Hub, Open, Order, Orders, status_text};
 
 pub(super) struct Sds {
     pub(super) hub: Arc<Hub>,
 }
 
-type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+type Responses = Pin<Box<dyn Stream<Item = Result<DiscoveryResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl SecretDiscoveryService for Sds {
-    type DeltaSecretsStream = Responses<DeltaDiscoveryResponse>;
-    type StreamSecretsStream = Responses<DiscoveryResponse>;
-
-    async fn delta_secrets(
-        &self,
-        _: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Self::DeltaSecretsStream>, Status> {
-        Err(Status::unimplemented("DeltaSecrets is not implemented, as with the real providers"))
-    }
+    type StreamSecretsStream = Responses;
 
     async fn stream_secrets(
         &self,
@@ -180,7 +170,7 @@ fn has_spiffe_validator(node: &Node) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use envoy_types::pb::google::rpc::Status as RpcStatus;
+    use super::super::pb::google::rpc::Status as RpcStatus;
 
     use super::*;
 

@@ -1,19 +1,21 @@
 //! Secrets in the form of either API.
 
 use bytes::Bytes;
-use envoy_types::pb::envoy::config::core::v3::{DataSource, TypedExtensionConfig, data_source::Specifier};
-use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
-    self as tls, SpiffeCertValidatorConfig, spiffe_cert_validator_config::TrustDomain,
-};
-use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
-use envoy_types::util::pack_any;
+use prost_types::Any;
 
 use super::message::{Content, Push, SECRET_TYPE_URL, Secret};
+use super::pb::envoy::config::core::v3::{DataSource, TypedExtensionConfig, data_source::Specifier};
+use super::pb::envoy::extensions::transport_sockets::tls::v3::{
+    self as tls, SpiffeCertValidatorConfig, spiffe_cert_validator_config::TrustDomain,
+};
+use super::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use super::proto::{X509BundlesResponse, X509svid, X509svidResponse};
 use crate::pki::chain_der;
 
 /// Envoy's name of the validator that knows trust domains.
 const SPIFFE_VALIDATOR: &str = "envoy.tls.cert_validator.spiffe";
+const SPIFFE_VALIDATOR_TYPE_URL: &str =
+    "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig";
 
 impl Push {
     pub(super) fn to_discovery_response(&self) -> DiscoveryResponse {
@@ -21,8 +23,7 @@ impl Push {
             version_info: self.version_info.clone(),
             nonce: self.nonce.clone(),
             type_url: self.type_url.clone().unwrap_or_else(|| SECRET_TYPE_URL.to_owned()),
-            resources: self.secrets.iter().map(|secret| pack_any(secret.to_envoy())).collect(),
-            ..Default::default()
+            resources: self.secrets.iter().map(|secret| packed(SECRET_TYPE_URL, &secret.to_envoy())).collect(),
         }
     }
 
@@ -59,25 +60,18 @@ impl Secret {
             Content::Certificate { chain, key, staple, .. } => tls::secret::Type::TlsCertificate(tls::TlsCertificate {
                 certificate_chain: Some(inline(chain)),
                 private_key: Some(inline(&key.to_pem())),
-                ocsp_staple: staple.as_ref().map(|der| DataSource {
-                    specifier: Some(Specifier::InlineBytes(der.clone())),
-                    ..Default::default()
-                }),
-                ..Default::default()
+                ocsp_staple: staple
+                    .as_ref()
+                    .map(|der| DataSource { specifier: Some(Specifier::InlineBytes(der.clone())) }),
             }),
             Content::Bundle { trust_domain, roots, spiffe_validator: true } => {
                 let config = SpiffeCertValidatorConfig {
-                    trust_domains: vec![TrustDomain {
-                        name: trust_domain.clone(),
-                        trust_bundle: Some(inline(roots)),
-                        ..Default::default()
-                    }],
-                    ..Default::default()
+                    trust_domains: vec![TrustDomain { name: trust_domain.clone(), trust_bundle: Some(inline(roots)) }],
                 };
                 tls::secret::Type::ValidationContext(tls::CertificateValidationContext {
                     custom_validator_config: Some(TypedExtensionConfig {
                         name: SPIFFE_VALIDATOR.to_owned(),
-                        typed_config: Some(pack_any(config)),
+                        typed_config: Some(packed(SPIFFE_VALIDATOR_TYPE_URL, &config)),
                     }),
                     ..Default::default()
                 })
@@ -93,8 +87,12 @@ impl Secret {
     }
 }
 
+fn packed(type_url: &str, message: &impl prost::Message) -> Any {
+    Any { type_url: type_url.to_owned(), value: message.encode_to_vec() }
+}
+
 fn inline(text: &str) -> DataSource {
-    DataSource { specifier: Some(Specifier::InlineBytes(text.as_bytes().to_vec())), ..Default::default() }
+    DataSource { specifier: Some(Specifier::InlineBytes(text.as_bytes().to_vec())) }
 }
 
 /// The Workload API speaks DER. What a fault has spoiled travels as it is.

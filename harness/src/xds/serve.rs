@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
+use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::transport::server::UdsConnectInfo;
+use tonic::transport::server::{Router, UdsConnectInfo};
 use tonic::{Code, Status};
 
 use super::message::{Command, Event, Push, Rpc};
+use super::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer;
 use super::proto::spiffe_workload_api_server::SpiffeWorkloadApiServer;
 use super::sds::Sds;
 use super::socket::{Socket, SocketError};
@@ -101,15 +102,18 @@ impl Listening {
             .max_concurrent_streams(Some(100_000))
             .add_service(SecretDiscoveryServiceServer::new(Sds { hub: hub.clone() }))
             .add_service(SpiffeWorkloadApiServer::new(WorkloadApi { hub: hub.clone() }));
-        let task = tokio::spawn(async move {
-            let stop = async {
-                let _ = stopped.await;
-            };
-            if let Err(e) = server.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop).await {
-                tracing::error!("the provider's socket is no longer served: {e}");
-            }
-        });
+        let task = tokio::spawn(serve_until(server, listener, stopped));
         Ok(Self { socket, shutdown: Some(shutdown), task })
+    }
+}
+
+/// Serves until it is told to stop, or until whoever would tell is gone.
+pub(super) async fn serve_until(server: Router, listener: UnixListener, stopped: oneshot::Receiver<()>) {
+    let stop = async {
+        let _ = stopped.await;
+    };
+    if let Err(e) = server.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop).await {
+        tracing::error!("a socket is no longer served: {e}");
     }
 }
 

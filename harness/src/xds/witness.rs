@@ -4,15 +4,15 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
-use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic::transport::Endpoint;
 
 use super::message::{Rpc, SECRET_TYPE_URL};
+use super::pb::envoy::config::core::v3::Node;
+use super::pb::envoy::service::discovery::v3::DiscoveryRequest;
+use super::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
 use super::read;
 use super::serve::status_text;
 use crate::timeline::{

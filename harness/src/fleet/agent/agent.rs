@@ -84,7 +84,8 @@ impl Agent<'_> {
                 symlink(sockets, &path).map_err(|source| FleetError::Write { path, source })?;
             }
             None => {
-                for (name, text) in [("tokens/istio-token", self.token), ("istio/root-cert.pem", self.discovery.root())] {
+                for (name, text) in [("tokens/istio-token", self.token), ("istio/root-cert.pem", self.discovery.root())]
+                {
                     let path = secrets.join(name);
                     made(path.parent().unwrap_or(secrets))?;
                     let path = self.directory.join(path);

@@ -216,7 +216,6 @@ fn template(istio: &Istio, id: &ProxyId, tap: Option<&Utf8PathBuf>) -> Result<Ut
     let text = agent::adapted(&text, tap.map(|tap| tap.as_path()))
         .ok_or_else(|| FleetError::Template { path: istio.template.clone() })?;
     let path = istio.scratch.join(format!("bootstrap-template-{id}.json"));
-    keep::file(&path, text.as_bytes())
-        .map_err(|source| FleetError::Write { path: path.clone(), source })?;
+    keep::file(&path, text.as_bytes()).map_err(|source| FleetError::Write { path: path.clone(), source })?;
     Ok(path)
 }

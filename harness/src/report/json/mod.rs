@@ -14,8 +14,9 @@ use crate::verdict::{Candidate, Contradiction, Finding, Hypothesis, LagSummary, 
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// The report of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[schemars(title = "rotacheck report")]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(title = "rotacheck report"))]
 pub struct Report {
     /// Version of this form: 1.
     pub schema_version: u32,
@@ -28,7 +29,8 @@ pub struct Report {
 }
 
 /// One scenario on one subject.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Cell {
     /// `scenario@subject`.
     pub id: CellId,
@@ -140,6 +142,7 @@ pub(super) fn render(run: &RunRecord, cells: &[CellReport]) -> Result<String, Re
 }
 
 /// Its JSON Schema, draft-07.
+#[cfg(test)]
 pub fn schema() -> serde_json::Value {
     let mut settings = schemars::generate::SchemaSettings::draft07().for_serialize();
     settings.inline_subschemas = false;

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use prost::Message as _;
 
 use super::super::message::{Event, Rpc};
+use super::super::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 use super::super::read;
 use super::super::sds::Dialogue;
 use super::Ear;
