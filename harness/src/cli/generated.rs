@@ -207,6 +207,13 @@ fn catalogue() -> String {
          |---|---|---|---|---|---|---|---|\n",
     );
     table(&mut text, "controls/", library.controls().unwrap());
+    text.push_str(
+        "\n## On real parts\n\nIstio's agent and istiod, or a real provider, in place of what the harness imitates; run by \
+         name or by glob. Their programs are fetched or built on first use.\n\n\
+         | scenario | what it shows | role | profile | ttl, renewed every | observed | clock | expected |\n\
+         |---|---|---|---|---|---|---|---|\n",
+    );
+    table(&mut text, "real/", library.real().unwrap());
     text
 }
 

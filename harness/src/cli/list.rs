@@ -29,9 +29,9 @@ struct Listed<'a> {
 
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let library = args.library.open()?;
-    let (scenarios, controls) = (library.scenarios()?, library.controls()?);
+    let (scenarios, controls, real) = (library.scenarios()?, library.controls()?, library.real()?);
     if args.json {
-        let listed = scenarios.iter().chain(&controls).map(|s| Listed {
+        let listed = scenarios.iter().chain(&controls).chain(&real).map(|s| Listed {
             name: &s.name,
             role: s.role,
             summary: &s.summary,
@@ -41,12 +41,12 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         return Ok(Exit::AsExpected);
     }
     let mut page = Page::new();
-    show(&mut page, &scenarios, &controls);
+    show(&mut page, &scenarios, &controls, &real);
     page.print();
     Ok(Exit::AsExpected)
 }
 
-fn show(page: &mut Page, scenarios: &[Scenario], controls: &[Scenario]) {
+fn show(page: &mut Page, scenarios: &[Scenario], controls: &[Scenario], real: &[Scenario]) {
     let row = |s: &Scenario| [s.name.to_string(), role(s.role).to_owned(), expected(&s.expect), s.summary.clone()];
     let table = |page: &mut Page, all: &[Scenario]| {
         page.table(["SCENARIO", "ROLE", "EXPECTED", "WHAT IT SHOWS"], &all.iter().map(row).collect::<Vec<_>>());
@@ -57,6 +57,12 @@ fn show(page: &mut Page, scenarios: &[Scenario], controls: &[Scenario]) {
         page.paragraph(0, "Run where they are named, by a glob, or all of them by `rotacheck selfcheck`:");
         page.line("");
         table(page, controls);
+        page.line("");
+    }
+    if !real.is_empty() {
+        page.paragraph(0, "On real parts, Istio's agent and istiod or a real provider; run where they are named:");
+        page.line("");
+        table(page, real);
         page.line("");
     }
     page.paragraph(0, "A control seeds a fault that must be caught and blamed on the layer given. `rotacheck explain MODE` says what a mode is.");
@@ -88,7 +94,7 @@ mod tests {
     fn the_list_fits_a_narrow_terminal() {
         let mut page = Page::plain(80);
         let library = Library::embedded();
-        show(&mut page, &library.scenarios().unwrap(), &library.controls().unwrap());
+        show(&mut page, &library.scenarios().unwrap(), &library.controls().unwrap(), &library.real().unwrap());
         insta::assert_snapshot!(page.text());
     }
 }

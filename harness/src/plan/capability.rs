@@ -104,6 +104,9 @@ pub fn unsupported(scenario: &Scenario) -> Option<String> {
     {
         return Some(row.why.to_owned());
     }
+    if scenario.fleet.kind != FleetKind::Agent && (scenario.fleet.agents_first || scenario.fleet.files_socket_blocked) {
+        return Some("it is about Istio's agent: --topology agent".to_owned());
+    }
     let row = TTL_FLOORS.iter().find(|row| row.provider == provider && row.clock == clock && ttl < row.floor);
     let too_short = row.map(|row| format!("a ttl of {ttl} is below the floor of {}: {}", row.floor, row.why));
     too_short.or_else(|| scenario.too_long_in_real_time())

@@ -67,6 +67,14 @@ const CONTROLS: &[(&str, &str)] = embedded![
     "controls/wrong-secret-kind.yaml",
     "controls/wrong-type-url.yaml",
 ];
+/// Scenarios on parts that take long to be had: Istio's agent, real providers. Selected by name only.
+const REAL: &[(&str, &str)] = embedded![
+    "real/agent-incident.yaml",
+    "real/agent-owns-socket.yaml",
+    "real/agent-refuses.yaml",
+    "real/agent-socket-replaced.yaml",
+    "real/files-socket-red-herring.yaml",
+];
 const MATRIX: (&str, &str) = ("matrix.yaml", include_str!("../../../scenarios/matrix.yaml"));
 /// Files beside the scenarios that are none.
 const NO_SCENARIOS: &[&str] = &["matrix.yaml", "known-failures.yaml"];
@@ -74,12 +82,15 @@ const NO_SCENARIOS: &[&str] = &["matrix.yaml", "known-failures.yaml"];
 const DIRECTORY: &str = "scenarios";
 /// The directory of controls below it: selected by name only.
 const CONTROLS_DIRECTORY: &str = "controls";
+/// That of scenarios on real parts: the same.
+const REAL_DIRECTORY: &str = "real";
 
 /// The scenarios that can be selected by name, and the matrix.
 #[derive(Debug, Clone)]
 pub struct Library {
     entries: BTreeMap<String, Entry>,
     controls: BTreeMap<String, Entry>,
+    real: BTreeMap<String, Entry>,
     matrix: Entry,
     /// `--scenarios`, for the command that repeats a cell.
     directory: Option<Utf8PathBuf>,
@@ -102,6 +113,7 @@ impl Library {
         Self {
             entries: entries(SCENARIOS),
             controls: entries(CONTROLS),
+            real: entries(REAL),
             matrix: entry(MATRIX.0, MATRIX.1),
             directory: None,
         }
@@ -115,6 +127,7 @@ impl Library {
         if let Some(directory) = given {
             library.entries.clear();
             library.controls.clear();
+            library.real.clear();
             library.overlay(directory)?;
             library.directory = Some(directory.to_owned());
         } else if Utf8Path::new(DIRECTORY).join(MATRIX.0).is_file() {
@@ -130,24 +143,28 @@ impl Library {
                 self.matrix = Entry::read(&file)?;
             } else if !NO_SCENARIOS.contains(&name) {
                 self.controls.remove(&stem(name));
+                self.real.remove(&stem(name));
                 self.entries.insert(stem(name), Entry::read(&file)?);
             }
         }
-        let controls = directory.join(CONTROLS_DIRECTORY);
-        if controls.is_dir() {
-            for file in yaml_files(&controls)? {
+        for (below, named) in [(CONTROLS_DIRECTORY, &mut self.controls), (REAL_DIRECTORY, &mut self.real)] {
+            let below = directory.join(below);
+            if !below.is_dir() {
+                continue;
+            }
+            for file in yaml_files(&below)? {
                 let name = stem(file.file_name().unwrap_or_default());
                 if !self.entries.contains_key(&name) {
-                    self.controls.insert(name, Entry::read(&file)?);
+                    named.insert(name, Entry::read(&file)?);
                 }
             }
         }
         Ok(())
     }
 
-    /// The names of all scenarios, those of `controls/` last.
+    /// The names of all scenarios, those of `controls/` and `real/` last.
     pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
-        self.entries.keys().chain(self.controls.keys()).map(String::as_str)
+        self.entries.keys().chain(self.controls.keys()).chain(self.real.keys()).map(String::as_str)
     }
 
     /// The directory given with `--scenarios`.
@@ -157,10 +174,10 @@ impl Library {
 
     /// The scenario of that name, read and checked; `None` if there is none.
     pub fn scenario(&self, name: &str) -> Option<Result<Scenario, PlanError>> {
-        self.entries.get(name).or_else(|| self.controls.get(name)).map(Entry::scenario)
+        [&self.entries, &self.controls, &self.real].into_iter().find_map(|all| all.get(name)).map(Entry::scenario)
     }
 
-    /// Every control, also those that are only selected by name.
+    /// Every control, also those that are only selected by name; none of `real/`.
     pub fn every_control(&self) -> Result<Vec<Scenario>, PlanError> {
         let all = self.entries.values().chain(self.controls.values());
         let mut all = all.map(Entry::scenario).collect::<Result<Vec<_>, _>>()?;
@@ -172,6 +189,11 @@ impl Library {
     /// The scenarios of `controls/`, in the order of their names.
     pub fn controls(&self) -> Result<Vec<Scenario>, PlanError> {
         self.controls.values().map(Entry::scenario).collect()
+    }
+
+    /// The scenarios of `real/`, in the order of their names.
+    pub fn real(&self) -> Result<Vec<Scenario>, PlanError> {
+        self.real.values().map(Entry::scenario).collect()
     }
 
     /// The scenarios that are run where none is named, those that are expected to pass first.
@@ -305,6 +327,7 @@ mod tests {
         let embedded = |all: &[(&'static str, &str)]| all.iter().map(|(file, _)| *file).collect::<Vec<_>>();
         assert_eq!(on_disk(sources()), embedded(SCENARIOS));
         assert_eq!(on_disk(&sources().join(CONTROLS_DIRECTORY)), embedded(CONTROLS));
+        assert_eq!(on_disk(&sources().join(REAL_DIRECTORY)), embedded(REAL));
     }
 
     #[test]
@@ -315,7 +338,8 @@ mod tests {
         for (file, text) in SCENARIOS {
             assert!(text.starts_with("# yaml-language-server: $schema=schema/scenario.schema.json\n"), "{file}");
         }
-        for (file, text) in CONTROLS {
+        library.real().unwrap();
+        for (file, text) in CONTROLS.iter().chain(REAL) {
             assert!(text.starts_with("# yaml-language-server: $schema=../schema/scenario.schema.json\n"), "{file}");
         }
         let controls = library.controls().unwrap();

@@ -17,7 +17,7 @@ use crate::plan::{CellReport, Outcome, unsupported};
 use crate::probe::{OutboundServer, ProbeContext, Roots};
 use crate::proc::{Guard, ProcError};
 use crate::provider::{Approached, FakeConfig, Provider};
-use crate::scenario::{ClockKind, Scenario, Span, TRUST_DOMAIN};
+use crate::scenario::{ClockKind, ProviderKind, Scenario, Span, TRUST_DOMAIN};
 use crate::timeline::{CellId, Header, ProxyId, Recorder, Role, SCHEMA_VERSION, SpiffeId, Subject, Timeline};
 use crate::verdict::{Judgement, Unproven, judge};
 use crate::xds::Delivery;
@@ -259,6 +259,9 @@ impl Limit {
     }
 }
 
+/// Lifetime of certificates of Istio's own CA where nothing else is wanted: Istio's default.
+const ISTIO_TTL: Span = Span::seconds(86_400);
+
 /// The directory for sockets in a cell's scratch: a proxy sees it, and what comes and goes in it.
 const SOCKETS: &str = "sockets";
 
@@ -323,7 +326,12 @@ impl Living<'_> {
                 discovery: programs.discovery,
                 template: programs.template,
                 scratch: self.istio_scratch(),
-                secret_ttl: self.job.scenario.provider.ttl(),
+                secret_ttl: match self.job.scenario.provider.kind {
+                    ProviderKind::IstioCa => self.job.scenario.provider.ttl(),
+                    _ => ISTIO_TTL,
+                },
+                agents_first: self.job.scenario.fleet.agents_first,
+                files_socket_blocked: self.job.scenario.fleet.files_socket_blocked,
             }),
             dialled: Dialled { server: outbound.addr(), authority_pem: outbound.authority_pem().to_owned() },
         };

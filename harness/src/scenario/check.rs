@@ -387,6 +387,9 @@ impl Scenario {
 
 impl Scenario {
     fn seeds_a_fault(&self) -> bool {
+        if self.fleet.agents_first || self.fleet.files_socket_blocked {
+            return true;
+        }
         // An intermediate that ends within the run is one.
         let ends = self.provider.intermediate_ttl.is_some_and(|life| life < self.observed());
         ends || !self.provider.faults.is_empty()

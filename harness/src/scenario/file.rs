@@ -358,6 +358,13 @@ pub struct FleetSpec {
     /// Each proxy sees the provider's socket through a bind mount of the socket file itself, not of its directory.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub socket_file_mounted: bool,
+    /// Istio's agents start before the provider's socket is where they look: they serve the proxies themselves, with
+    /// certificates of Istio's own CA.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub agents_first: bool,
+    /// Istio's agents can't open their socket for certificates from files, which nobody needs here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub files_socket_blocked: bool,
     /// Which statistics each proxy keeps. Default: all.
     #[serde(default, skip_serializing_if = "StatsInclusion::is_all")]
     pub stats: StatsInclusion,
@@ -378,6 +385,8 @@ impl Default for FleetSpec {
             must_staple: false,
             late_listener: None,
             socket_file_mounted: false,
+            agents_first: false,
+            files_socket_blocked: false,
             stats: StatsInclusion::All,
         }
     }

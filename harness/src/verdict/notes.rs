@@ -3,11 +3,11 @@
 use super::evidence::clock_time;
 use super::{CheckResult, Finding};
 use crate::timeline::ledger::{Mark, ProxyLedger, Stream, Traffic};
-use crate::timeline::{Ledger, TlsRole};
+use crate::timeline::{AGENT_FOUND_SOCKET, AGENT_NO_SOCKET, Ledger, TlsRole};
 
 /// One finding for each proxy and mode.
 pub(super) fn all(ledger: &Ledger) -> Vec<Finding> {
-    let of = |p| [reopened(p), duplicate(p), kept(p), resumed(p)];
+    let of = |p| [reopened(p), duplicate(p), kept(p), resumed(p), red_herring(p)];
     let mut found: Vec<Finding> = ledger.proxies.iter().flat_map(of).flatten().collect();
     found.extend(unlinked(ledger));
     found
@@ -75,6 +75,21 @@ fn duplicate(p: &ProxyLedger) -> Option<Finding> {
         p.id, p.svid, one.number, other.number
     );
     Some(note("duplicate-subscription", Some(p), message, vec![one.opened.seq, other.opened.seq]))
+}
+
+/// The agent says that it has no socket for certificates from files, and the proxy has its certificate nevertheless.
+fn red_herring(p: &ProxyLedger) -> Option<Finding> {
+    let (said, _) = p.logs.iter().find(|(_, line)| line.contains(AGENT_NO_SOCKET))?;
+    let (found, _) = p.logs.iter().find(|(_, line)| line.contains(AGENT_FOUND_SOCKET))?;
+    let (served, _) = p.full_handshakes(TlsRole::Inbound).find(|(s, _)| s.mark.seq > said.seq)?;
+    let message = format!(
+        "{}: its agent failed to set up a socket at {}; that is the one for certificates from files, and does not concern \
+         {}, which comes from the provider",
+        p.id,
+        clock_time(said.at.wall),
+        p.svid
+    );
+    Some(note("files-socket-red-herring", Some(p), message, vec![said.seq, found.seq, served.mark.seq]))
 }
 
 /// From when on fresh requests with full handshakes failed.

@@ -16,6 +16,8 @@ use crate::timeline::{ProxyId, Recorder};
 
 /// Where the agent looks for a workload's socket, from its working directory.
 const WORKLOAD_SOCKETS: &str = "var/run/secrets/workload-spiffe-uds";
+/// Where it opens its own socket for certificates from files.
+const FILE_SOCKETS: &str = "var/run/secrets/credential-uds";
 /// The name that the socket must have there.
 pub(super) const SOCKET_NAME: &str = "socket";
 
@@ -38,6 +40,8 @@ pub(super) struct Agent<'a> {
     pub(super) token: &'a str,
     /// Lifetime of the certificates that it asks istiod for.
     pub(super) secret_ttl: Span,
+    /// Something else lies where its socket for certificates from files is to be.
+    pub(super) files_socket_blocked: bool,
     pub(super) trust_domain: &'a str,
     pub(super) admin: SocketAddr,
     pub(super) status: SocketAddr,
@@ -78,6 +82,10 @@ impl Agent<'_> {
         made("etc/istio/proxy".into())?;
         let secrets = Utf8Path::new("var/run/secrets");
         made(secrets)?;
+        if self.files_socket_blocked {
+            let path = self.directory.join(FILE_SOCKETS);
+            keep::file(&path, b"").map_err(|source| FleetError::Write { path, source })?;
+        }
         match self.sockets {
             Some(sockets) => {
                 let path = self.directory.join(WORKLOAD_SOCKETS);

@@ -43,6 +43,10 @@ pub struct Istio {
     pub scratch: Utf8PathBuf,
     /// Lifetime of the certificates that the agents ask istiod for, where no provider has a socket for them.
     pub secret_ttl: Span,
+    /// The agents do not find the provider's socket when they start.
+    pub agents_first: bool,
+    /// The agents can't open their socket for certificates from files.
+    pub files_socket_blocked: bool,
 }
 
 /// Entries in `/certs` that hold the proxy's certificate when no further contexts are asked for: the inbound listener,
@@ -82,7 +86,7 @@ pub(super) async fn start(
     recorder: &Recorder,
 ) -> Result<Fleet, FleetError> {
     let socket = match &config.delivery {
-        Delivery::Socket(socket) if socket.file_name() == Some(SOCKET_NAME) => Some(socket),
+        Delivery::Socket(socket) if socket.file_name() == Some(SOCKET_NAME) => (!istio.agents_first).then_some(socket),
         Delivery::Mesh(_) => None,
         _ => return Err(FleetError::AgentWithoutSocket),
     };
@@ -140,6 +144,7 @@ pub(super) async fn start(
             discovery: istiod.discovery(),
             token: &place.token,
             secret_ttl: istio.secret_ttl,
+            files_socket_blocked: istio.files_socket_blocked,
             trust_domain: &trust_domain,
             admin: place.at.admin,
             status: place.status,

@@ -4,8 +4,8 @@ use super::super::Confidence;
 use super::super::evidence::{Defect, clock_time, defect, delivered_by_provider, is_stranger, sent_only, span};
 use super::refusal::refusal_modes;
 use super::{Case, Stop, one};
-use crate::timeline::Layer;
 use crate::timeline::ledger::{Entry, Row};
+use crate::timeline::{AGENT_SERVES, Layer};
 
 impl<'a> Case<'a> {
     /// What it served was neither minted nor sent by this provider.
@@ -19,8 +19,13 @@ impl<'a> Case<'a> {
             let story =
                 format!("proxy serves serial {serial}, which this provider did not mint, and has no stream to it");
             // With streams of unknown proxies about, one of them may be this one's.
-            let (layer, modes) = match self.ledger.unattributed_streams {
-                0 => (Some(Layer::Issued), one("agent-owns-socket", Confidence::Likely, vec![self.wrong.seq])),
+            let says = self.p.logs.iter().find(|(_, line)| line.contains(AGENT_SERVES));
+            let (layer, modes) = match (says, self.ledger.unattributed_streams) {
+                (Some((mark, _)), _) => {
+                    let evidence = vec![mark.seq, self.wrong.seq];
+                    (Some(Layer::Issued), one("agent-owns-socket", Confidence::Certain, evidence))
+                }
+                (None, 0) => (Some(Layer::Issued), one("agent-owns-socket", Confidence::Likely, vec![self.wrong.seq])),
                 _ => (None, Vec::new()),
             };
             return Some(self.stop(layer, modes, story));
