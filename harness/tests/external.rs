@@ -4,9 +4,9 @@
 mod place;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::net::UnixListener;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -75,6 +75,7 @@ const MOST_MEMORY: u64 = 160;
 struct Server {
     child: Child,
     _stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
     socket: Utf8PathBuf,
 }
 
@@ -91,10 +92,19 @@ impl Server {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
         assert_eq!(line, "serving\n");
         let stdin = child.stdin.take().unwrap();
-        Self { child, _stdin: stdin, socket }
+        Self { child, _stdin: stdin, stdout, socket }
+    }
+
+    /// Ends it; what it said since it serves.
+    fn ended(mut self) -> String {
+        self.child.kill().unwrap();
+        let mut said = String::new();
+        self.stdout.read_to_string(&mut said).unwrap();
+        said
     }
 }
 
@@ -197,6 +207,19 @@ fn one_that_hangs_floods_or_breaks_off_gets_a_finding_and_little_memory() {
     assert_eq!(wrong("raw.py", &RAW_FAULTS), "");
 }
 
+/// At which rate depends on the machine and on how fast the proxy takes it; with `--nocapture` it is told.
+#[test]
+fn tens_of_thousands_of_pushes_at_once_are_survived_and_told() {
+    let place = Place::new();
+    let server = Server::start(&place, "raw.py", "floods");
+    let (ended, cell) = judged(&place, &server.socket, &[]);
+    let said = server.ended();
+    assert!(said.contains("10000 pushes in"), "it was no flood: {said:?}");
+    println!("{said}");
+    assert_eq!(found(&ended, &cell).1, "inconclusive");
+    ended.with(5, &["more than 20000 facts"]);
+}
+
 #[test]
 fn two_harnesses_at_one_provider_do_not_disturb_each_other() {
     let place = Place::new();
@@ -224,6 +247,8 @@ fn a_provider_that_denies_us_or_is_none_is_an_error_that_says_what_to_do() {
     error(&socket("gone"), &["there is no", "is the provider running"]);
     place.file("file", "");
     error(&socket("file"), &["is no socket", "--socket"]);
+    fs::create_dir(socket("directory")).unwrap();
+    error(&socket("directory"), &["is no socket", "--socket"]);
     drop(UnixListener::bind(socket("left")).unwrap());
     error(&socket("left"), &["can't be connected to: Connection refused", "start the provider again"]);
     let listener = UnixListener::bind(socket("rude")).unwrap();

@@ -96,6 +96,7 @@ fn header(config: &FleetConfig) -> Header {
             renew_every_s: None,
             lag_bound_ms: 5000,
             margin_floor_s: 12,
+            margin_floor_ms: None,
             newer_generations: 2,
             generations_past_first_expiry: 2,
         },

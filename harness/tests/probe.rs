@@ -116,8 +116,7 @@ impl Mesh {
             let (Fact::Sent(response), Some(proxy)) = (&o.fact, &o.proxy) else { continue };
             for secret in &response.secrets {
                 if let Payload::Certificate { chain, .. } = &secret.payload {
-                    let leaf =
-                        ExpectedLeaf { fingerprint: chain[0].fingerprint.clone(), serial: chain[0].serial.clone() };
+                    let leaf = ExpectedLeaf { fingerprint: chain[0].fingerprint, serial: chain[0].serial.clone() };
                     sent.insert(proxy.clone(), leaf);
                 }
             }
@@ -151,6 +150,7 @@ fn header(members: &[(ProxyId, Option<SpiffeId>)]) -> Header {
             renew_every_s: Some(60),
             lag_bound_ms: 5000,
             margin_floor_s: 12,
+            margin_floor_ms: None,
             newer_generations: 2,
             generations_past_first_expiry: 2,
         },

@@ -36,7 +36,7 @@ impl Trial {
     /// Leaves minted for proxy `a`.
     fn minted(&self, renewal: &Renewal) -> Vec<Fingerprint> {
         let own = renewal.minted.iter().filter(|(whose, _)| *whose == Some(proxy("a")));
-        own.map(|(_, minted)| minted.clone()).collect()
+        own.map(|(_, minted)| *minted).collect()
     }
 
     /// The next renewal is whole.

@@ -205,11 +205,15 @@ async fn what_the_tap_adds() {
         let (a, b) = tokio::join!(timed(&mut direct), timed(&mut through));
         lags[0].push(a);
         lags[1].push(b);
+        if renewal % 100 == 0 {
+            let [direct, through] = [&lags[0], &lags[1]].map(|lags| {
+                let mut lags = lags.clone();
+                lags.sort();
+                lags[lags.len() / 2]
+            });
+            let added = through.saturating_sub(direct);
+            println!("median of {renewal} pushes: direct {direct:?}, through the tap {through:?}, added {added:?}");
+        }
     }
-    let [direct, through] = lags.map(|mut lags| {
-        lags.sort();
-        lags[lags.len() / 2]
-    });
-    println!("median: direct {direct:?}, through the tap {through:?}, added {:?}", through.saturating_sub(direct));
     cell.fake.stop().await;
 }

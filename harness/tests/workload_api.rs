@@ -35,7 +35,7 @@ async fn until<T>(updates: &mut X509SourceUpdates, mut state: impl FnMut() -> Op
 fn sent_leaves(fact: &Fact) -> Vec<Fingerprint> {
     let Fact::Sent(sent) = fact else { return Vec::new() };
     let leaf = |secret: &SentSecret| match &secret.payload {
-        Payload::Certificate { chain, .. } => chain.first().map(|leaf| leaf.fingerprint.clone()),
+        Payload::Certificate { chain, .. } => chain.first().map(|leaf| leaf.fingerprint),
         _ => None,
     };
     sent.secrets.iter().filter_map(leaf).collect()

@@ -43,6 +43,7 @@ fn header(cell: &CellReport) -> Header {
             renew_every_s: Some(60),
             lag_bound_ms: 5000,
             margin_floor_s: 12,
+            margin_floor_ms: None,
             newer_generations: 2,
             generations_past_first_expiry: 2,
         },

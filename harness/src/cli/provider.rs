@@ -256,6 +256,7 @@ fn header(spec: &ProviderSpec) -> Header {
             renew_every_s: Some(spec.interval().as_secs()),
             lag_bound_ms: 0,
             margin_floor_s: 0,
+            margin_floor_ms: None,
             newer_generations: 0,
             generations_past_first_expiry: 0,
         },

@@ -66,17 +66,16 @@ impl Overrides {
         let renewals = scenario.renewals();
         let (old_ttl, old_interval) =
             (scenario.provider.ttl().as_secs().max(1), scenario.provider.interval().as_secs());
-        let scale = |seconds: u64, ttl: Span| {
-            let scaled =
-                (u128::from(seconds) * u128::from(ttl.as_secs()) + u128::from(old_ttl) / 2) / u128::from(old_ttl);
-            Span::seconds(u64::try_from(scaled).unwrap_or(u64::MAX))
+        let scaled = |n: u128, ttl: Span| {
+            let scaled = (n * u128::from(ttl.as_secs()) + u128::from(old_ttl) / 2) / u128::from(old_ttl);
+            u64::try_from(scaled).unwrap_or(u64::MAX)
         };
         if let Some(ttl) = self.ttl {
-            let interval = scale(old_interval, ttl).max(Span::seconds(1));
+            let interval = Span::seconds(scaled(old_interval.into(), ttl).max(1));
             scenario.provider.ttl = Some(ttl);
             scenario.provider.renew_every = known_interval.then_some(interval);
             if let Share::Time(floor) = scenario.criteria.margin_floor {
-                scenario.criteria.margin_floor = Share::Time(scale(floor.as_secs(), ttl));
+                scenario.criteria.margin_floor = Share::Time(Span::millis(scaled(floor.duration().as_millis(), ttl)));
             }
         }
         if let Some(renew_every) = self.renew_every {

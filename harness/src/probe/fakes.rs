@@ -124,6 +124,7 @@ pub(super) async fn context(patience: Duration) -> ProbeContext {
             renew_every_s: None,
             lag_bound_ms: 5000,
             margin_floor_s: 12,
+            margin_floor_ms: None,
             newer_generations: 2,
             generations_past_first_expiry: 2,
         },

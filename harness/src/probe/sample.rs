@@ -202,7 +202,7 @@ mod tests {
     const PATIENT: Duration = Duration::from_secs(30);
 
     fn expecting(leaf: &CertFacts) -> BTreeMap<ProxyId, ExpectedLeaf> {
-        let leaf = ExpectedLeaf { fingerprint: leaf.fingerprint.clone(), serial: leaf.serial.clone() };
+        let leaf = ExpectedLeaf { fingerprint: leaf.fingerprint, serial: leaf.serial.clone() };
         BTreeMap::from([(ProxyId::parse("a").unwrap(), leaf)])
     }
 

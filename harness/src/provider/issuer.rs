@@ -598,10 +598,8 @@ fn roots(authorities: &Authorities) -> Vec<Vec<u8>> {
 
 fn fingerprint(certificate: &Certificate) -> Fingerprint {
     match &certificate.payload {
-        Payload::Certificate { chain, digest, .. } => {
-            chain.first().map_or_else(|| digest.clone(), |c| c.fingerprint.clone())
-        }
-        Payload::Bundle { digest, .. } => digest.clone(),
+        Payload::Certificate { chain, digest, .. } => chain.first().map_or(*digest, |c| c.fingerprint),
+        Payload::Bundle { digest, .. } => *digest,
         Payload::Other { what } => Fingerprint::of_der(what.as_bytes()),
     }
 }

@@ -96,7 +96,7 @@ pub(super) fn certificate_payload(chain: &str, key: &PrivateKey) -> Payload {
 /// The facts of a trust bundle, as these very bytes have them.
 pub(super) fn bundle_payload(roots: &str) -> Payload {
     let (facts, problem) = read(roots);
-    let mut prints: Vec<_> = facts.iter().map(|f| f.fingerprint.as_str()).collect();
+    let mut prints: Vec<_> = facts.iter().map(|f| f.fingerprint.to_string()).collect();
     prints.sort_unstable();
     let digest = Fingerprint::of_der(prints.concat().as_bytes());
     Payload::Bundle { roots: facts, digest, problem }

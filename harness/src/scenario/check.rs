@@ -87,12 +87,12 @@ impl Scenario {
             return;
         }
         let floor = self.criteria.margin_floor.of(ttl);
-        let left = ttl.as_secs() - interval.as_secs();
+        let left = Span::seconds(ttl.as_secs() - interval.as_secs());
         if floor >= left {
             found
                 .add(
                     "criteria.margin_floor",
-                    format!("no run could pass: a margin of {} is asked for, and a renewal in time leaves {}", Span::seconds(floor), Span::seconds(left)),
+                    format!("no run could pass: a margin of {floor} is asked for, and a renewal in time leaves {left}"),
                 )
                 .hint("the margin is what is left of the old certificate when the new one is served: less than ttl - renew_every");
         }

@@ -470,6 +470,11 @@ impl Span {
         Self(Duration::from_secs(seconds))
     }
 
+    /// That many milliseconds.
+    pub const fn millis(milliseconds: u64) -> Self {
+        Self(Duration::from_millis(milliseconds))
+    }
+
     /// As a duration.
     pub fn duration(self) -> Duration {
         self.0
@@ -583,11 +588,11 @@ impl Default for Share {
 }
 
 impl Share {
-    /// Whole seconds of this TTL.
-    pub fn of(self, ttl: Span) -> u64 {
+    /// How long that is with this TTL.
+    pub fn of(self, ttl: Span) -> Span {
         match self {
-            Share::Percent(p) => ttl.as_secs() * u64::from(p) / 100,
-            Share::Time(span) => span.as_secs(),
+            Share::Percent(p) => Span(ttl.duration() * u32::from(p) / 100),
+            Share::Time(span) => span,
         }
     }
 }

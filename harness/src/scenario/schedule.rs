@@ -78,15 +78,17 @@ impl Scenario {
     pub fn criteria(&self) -> Criteria {
         // A renewal that is due at the very second of the expiry does not count as one after it.
         let past_expiry = self.renewals().saturating_sub(self.due_by_first_expiry());
-        let lag_bound = self.criteria.lag_bound.duration().as_millis();
+        let ms = |span: Span| u64::try_from(span.duration().as_millis()).unwrap_or(u64::MAX);
+        let floor = ms(self.criteria.margin_floor.of(self.provider.ttl()));
         Criteria {
             ttl_s: self.provider.ttl().as_secs(),
             renew_every_s: match (self.provider.kind, self.provider.renew_every) {
                 (ProviderKind::External, None) => None,
                 _ => Some(self.interval_s()),
             },
-            lag_bound_ms: u64::try_from(lag_bound).unwrap_or(u64::MAX),
-            margin_floor_s: self.criteria.margin_floor.of(self.provider.ttl()),
+            lag_bound_ms: ms(self.criteria.lag_bound),
+            margin_floor_s: floor / 1000,
+            margin_floor_ms: (!floor.is_multiple_of(1000)).then_some(floor),
             newer_generations: 2,
             generations_past_first_expiry: match self.observe.generations_past_first_expiry {
                 Some(wanted) => wanted,
@@ -156,5 +158,9 @@ mod tests {
         assert_eq!(scenario.criteria().generations_past_first_expiry, 0);
         let criteria = scenario.criteria();
         assert_eq!((criteria.ttl_s, criteria.renew_every_s, criteria.margin_floor_s), (3600, Some(1200), 360));
+        assert_eq!(criteria.margin_floor_ms, None);
+        scenario.provider.ttl = Some(Span::seconds(8));
+        let criteria = scenario.criteria();
+        assert_eq!((criteria.margin_floor_s, criteria.margin_floor_ms, criteria.margin_floor()), (0, Some(800), 800));
     }
 }

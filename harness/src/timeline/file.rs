@@ -70,6 +70,7 @@ struct Line<'a> {
     proxy: Option<super::ProxyId>,
     #[serde(default)]
     secret: Option<super::SecretName>,
+    #[serde(borrow)]
     kind: std::borrow::Cow<'a, str>,
     #[serde(borrow)]
     data: &'a RawValue,
@@ -160,19 +161,18 @@ impl Timeline {
             if text.trim().is_empty() {
                 continue;
             }
-            if let Ok(end) = serde_json::from_str::<FooterLine>(&text) {
-                footer = Some(end.footer);
-                continue;
-            }
             match parse_observation(&text) {
                 Ok(o) if o.seq == observations.len() as u64 => observations.push(o),
                 Ok(o) => {
                     let why = format!("seq is {}, {} was due", o.seq, observations.len());
                     return Err(ReadError::Line { line, why });
                 }
-                // A last line that was cut in the middle is what a killed writer leaves.
-                Err(_) if !whole => break,
-                Err(e) => return Err(at(line)(e)),
+                Err(e) => match serde_json::from_str::<FooterLine>(&text) {
+                    Ok(end) => footer = Some(end.footer),
+                    // A last line that was cut in the middle is what a killed writer leaves.
+                    Err(_) if !whole => break,
+                    Err(_) => return Err(at(line)(e)),
+                },
             }
         }
         Ok(Self { header, observations, footer })

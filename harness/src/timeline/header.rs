@@ -124,12 +124,22 @@ pub struct Criteria {
     pub renew_every_s: Option<u64>,
     /// From sent to served, milliseconds of real time.
     pub lag_bound_ms: u64,
-    /// What must be left of the old leaf when the new one is first served, seconds of cell time.
+    /// What must be left of the old leaf when the new one is first served, seconds of cell time, rounded down.
     pub margin_floor_s: u64,
+    /// The same in milliseconds, where it is no whole number of seconds; it counts, if it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin_floor_ms: Option<u64>,
     /// Generations newer than the first that every proxy must serve.
     pub newer_generations: u32,
     /// Renewals that must be seen after the first generation's expiry.
     pub generations_past_first_expiry: u32,
+}
+
+impl Criteria {
+    /// What must be left of the old leaf when the new one is first served, milliseconds of cell time.
+    pub fn margin_floor(&self) -> u64 {
+        self.margin_floor_ms.unwrap_or(self.margin_floor_s.saturating_mul(1000))
+    }
 }
 
 /// What the scenario expects.

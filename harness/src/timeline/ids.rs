@@ -1,9 +1,11 @@
 //! Names that are valid by construction.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Why a text is not the identifier that it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,12 +16,25 @@ pub struct InvalidId {
     why: &'static str,
 }
 
+/// Parses the text where it stands: a long recording has millions of them.
+struct Text<T>(PhantomData<T>);
+
+impl<T: FromStr<Err = InvalidId>> Visitor<'_> for Text<T> {
+    type Value = T;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $check:expr) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[cfg_attr(test, derive(schemars::JsonSchema))]
-        #[serde(try_from = "String", into = "String")]
+        #[serde(into = "String")]
         #[cfg_attr(test, schemars(with = "String"))]
         pub struct $name(String);
 
@@ -39,10 +54,9 @@ macro_rules! text_id {
                 &self.0
             }
         }
-        impl TryFrom<String> for $name {
-            type Error = InvalidId;
-            fn try_from(text: String) -> Result<Self, InvalidId> {
-                Self::parse(&text)
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(Text(PhantomData))
             }
         }
         impl FromStr for $name {
@@ -69,13 +83,13 @@ macro_rules! text_id {
     };
 }
 
-text_id!(
-    /// SHA-256 of a certificate's DER, 64 lower-case hex digits: the identity of a generation.
-    Fingerprint, "SHA-256 fingerprint", |text| {
-        let bytes = hex::decode(text).map_err(|_| "it must be hexadecimal")?;
-        if bytes.len() == 32 { Ok(hex::encode(bytes)) } else { Err("it must have 64 digits") }
-    }
-);
+/// SHA-256 of a certificate's DER, 64 lower-case hex digits: the identity of a generation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(into = "String")]
+#[cfg_attr(test, schemars(with = "String"))]
+pub struct Fingerprint([u8; 32]);
+
 text_id!(
     /// A certificate's serial number: lower-case hex without leading zeros ("0" for zero). What people read; no identity.
     Serial, "serial number", |text| {
@@ -155,10 +169,59 @@ fn slug(text: &str, longest: usize) -> Result<String, &'static str> {
 }
 
 impl Fingerprint {
+    /// Parses 64 hex digits.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        let mut bytes = [0; 32];
+        match hex::decode_to_slice(text, &mut bytes) {
+            Ok(()) => Ok(Self(bytes)),
+            Err(_) => Err(InvalidId {
+                what: "SHA-256 fingerprint",
+                text: text.chars().take(300).collect(),
+                why: "it must have 64 hexadecimal digits",
+            }),
+        }
+    }
+
     /// The fingerprint of DER bytes.
     pub fn of_der(der: &[u8]) -> Self {
         use sha2::Digest as _;
-        Self(hex::encode(sha2::Sha256::digest(der)))
+        Self(sha2::Sha256::digest(der).into())
+    }
+
+    /// The first 16 digits: enough to tell it from any other, and to look for it.
+    pub fn short(&self) -> String {
+        hex::encode(&self.0[..8])
+    }
+}
+
+impl<'de> Deserialize<'de> for Fingerprint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Text(PhantomData))
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        Self::parse(text)
+    }
+}
+
+impl From<Fingerprint> for String {
+    fn from(fingerprint: Fingerprint) -> String {
+        hex::encode(fingerprint.0)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&hex::encode(self.0), f)
     }
 }
 

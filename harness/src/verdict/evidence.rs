@@ -22,11 +22,23 @@ pub(super) fn span(seconds: i64) -> String {
     }
 }
 
+/// As `span`; below ten seconds also with what is no whole second: `340 ms`, `2.5 s`.
+pub(super) fn span_ms(ms: i64) -> String {
+    match ms.saturating_abs() {
+        ms @ 1..1000 => format!("{ms} ms"),
+        ms @ 1000..10_000 if ms % 1000 >= 100 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        ms => span(ms / 1000),
+    }
+}
+
 /// How close a new certificate was sent to the end of the old one, of which this much was left.
 pub(super) fn sent_only(cert: &CertFacts, left: jiff::SignedDuration) -> String {
     let side = if left.is_positive() { "before" } else { "after" };
     let serial = cert.serial.short();
-    format!("serial {serial} was sent only {} {side} the expiry of the old certificate", span(left.as_secs()))
+    format!(
+        "serial {serial} was sent only {} {side} the expiry of the old certificate",
+        span_ms(i64::try_from(left.as_millis()).unwrap_or(i64::MAX))
+    )
 }
 
 pub(super) fn role_name(role: TlsRole) -> &'static str {
@@ -37,7 +49,7 @@ pub(super) fn role_name(role: TlsRole) -> &'static str {
 }
 
 /// The certificate that all of the proxy's renewals are counted from: the first that it served.
-pub(super) fn first_served(p: &ProxyLedger) -> Option<(&Served, &CertFacts)> {
+pub(super) fn first_served<'a>(p: &'a ProxyLedger<'a>) -> Option<(&'a Served<'a>, &'a CertFacts)> {
     p.full_handshakes(TlsRole::Inbound).next().or_else(|| p.full_handshakes(TlsRole::Outbound).next())
 }
 
@@ -111,7 +123,7 @@ pub(super) fn is_stranger(ledger: &Ledger, p: &ProxyLedger, row: &Row) -> bool {
 }
 
 /// Generations meant for this proxy, in the order in which they were first seen: minted for it, or sent to it.
-pub(super) fn due<'a>(ledger: &'a Ledger, p: &'a ProxyLedger) -> Vec<(&'a Row, &'a Generation)> {
+pub(super) fn due<'a>(ledger: &'a Ledger<'a>, p: &'a ProxyLedger<'a>) -> Vec<(&'a Row<'a>, &'a Generation<'a>)> {
     p.rows
         .iter()
         .filter_map(|row| Some((row, ledger.generations.get(&row.generation)?)))
@@ -120,7 +132,7 @@ pub(super) fn due<'a>(ledger: &'a Ledger, p: &'a ProxyLedger) -> Vec<(&'a Row, &
 }
 
 /// Responses on the streams of the proxy's own certificate, after `from` and before `to`.
-pub(super) fn pushes_between(p: &ProxyLedger, from: u64, to: u64) -> Vec<&Push> {
+pub(super) fn pushes_between<'a>(p: &'a ProxyLedger<'a>, from: u64, to: u64) -> Vec<&'a Push<'a>> {
     p.pushes_of(&p.svid).filter(|push| push.mark.seq > from && push.mark.seq < to).collect()
 }
 
@@ -149,7 +161,7 @@ pub(super) fn is_stat(name: &str, stat: &str) -> bool {
 
 /// A stream for the proxy's certificate that was open at this observation. One that ended later without a response
 /// was an attempt, refused a moment after it.
-pub(super) fn stream_open_at(p: &ProxyLedger, seq: u64) -> Option<&Stream> {
+pub(super) fn stream_open_at<'a>(p: &'a ProxyLedger<'_>, seq: u64) -> Option<&'a Stream> {
     let served = |number: u64| p.pushes.iter().any(|push| push.stream == number);
     p.certificate_streams()
         .find(|s| s.opened.seq < seq && s.end.as_ref().is_none_or(|end| end.mark.seq > seq && served(s.number)))

@@ -71,8 +71,8 @@ impl Told {
 
 /// One proxy, at the moment at which its failure shows.
 struct Scene<'a> {
-    ledger: &'a Ledger,
-    p: &'a ProxyLedger,
+    ledger: &'a Ledger<'a>,
+    p: &'a ProxyLedger<'a>,
     wrong: Option<Mark>,
 }
 

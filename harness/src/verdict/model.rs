@@ -230,7 +230,7 @@ impl ServedLeaf {
     /// From a leaf's facts, seen at `wall`.
     pub fn new(leaf: &CertFacts, wall: jiff::Timestamp) -> Self {
         Self {
-            fingerprint: leaf.fingerprint.clone(),
+            fingerprint: leaf.fingerprint,
             serial: leaf.serial.clone(),
             not_after: leaf.not_after,
             expired: leaf.not_after <= wall,

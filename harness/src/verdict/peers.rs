@@ -31,7 +31,7 @@ pub(super) fn refused_bundles(ledger: &Ledger, findings: &[Finding]) -> Vec<Stop
 
 fn refusal(ledger: &Ledger, client: &ProxyLedger, f: &Finding) -> Option<Stop> {
     let failed = client.traffic.iter().find(|t| Some(&t.mark.seq) == f.evidence.first())?;
-    let server = ProxyId::parse(&failed.to).ok().and_then(|id| ledger.proxy(&id));
+    let server = ProxyId::parse(failed.to).ok().and_then(|id| ledger.proxy(&id));
     let at = failed.mark;
     let explained = server.and_then(|server| {
         // Each side verifies the other: the client with its bundle, then the server with its own.

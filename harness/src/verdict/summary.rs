@@ -1,6 +1,6 @@
 //! Where each proxy stands at the end, and the lags.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::evidence::{ROLES, due};
 use super::{LagSummary, ProxySummary, ServedLeaf};
@@ -8,7 +8,7 @@ use crate::timeline::ledger::ProxyLedger;
 use crate::timeline::{CertFacts, Layer, Ledger, TlsRole};
 
 pub(super) fn proxy(ledger: &Ledger, p: &ProxyLedger) -> ProxySummary {
-    let served: BTreeSet<_> = p.full_handshakes(TlsRole::Inbound).map(|(_, leaf)| &leaf.fingerprint).collect();
+    let served = p.rows.iter().filter(|row| row.inbound.first().is_some()).count();
     let issued = due(ledger, p).iter().filter(|(_, g)| !g.issued.is_empty()).count();
     let last_served: BTreeMap<_, _> = ROLES
         .into_iter()
@@ -24,7 +24,7 @@ pub(super) fn proxy(ledger: &Ledger, p: &ProxyLedger) -> ProxySummary {
     ProxySummary {
         id: p.id.clone(),
         spiffe_id: p.spiffe_id.clone(),
-        generations_served: count(served.len()),
+        generations_served: count(served),
         generations_issued: ledger.issuer_seen.then_some(count(issued)),
         last_served,
         contexts,
@@ -79,17 +79,18 @@ fn left_ms(leaf: &CertFacts, at: jiff::Timestamp) -> i64 {
     i64::try_from(leaf.not_after.duration_since(at).as_millis()).unwrap_or(i64::MAX)
 }
 
-pub(super) fn margins(p: &ProxyLedger, role: TlsRole) -> Vec<Margin<'_>> {
-    let shown: Vec<_> = p.full_handshakes(role).collect();
-    let changes = shown.windows(2).filter(|w| w[0].1.fingerprint != w[1].1.fingerprint);
+pub(super) fn margins<'a>(p: &'a ProxyLedger<'a>, role: TlsRole) -> Vec<Margin<'a>> {
+    let shown = p.full_handshakes(role);
+    let changes = shown.scan(None, |before, now| Some(before.replace(now).map(|before| (before, now)))).flatten();
     changes
-        .map(|w| Margin {
-            old: w[0].1,
-            new: w[1].1,
-            old_seen: w[0].0.mark.seq,
-            new_seen: w[1].0.mark.seq,
-            left_when_old_ms: left_ms(w[0].1, w[0].0.mark.at.wall),
-            left_ms: left_ms(w[0].1, w[1].0.mark.at.wall),
+        .filter(|((_, old), (_, new))| old.fingerprint != new.fingerprint)
+        .map(|((before, old), (now, new))| Margin {
+            old,
+            new,
+            old_seen: before.mark.seq,
+            new_seen: now.mark.seq,
+            left_when_old_ms: left_ms(old, before.mark.at.wall),
+            left_ms: left_ms(old, now.mark.at.wall),
         })
         .collect()
 }

@@ -127,7 +127,7 @@ fn bundle_payload(context: &CertificateValidationContext) -> (Payload, Vec<Vec<u
     if known.is_empty() {
         problem = problem.or_else(|| Some("there is no authority in it".to_owned()));
     }
-    let mut prints: Vec<_> = known.iter().map(|f| f.fingerprint.as_str()).collect();
+    let mut prints: Vec<_> = known.iter().map(|f| f.fingerprint.to_string()).collect();
     prints.sort_unstable();
     let digest = Fingerprint::of_der(prints.concat().as_bytes());
     (Payload::Bundle { roots: known, digest, problem }, roots)

@@ -123,6 +123,7 @@ fn header() -> Header {
             renew_every_s: Some(60),
             lag_bound_ms: 5000,
             margin_floor_s: 12,
+            margin_floor_ms: None,
             newer_generations: 1,
             generations_past_first_expiry: 1,
         },

@@ -31,7 +31,7 @@ fn leaf(proxy: &str, n: u32) -> CertFacts {
     let from = dusk() + jiff::SignedDuration::from_secs(i64::from(n) * 20 * MINUTE);
     let fingerprint = Fingerprint::of_der(format!("{proxy} {n}").as_bytes());
     CertFacts {
-        serial: Serial::parse(&format!("4a{}", &fingerprint.as_str()[..30])).unwrap(),
+        serial: Serial::parse(&format!("4a{}", &fingerprint.to_string()[..30])).unwrap(),
         fingerprint,
         uris: vec![format!("spiffe://lab.example/ns/demo/sa/{proxy}")],
         not_before: from,
@@ -96,6 +96,7 @@ pub(crate) fn recording(night: Night, cell: &CellId, hostile: &str) -> Timeline 
             renew_every_s: Some(1200),
             lag_bound_ms: 5000,
             margin_floor_s: 360,
+            margin_floor_ms: None,
             newer_generations: 2,
             generations_past_first_expiry: 2,
         },
@@ -161,7 +162,7 @@ fn renewal(pen: &mut Pen, night: Night, n: u32, proxy: &str, stream: u64, hostil
     }
     let (nonce, version_info) = (format!("{n:08x}"), format!("v{n}{hostile}"));
     let chain = vec![leaf(proxy, sent)];
-    let digest = chain[0].fingerprint.clone();
+    let digest = chain[0].fingerprint;
     let payload = Payload::Certificate { chain, digest, key_matches: None, problem: None };
     let secrets = vec![SentSecret { name: "default".into(), payload }];
     let sent_fact = Sent {

@@ -154,7 +154,7 @@ mod tests {
                 ]}}}}},
         ]});
         let dump = parse(body.to_string().as_bytes(), "active").unwrap();
-        let of = |secret: &DumpedSecret| secret.roots.iter().map(|r| r.fingerprint.clone()).collect::<Vec<_>>();
+        let of = |secret: &DumpedSecret| secret.roots.iter().map(|r| r.fingerprint).collect::<Vec<_>>();
         assert_eq!(of(&dump.secrets[0]).len(), 2);
         assert_eq!(of(&dump.secrets[0]), of(&dump.secrets[1]));
     }

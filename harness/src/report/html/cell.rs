@@ -176,7 +176,10 @@ fn expected(cell: &CellReport, timeline: Option<&Timeline>) -> Vec<String> {
             "Certificates live {}{renewals}. A new one is to be served within {} of being sent, with at least {} left of the old one.",
             span(to_i64(c.ttl_s)),
             duration(c.lag_bound_ms),
-            span(to_i64(c.margin_floor_s)),
+            match c.margin_floor_ms {
+                Some(ms) => duration(ms),
+                None => span(to_i64(c.margin_floor_s)),
+            },
         ));
     }
     lines

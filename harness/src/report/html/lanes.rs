@@ -88,8 +88,8 @@ pub(super) fn draw(ledger: &Ledger) -> Vec<ProxyLanes> {
 }
 
 struct Drawing<'a> {
-    ledger: &'a Ledger,
-    proxy: &'a ProxyLedger,
+    ledger: &'a Ledger<'a>,
+    proxy: &'a ProxyLedger<'a>,
     numbers: HashMap<&'a Fingerprint, usize>,
     from: f64,
     to: f64,
@@ -101,7 +101,7 @@ fn seconds(at: jiff::Timestamp) -> f64 {
 }
 
 impl<'a> Drawing<'a> {
-    fn new(ledger: &'a Ledger, proxy: &'a ProxyLedger) -> Self {
+    fn new(ledger: &'a Ledger<'a>, proxy: &'a ProxyLedger<'a>) -> Self {
         let numbers = proxy.rows.iter().enumerate().map(|(i, row)| (&row.generation, i)).collect();
         let mut ids: Vec<jiff::Timestamp> = vec![ledger.header.started, ledger.end_wall()];
         ids.extend(proxy.pushes.iter().map(|p| p.mark.at.wall));
@@ -198,9 +198,9 @@ impl<'a> Drawing<'a> {
             count += 1;
             let leaf = push.leaf(&self.proxy.svid);
             let generation = leaf.and_then(|l| self.number(l));
-            distinct.extend(leaf.map(|l| &l.fingerprint));
+            distinct.extend(leaf.map(|l| l.fingerprint));
             marks.add(self.x(push.mark.at.wall), Form::Block, self.colour(generation), || {
-                let version = plain(&push.version_info);
+                let version = plain(push.version_info);
                 format!("{}, version {version}", self.title(generation, "sent at", push.mark.at.wall))
             });
         }
@@ -276,7 +276,7 @@ impl<'a> Drawing<'a> {
             let all = f64::from(load.contexts().max(1));
             let mut holds: Vec<(Option<usize>, f64)> = Vec::new();
             for (i, row) in self.proxy.rows.iter().enumerate() {
-                let n = load.holding(&row.cert);
+                let n = load.holding(row.cert);
                 if n > 0 {
                     holds.push((Some(i), f64::from(n) / all));
                 }
@@ -293,10 +293,10 @@ impl<'a> Drawing<'a> {
         let held: Vec<Sample> = self.proxy.loads.iter().map(sample).collect();
         let note = match (self.proxy.loads.last(), self.proxy.rows.iter().rev()) {
             (None, _) => vec!["unseen: no /certs".to_owned()],
-            (Some(last), mut rows) => match rows.find(|r| last.holding(&r.cert) > 0) {
+            (Some(last), mut rows) => match rows.find(|r| last.holding(r.cert) > 0) {
                 Some(row) => vec![format!(
                     "{} of {} contexts",
-                    last.holding(&row.cert),
+                    last.holding(row.cert),
                     last.contexts().max(self.proxy.contexts.unwrap_or(0))
                 )],
                 None => vec!["no generation that is known".to_owned()],

@@ -1,6 +1,8 @@
 //! From observations to the ledger: whose stream is whose, then one pass; then the rows.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::rc::Rc;
 
 use super::super::{
     CertFacts, Fact, Observation, Payload, ProxyId, RELOAD_FAILED, SecretName, Source, Timeline, TlsRole, UNREACHED,
@@ -10,7 +12,7 @@ use super::owner::owners;
 use super::proxy::*;
 use super::{Asked, Generation, Issue, Ledger, Mark, rows};
 
-pub(super) fn fold(timeline: &Timeline) -> Ledger {
+pub(super) fn fold(timeline: &Timeline) -> Ledger<'_> {
     let mut fold = Fold::new(timeline);
     for o in &timeline.observations {
         fold.take(o);
@@ -18,11 +20,11 @@ pub(super) fn fold(timeline: &Timeline) -> Ledger {
     fold.finish()
 }
 
-struct Fold {
-    ledger: Ledger,
-    by_id: HashMap<ProxyId, usize>,
+struct Fold<'t> {
+    ledger: Ledger<'t>,
+    by_id: HashMap<&'t ProxyId, usize>,
     /// Which proxy a stream belongs to.
-    owner: HashMap<u64, ProxyId>,
+    owner: HashMap<u64, &'t ProxyId>,
     /// Streams of which nothing tells the proxy, and the fresh subscriber's.
     unowned: HashSet<u64>,
     /// Streams of the harness's own, in the provider's journal.
@@ -31,14 +33,14 @@ struct Fold {
     /// Position of a stream in its proxy's list.
     place: HashMap<u64, usize>,
     /// Responses that wait for their answer, by stream and nonce.
-    waiting: HashMap<(u64, String), VecDeque<(usize, usize)>>,
+    waiting: HashMap<(u64, &'t str), VecDeque<(usize, usize)>>,
     by_pid: HashMap<i32, usize>,
 }
 
-impl Fold {
-    fn new(timeline: &Timeline) -> Self {
+impl<'t> Fold<'t> {
+    fn new(timeline: &'t Timeline) -> Self {
         let ledger = Ledger {
-            header: timeline.header.clone(),
+            header: &timeline.header,
             incomplete: timeline.incomplete(),
             generations: BTreeMap::new(),
             proxies: Vec::new(),
@@ -75,19 +77,19 @@ impl Fold {
         fold
     }
 
-    fn proxy(&mut self, id: &ProxyId) -> usize {
+    fn proxy(&mut self, id: &'t ProxyId) -> usize {
         if let Some(i) = self.by_id.get(id) {
             return *i;
         }
         let i = self.ledger.proxies.len();
         self.ledger.proxies.push(ProxyLedger::new(id.clone()));
-        self.by_id.insert(id.clone(), i);
+        self.by_id.insert(id, i);
         i
     }
 
-    fn see(&mut self, cert: &CertFacts, mark: Mark) -> &mut Generation {
-        self.ledger.generations.entry(cert.fingerprint.clone()).or_insert_with(|| Generation {
-            cert: cert.clone(),
+    fn see(&mut self, cert: &'t CertFacts, mark: Mark) -> &mut Generation<'t> {
+        self.ledger.generations.entry(cert.fingerprint).or_insert_with(|| Generation {
+            cert,
             first: mark,
             issued: Vec::new(),
         })
@@ -95,13 +97,13 @@ impl Fold {
 
     /// The stream's proxy and its record there; none where nothing tells whose it is.
     fn stream(&mut self, number: u64, mark: Mark) -> Option<(usize, &mut Stream)> {
-        let Some(id) = self.owner.get(&number).cloned() else {
+        let Some(id) = self.owner.get(&number).copied() else {
             if !self.ours.contains(&number) {
                 self.unowned.insert(number);
             }
             return None;
         };
-        let p = self.proxy(&id);
+        let p = self.proxy(id);
         let streams = &mut self.ledger.proxies[p].streams;
         let place = *self.place.entry(number).or_insert_with(|| {
             let rpc = String::new();
@@ -111,7 +113,7 @@ impl Fold {
         Some((p, &mut streams[place]))
     }
 
-    fn take(&mut self, o: &Observation) {
+    fn take(&mut self, o: &'t Observation) {
         let mark = Mark { seq: o.seq, at: o.at };
         self.ledger.end = Some(mark);
         let named = o.proxy.as_ref().map(|id| self.proxy(id));
@@ -123,10 +125,10 @@ impl Fold {
             Fact::Jump(_) => self.ledger.jumps.push(mark),
             Fact::Stall(s) => self.ledger.stalls.push((mark, s.gap_ms)),
             Fact::DeadlineMissed(d) => self.ledger.missed.push((mark, o.proxy.clone(), d.what.clone())),
-            Fact::Authority(a) => self.ledger.authorities.push((mark, a.clone())),
+            Fact::Authority(a) => self.ledger.authorities.push((mark, a)),
             Fact::Issued(issued) => {
                 self.ledger.issuer_seen = true;
-                let issue = Issue { mark, proxy: o.proxy.clone(), stream: issued.stream };
+                let issue = Issue { mark, proxy: o.proxy.as_ref(), stream: issued.stream };
                 self.see(&issued.cert, mark).issued.push(issue);
             }
             // The witness's streams are the harness's own: they belong to no proxy.
@@ -144,7 +146,8 @@ impl Fold {
             }
             Fact::Subscribed(s) => {
                 self.ledger.streams_seen = true;
-                let subscription = Subscription { mark, names: s.names.clone(), version_info: s.version_info.clone() };
+                let subscription =
+                    Subscription { mark, names: s.names.as_slice().into(), version_info: s.version_info.clone() };
                 if let Some((_, stream)) = self.stream(s.stream, mark) {
                     stream.subscriptions.push(subscription);
                 }
@@ -169,17 +172,17 @@ impl Fold {
                     };
                     stream.subscriptions.push(Subscription { mark, names, version_info: String::new() });
                 }
-                let subscribed = stream.names().to_vec();
+                let subscribed = stream.subscriptions.last().map_or_else(|| [].into(), |s| Rc::clone(&s.names));
                 let pushes = &mut self.ledger.proxies[p].pushes;
-                self.waiting.entry((s.stream, s.nonce.clone())).or_default().push_back((p, pushes.len()));
+                self.waiting.entry((s.stream, &s.nonce)).or_default().push_back((p, pushes.len()));
                 pushes.push(Push {
                     mark,
                     stream: s.stream,
-                    type_url: s.type_url.clone(),
-                    version_info: s.version_info.clone(),
-                    nonce: s.nonce.clone(),
+                    type_url: &s.type_url,
+                    version_info: &s.version_info,
+                    nonce: &s.nonce,
                     subscribed,
-                    secrets: s.secrets.clone(),
+                    secrets: &s.secrets,
                     answer: None,
                     by_file: None,
                 });
@@ -195,13 +198,13 @@ impl Fold {
                 self.ledger.proxies[p].pushes.push(Push {
                     mark,
                     stream: 0,
-                    type_url: SECRET_TYPE_URL.to_owned(),
-                    version_info: String::new(),
-                    nonce: String::new(),
-                    subscribed: vec![w.secret.name.clone()],
-                    secrets: vec![w.secret.clone()],
+                    type_url: SECRET_TYPE_URL,
+                    version_info: "",
+                    nonce: "",
+                    subscribed: [w.secret.name.clone()].into(),
+                    secrets: std::slice::from_ref(&w.secret),
                     answer: None,
-                    by_file: Some(w.how.clone()),
+                    by_file: Some(&w.how),
                 });
             }
             Fact::Acked(a) => self.answer(a.stream, &a.nonce, Answer::Acked(mark)),
@@ -231,7 +234,7 @@ impl Fold {
         }
     }
 
-    fn take_witness(&mut self, o: &Observation, mark: Mark) {
+    fn take_witness(&mut self, o: &'t Observation, mark: Mark) {
         match &o.fact {
             Fact::Subscribed(s) => {
                 self.witness.insert(s.stream, self.ledger.witness.len());
@@ -245,7 +248,7 @@ impl Fold {
                         Payload::Certificate { chain, .. } => chain.first(),
                         _ => None,
                     });
-                    asked.leaf = asked.leaf.take().or_else(|| leaf.cloned());
+                    asked.leaf = asked.leaf.or(leaf);
                 }
             }
             Fact::Blind(b) if b.what == UNREACHED => self.ledger.unreachable.push((mark, b.why.clone())),
@@ -253,11 +256,11 @@ impl Fold {
         }
     }
 
-    fn answer(&mut self, stream: u64, nonce: &str, answer: Answer) {
+    fn answer(&mut self, stream: u64, nonce: &'t str, answer: Answer) {
         let mark = match &answer {
             Answer::Acked(mark) | Answer::Nacked(mark, _) => *mark,
         };
-        match self.waiting.get_mut(&(stream, nonce.to_owned())) {
+        match self.waiting.get_mut(&(stream, nonce)) {
             // Only the first answer to a nonce counts; later ones are repetitions of the subscription.
             Some(pushes) => {
                 if let Some((p, i)) = pushes.pop_front() {
@@ -272,7 +275,7 @@ impl Fold {
         }
     }
 
-    fn take_proxy(&mut self, p: usize, o: &Observation, mark: Mark) {
+    fn take_proxy(&mut self, p: usize, o: &'t Observation, mark: Mark) {
         if let Fact::Handshake(h) = &o.fact
             && !h.resumed
             && let Some(leaf) = h.chain.first()
@@ -287,22 +290,22 @@ impl Fold {
             Fact::Handshake(h) => proxy.served.push(Served {
                 mark,
                 role: if o.source == Source::Outbound { TlsRole::Outbound } else { TlsRole::Inbound },
-                tls: h.tls.clone(),
+                tls: &h.tls,
                 resumed: h.resumed,
-                chain: h.chain.clone(),
+                chain: &h.chain,
                 verified: h.verified,
-                error: h.error.clone(),
+                error: h.error.as_deref(),
             }),
-            Fact::Certs(c) => proxy.loads.push(Load { mark, own: c.leaves.clone(), others: Vec::new() }),
-            Fact::ConfigDump(d) => proxy.dumps.push(Dump { mark, secrets: d.secrets.clone() }),
-            Fact::Stats(s) => proxy.stats.push(StatSample { mark, values: s.values.clone() }),
+            Fact::Certs(c) => proxy.loads.push(Load { mark, own: Cow::Borrowed(&c.leaves), others: Vec::new() }),
+            Fact::ConfigDump(d) => proxy.dumps.push(Dump { mark, secrets: &d.secrets }),
+            Fact::Stats(s) => proxy.stats.push(StatSample { mark, values: &s.values }),
             Fact::Request(r) => proxy.traffic.push(Traffic {
                 mark,
-                to: r.to.clone(),
+                to: &r.to,
                 fresh: r.fresh,
                 status: r.status,
                 resumed: r.resumed,
-                error: r.error.clone(),
+                error: r.error.as_deref(),
             }),
             Fact::Watch(w) => proxy.watches.push((mark, w.watched)),
             Fact::SocketInode(s) => {
@@ -344,7 +347,7 @@ impl Fold {
         }
     }
 
-    fn finish(mut self) -> Ledger {
+    fn finish(mut self) -> Ledger<'t> {
         self.ledger.unattributed_streams = self.unowned.len();
         for p in &mut self.ledger.proxies {
             name_of_certificate(p);
@@ -356,8 +359,12 @@ impl Fold {
             // Gateways' and file certificates stand in /certs as well.
             if let Some(id) = p.spiffe_id.clone() {
                 for load in &mut p.loads {
-                    let all = std::mem::take(&mut load.own);
-                    (load.own, load.others) = all.into_iter().partition(|l| l.uris.contains(&id));
+                    if load.own.iter().all(|l| l.uris.contains(&id)) {
+                        continue;
+                    }
+                    let all = std::mem::take(&mut load.own).into_owned().into_iter();
+                    let (own, others) = all.partition(|l| l.uris.contains(&id));
+                    (load.own, load.others) = (Cow::Owned(own), others);
                 }
             }
         }
@@ -367,7 +374,7 @@ impl Fold {
 }
 
 /// A proxy whose certificate travels under another name than `default`: a SPIFFE ID, usually.
-fn name_of_certificate(p: &mut ProxyLedger) {
+fn name_of_certificate(p: &mut ProxyLedger<'_>) {
     if p.streams.iter().any(|s| s.asked_for(p.svid.as_str())) {
         return;
     }

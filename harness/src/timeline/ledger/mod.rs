@@ -29,50 +29,50 @@ pub struct Mark {
 
 /// A leaf that some source showed whole.
 #[derive(Debug, Clone)]
-pub struct Generation {
+pub struct Generation<'t> {
     /// Its facts.
-    pub cert: CertFacts,
+    pub cert: &'t CertFacts,
     /// The first observation that shows it; generations are ordered by it.
     pub first: Mark,
     /// Each time the provider's own journal says that it was minted (once, unless the journal is odd).
-    pub issued: Vec<Issue>,
+    pub issued: Vec<Issue<'t>>,
 }
 
 /// An entry of the provider's own journal.
 #[derive(Debug, Clone)]
-pub struct Issue {
+pub struct Issue<'t> {
     /// When.
     pub mark: Mark,
     /// The proxy it was minted for, where the journal says so.
-    pub proxy: Option<ProxyId>,
+    pub proxy: Option<&'t ProxyId>,
     /// The stream it was minted for, where the provider mints per stream.
     pub stream: Option<u64>,
 }
 
 /// A subscription of the harness's own: what does a fresh subscriber get?
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct Asked<'t> {
     /// When it asked.
     pub mark: Mark,
     /// The first response.
     pub answered: Option<Mark>,
     /// The certificate in it.
-    pub leaf: Option<CertFacts>,
+    pub leaf: Option<&'t CertFacts>,
 }
 
-/// The whole table.
+/// The whole table. It borrows what the observations hold: a copy of each would be most of the work.
 #[derive(Debug, Clone)]
-pub struct Ledger {
+pub struct Ledger<'t> {
     /// What the recording is about.
-    pub header: Header,
+    pub header: &'t Header,
     /// Why the recording is not complete, if it is not.
     pub incomplete: Option<String>,
     /// Every leaf seen whole, by identity.
-    pub generations: BTreeMap<Fingerprint, Generation>,
+    pub generations: BTreeMap<Fingerprint, Generation<'t>>,
     /// The proxies, those of the header first.
-    pub proxies: Vec<ProxyLedger>,
+    pub proxies: Vec<ProxyLedger<'t>>,
     /// Changes of the signing authorities, as the provider's journal has them.
-    pub authorities: Vec<(Mark, Authority)>,
+    pub authorities: Vec<(Mark, &'t Authority)>,
     /// Whether there is a journal of what was minted.
     pub issuer_seen: bool,
     /// Whether anything was seen of what is delivered: on SDS streams, by the provider or a tap; or in files.
@@ -80,7 +80,7 @@ pub struct Ledger {
     /// Streams of which nothing tells whose they are.
     pub unattributed_streams: usize,
     /// Subscriptions of the harness's own.
-    pub witness: Vec<Asked>,
+    pub witness: Vec<Asked<'t>>,
     /// Those that could not be made, and why.
     pub unreachable: Vec<(Mark, String)>,
     /// Steps of the schedule, with the renewal that was due.
@@ -97,14 +97,14 @@ pub struct Ledger {
     pub end: Option<Mark>,
 }
 
-impl Ledger {
+impl<'t> Ledger<'t> {
     /// Folds a timeline.
-    pub fn of(timeline: &Timeline) -> Self {
+    pub fn of(timeline: &'t Timeline) -> Self {
         fold::fold(timeline)
     }
 
     /// A proxy by name.
-    pub fn proxy(&self, id: &ProxyId) -> Option<&ProxyLedger> {
+    pub fn proxy(&self, id: &ProxyId) -> Option<&ProxyLedger<'t>> {
         self.proxies.iter().find(|p| p.id == *id)
     }
 

@@ -17,12 +17,12 @@ enum Claim {
     Recorded,
 }
 
-pub(super) fn owners(timeline: &Timeline) -> HashMap<u64, ProxyId> {
-    let mut best: HashMap<u64, (Claim, ProxyId)> = HashMap::new();
-    let mut claim = |stream: u64, claim: Claim, id: &ProxyId| {
-        let have = best.entry(stream).or_insert_with(|| (claim, id.clone()));
+pub(super) fn owners(timeline: &Timeline) -> HashMap<u64, &ProxyId> {
+    let mut best: HashMap<u64, (Claim, &ProxyId)> = HashMap::new();
+    let mut claim = |stream: u64, claim: Claim, id| {
+        let have = best.entry(stream).or_insert((claim, id));
         if claim > have.0 {
-            *have = (claim, id.clone());
+            *have = (claim, id);
         }
     };
     let known = &timeline.header.proxies;

@@ -1,6 +1,8 @@
 //! What was seen of one proxy, indexed by kind.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 use super::super::{
     CertFacts, DumpedSecret, Fingerprint, LoadedCert, Payload, ProxyId, SecretName, SentSecret, TlsRole,
@@ -16,7 +18,7 @@ pub struct Subscription {
     /// When.
     pub mark: Mark,
     /// Names asked for.
-    pub names: Vec<String>,
+    pub names: Rc<[String]>,
     /// Version that the proxy already held.
     pub version_info: String,
 }
@@ -71,43 +73,43 @@ pub enum Answer {
 
 /// One response on a stream.
 #[derive(Debug, Clone)]
-pub struct Push {
+pub struct Push<'t> {
     /// When it was sent.
     pub mark: Mark,
     /// On which stream.
     pub stream: u64,
     /// Its resource type.
-    pub type_url: String,
+    pub type_url: &'t str,
     /// Its version.
-    pub version_info: String,
+    pub version_info: &'t str,
     /// Its nonce.
-    pub nonce: String,
+    pub nonce: &'t str,
     /// What the stream was subscribed to.
-    pub subscribed: Vec<String>,
+    pub subscribed: Rc<[String]>,
     /// What it held.
-    pub secrets: Vec<SentSecret>,
+    pub secrets: &'t [SentSecret],
     /// What the proxy said.
     pub answer: Option<Answer>,
     /// How it was put into place (`moved` or `in_place`), where it came by files: then no stream carried it, and nobody
     /// answers.
-    pub by_file: Option<String>,
+    pub by_file: Option<&'t str>,
 }
 
-impl Push {
+impl<'t> Push<'t> {
     /// Whether it went to a stream that is subscribed to this name.
     pub fn concerns(&self, name: &SecretName) -> bool {
         self.subscribed.iter().any(|n| n == name.as_str())
     }
 
     /// What it delivered under this name: the stream is subscribed to it, and the response has the right type.
-    pub fn delivered(&self, name: &SecretName) -> Option<&Payload> {
+    pub fn delivered(&self, name: &SecretName) -> Option<&'t Payload> {
         (self.type_url == SECRET_TYPE_URL && self.concerns(name))
             .then(|| self.secrets.iter().find(|s| s.name == name.as_str()).map(|s| &s.payload))
             .flatten()
     }
 
     /// The leaf that it delivered under this name.
-    pub fn leaf(&self, name: &SecretName) -> Option<&CertFacts> {
+    pub fn leaf(&self, name: &SecretName) -> Option<&'t CertFacts> {
         match self.delivered(name)? {
             Payload::Certificate { chain, .. } => chain.first(),
             _ => None,
@@ -115,13 +117,13 @@ impl Push {
     }
 
     /// As `leaf`; of files, only where the key beside the chain is the leaf's: what no reader can use was not delivered.
-    pub fn whole_leaf(&self, name: &SecretName) -> Option<&CertFacts> {
+    pub fn whole_leaf(&self, name: &SecretName) -> Option<&'t CertFacts> {
         let usable = |payload: &Payload| !matches!(payload, Payload::Certificate { key_matches: Some(false), .. } if self.by_file.is_some());
         self.delivered(name).filter(|payload| usable(payload)).and_then(|_| self.leaf(name))
     }
 
     /// The bundle that it delivered under this name: its authorities and its digest.
-    pub fn bundle(&self, name: &SecretName) -> Option<(&[CertFacts], &Fingerprint)> {
+    pub fn bundle(&self, name: &SecretName) -> Option<(&'t [CertFacts], &'t Fingerprint)> {
         match self.delivered(name)? {
             Payload::Bundle { roots, digest, .. } => Some((roots, digest)),
             _ => None,
@@ -168,32 +170,32 @@ pub struct SocketSeen {
 
 /// One TLS handshake with the proxy.
 #[derive(Debug, Clone)]
-pub struct Served {
+pub struct Served<'t> {
     /// When it was over.
     pub mark: Mark,
     /// Which side the proxy took.
     pub role: TlsRole,
     /// TLS version.
-    pub tls: String,
+    pub tls: &'t str,
     /// A resumed one shows nothing.
     pub resumed: bool,
     /// What it showed, leaf first.
-    pub chain: Vec<CertFacts>,
+    pub chain: &'t [CertFacts],
     /// Whether a peer with the newest bundle accepts it.
     pub verified: Option<bool>,
     /// Why not, or why there is no chain.
-    pub error: Option<String>,
+    pub error: Option<&'t str>,
 }
 
-impl Served {
+impl<'t> Served<'t> {
     /// The leaf of a full handshake.
-    pub fn leaf(&self) -> Option<&CertFacts> {
+    pub fn leaf(&self) -> Option<&'t CertFacts> {
         if self.resumed { None } else { self.chain.first() }
     }
 
     /// An intermediate that was shown with the leaf and had expired by then. A root that is shown as well proves
     /// nothing and spoils nothing.
-    pub fn expired_intermediate(&self, at: jiff::Timestamp) -> Option<&CertFacts> {
+    pub fn expired_intermediate(&self, at: jiff::Timestamp) -> Option<&'t CertFacts> {
         let above = self.leaf().and(self.chain.get(1..)).unwrap_or_default();
         above.iter().find(|c| c.is_ca && c.subject != c.issuer && c.not_after <= at)
     }
@@ -201,16 +203,16 @@ impl Served {
 
 /// One look at `/certs`.
 #[derive(Debug, Clone)]
-pub struct Load {
+pub struct Load<'t> {
     /// When.
     pub mark: Mark,
     /// Leaves that carry the proxy's identity (all, where it is unknown).
-    pub own: Vec<LoadedCert>,
+    pub own: Cow<'t, [LoadedCert]>,
     /// Leaves of others: gateways' and file certificates.
     pub others: Vec<LoadedCert>,
 }
 
-impl Load {
+impl Load<'_> {
     /// Contexts that hold a leaf of the proxy's identity.
     pub fn contexts(&self) -> u32 {
         self.own.iter().fold(0, |n, l| n.saturating_add(l.contexts))
@@ -232,30 +234,30 @@ pub(crate) fn is_same(loaded: &LoadedCert, cert: &CertFacts) -> bool {
 
 /// One look at `/config_dump`.
 #[derive(Debug, Clone)]
-pub struct Dump {
+pub struct Dump<'t> {
     /// When.
     pub mark: Mark,
     /// The secrets in it.
-    pub secrets: Vec<DumpedSecret>,
+    pub secrets: &'t [DumpedSecret],
 }
 
-impl Dump {
+impl<'t> Dump<'t> {
     /// The active secret of this name; the first, where the dump lists it twice.
-    pub fn active(&self, name: &SecretName) -> Option<&DumpedSecret> {
+    pub fn active(&self, name: &SecretName) -> Option<&'t DumpedSecret> {
         self.secrets.iter().find(|s| s.name == *name && s.state == "active")
     }
 }
 
 /// One look at `/stats`.
 #[derive(Debug, Clone)]
-pub struct StatSample {
+pub struct StatSample<'t> {
     /// When.
     pub mark: Mark,
     /// Name to value.
-    pub values: BTreeMap<String, u64>,
+    pub values: &'t BTreeMap<String, u64>,
 }
 
-impl StatSample {
+impl StatSample<'_> {
     /// Sum of the values whose names match; absent where there is none.
     pub fn sum(&self, matches: impl Fn(&str) -> bool) -> Option<u64> {
         let hits = self.values.iter().filter(|(name, _)| matches(name)).map(|(_, v)| *v);
@@ -265,11 +267,11 @@ impl StatSample {
 
 /// One request through the proxy to its peer.
 #[derive(Debug, Clone)]
-pub struct Traffic {
+pub struct Traffic<'t> {
     /// When it was over.
     pub mark: Mark,
     /// The peer.
-    pub to: String,
+    pub to: &'t str,
     /// On a fresh connection.
     pub fresh: bool,
     /// HTTP status.
@@ -277,10 +279,10 @@ pub struct Traffic {
     /// Whether its TLS session was resumed.
     pub resumed: Option<bool>,
     /// What went wrong.
-    pub error: Option<String>,
+    pub error: Option<&'t str>,
 }
 
-impl Traffic {
+impl Traffic<'_> {
     /// Whether the peer accepted it.
     pub fn succeeded(&self) -> bool {
         self.status.is_some_and(|s| (200..300).contains(&s))
@@ -304,7 +306,7 @@ pub struct Exit {
 
 /// All that was seen of one proxy.
 #[derive(Debug, Clone)]
-pub struct ProxyLedger {
+pub struct ProxyLedger<'t> {
     /// Its name.
     pub id: ProxyId,
     /// Its identity, from the header, else from the first leaf that it served or was sent.
@@ -316,19 +318,19 @@ pub struct ProxyLedger {
     /// Its streams, in the order of their opening.
     pub streams: Vec<Stream>,
     /// Responses to it.
-    pub pushes: Vec<Push>,
+    pub pushes: Vec<Push<'t>>,
     /// Answers to responses that nobody recorded.
     pub answers_to_nothing: Vec<Mark>,
     /// Handshakes.
-    pub served: Vec<Served>,
+    pub served: Vec<Served<'t>>,
     /// Looks at `/certs`.
-    pub loads: Vec<Load>,
+    pub loads: Vec<Load<'t>>,
     /// Looks at `/config_dump`.
-    pub dumps: Vec<Dump>,
+    pub dumps: Vec<Dump<'t>>,
     /// Looks at `/stats`.
-    pub stats: Vec<StatSample>,
+    pub stats: Vec<StatSample<'t>>,
     /// Requests through it.
-    pub traffic: Vec<Traffic>,
+    pub traffic: Vec<Traffic<'t>>,
     /// Clock receipts, and whether it followed.
     pub receipts: Vec<(Mark, bool)>,
     /// Ends of its process.
@@ -352,14 +354,14 @@ pub struct ProxyLedger {
     /// Listeners that were added to it.
     pub late_listeners: Vec<LateListener>,
     /// Its rows of the ledger, in the order of the generations.
-    pub rows: Vec<Row>,
+    pub rows: Vec<Row<'t>>,
     /// Its lines of succession: one, unless it has several streams for its certificate at once.
     pub successions: Vec<Succession>,
     /// Row of a generation.
     pub(super) index: HashMap<Fingerprint, usize>,
 }
 
-impl ProxyLedger {
+impl<'t> ProxyLedger<'t> {
     pub(super) fn new(id: ProxyId) -> Self {
         Self {
             id,
@@ -397,12 +399,12 @@ impl ProxyLedger {
     }
 
     /// Full handshakes of one role.
-    pub fn full_handshakes(&self, role: TlsRole) -> impl DoubleEndedIterator<Item = (&Served, &CertFacts)> {
+    pub fn full_handshakes(&self, role: TlsRole) -> impl DoubleEndedIterator<Item = (&Served<'t>, &'t CertFacts)> {
         self.served.iter().filter(move |s| s.role == role).filter_map(|s| s.leaf().map(|l| (s, l)))
     }
 
     /// Responses on streams that are subscribed to this name.
-    pub fn pushes_of(&self, name: &SecretName) -> impl DoubleEndedIterator<Item = &Push> {
+    pub fn pushes_of(&self, name: &SecretName) -> impl DoubleEndedIterator<Item = &Push<'t>> {
         self.pushes.iter().filter(move |p| p.concerns(name))
     }
 
@@ -430,7 +432,7 @@ impl ProxyLedger {
     }
 
     /// Row of a generation.
-    pub fn row(&self, generation: &Fingerprint) -> Option<&Row> {
+    pub fn row(&self, generation: &Fingerprint) -> Option<&Row<'t>> {
         self.rows.get(*self.index.get(generation)?)
     }
 }

@@ -70,11 +70,11 @@ pub enum MintedFor {
 
 /// One generation on its way to one proxy.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub struct Row<'t> {
     /// The generation.
     pub generation: Fingerprint,
     /// Its facts.
-    pub cert: CertFacts,
+    pub cert: &'t CertFacts,
     /// Whom it was minted for.
     pub minted_for: MintedFor,
     /// Minted.
@@ -95,7 +95,7 @@ pub struct Row {
     pub outbound: Entry,
 }
 
-impl Row {
+impl Row<'_> {
     /// The entry of a layer; `served` is the later of both roles, so that it is complete only if both are.
     pub fn entry(&self, layer: Layer) -> Entry {
         match layer {
@@ -105,6 +105,14 @@ impl Row {
             Layer::Dumped => self.dumped.clone(),
             Layer::Loaded => self.loaded.clone(),
             Layer::Served => both(&self.inbound, &self.outbound),
+        }
+    }
+
+    /// How far it came in the handshakes of one role.
+    pub fn shown(&self, role: TlsRole) -> &Entry {
+        match role {
+            TlsRole::Inbound => &self.inbound,
+            TlsRole::Outbound => &self.outbound,
         }
     }
 
@@ -136,8 +144,8 @@ fn both(inbound: &Entry, outbound: &Entry) -> Entry {
 
 /// Whom a generation was minted for. Where the provider mints per stream, only this proxy's streams of its own
 /// certificate count: those of the bundle get certificates too, which are never sent.
-fn minted_for(g: &Generation, p: &ProxyLedger, streams: &HashSet<u64>) -> MintedFor {
-    let of = |issue: &super::Issue| match (&issue.proxy, issue.stream) {
+fn minted_for(g: &Generation<'_>, p: &ProxyLedger<'_>, streams: &HashSet<u64>) -> MintedFor {
+    let of = |issue: &super::Issue<'_>| match (issue.proxy, issue.stream) {
         (Some(id), _) if *id != p.id => MintedFor::Others,
         (_, Some(stream)) if !streams.contains(&stream) => MintedFor::Others,
         (Some(_), _) | (_, Some(_)) => MintedFor::Proxy,
@@ -147,13 +155,13 @@ fn minted_for(g: &Generation, p: &ProxyLedger, streams: &HashSet<u64>) -> Minted
     g.issued.iter().map(of).max().unwrap_or(MintedFor::Others)
 }
 
-pub(super) fn build(ledger: &mut Ledger) {
-    let mut all: Vec<&Generation> = ledger.generations.values().collect();
+pub(super) fn build(ledger: &mut Ledger<'_>) {
+    let mut all: Vec<&Generation<'_>> = ledger.generations.values().collect();
     all.sort_by_key(|g| g.first.seq);
     let twins = twins(&all);
-    let rows: Vec<Vec<Row>> = ledger.proxies.iter().map(|p| rows_of(ledger, p, &all, &twins)).collect();
+    let rows: Vec<Vec<Row<'_>>> = ledger.proxies.iter().map(|p| rows_of(ledger, p, &all, &twins)).collect();
     for (p, rows) in ledger.proxies.iter_mut().zip(rows) {
-        p.index = rows.iter().enumerate().map(|(i, row)| (row.generation.clone(), i)).collect();
+        p.index = rows.iter().enumerate().map(|(i, row)| (row.generation, i)).collect();
         p.rows = rows;
     }
     let lines: Vec<_> = ledger.proxies.iter().map(|p| succession::build(ledger, p)).collect();
@@ -169,10 +177,10 @@ fn validity(cert: &CertFacts) -> Validity<'_> {
 }
 
 /// Certificates that `/certs` can't tell apart: it shows serial, validity and identity only.
-fn twins<'a>(all: &[&'a Generation]) -> HashSet<&'a Fingerprint> {
-    let mut alike: HashMap<_, Vec<&Fingerprint>> = HashMap::new();
+fn twins(all: &[&Generation<'_>]) -> HashSet<Fingerprint> {
+    let mut alike: HashMap<_, Vec<Fingerprint>> = HashMap::new();
     for g in all {
-        alike.entry((validity(&g.cert), &g.cert.uris)).or_default().push(&g.cert.fingerprint);
+        alike.entry((validity(g.cert), &g.cert.uris)).or_default().push(g.cert.fingerprint);
     }
     alike.into_values().filter(|same| same.len() > 1).flatten().collect()
 }
@@ -206,7 +214,12 @@ struct Last {
     outbound: Option<Mark>,
 }
 
-fn rows_of(ledger: &Ledger, p: &ProxyLedger, all: &[&Generation], twins: &HashSet<&Fingerprint>) -> Vec<Row> {
+fn rows_of<'t>(
+    ledger: &Ledger<'t>,
+    p: &ProxyLedger<'t>,
+    all: &[&Generation<'t>],
+    twins: &HashSet<Fingerprint>,
+) -> Vec<Row<'t>> {
     let mut seen = gather(p);
     gather_loads(p, all, &mut seen);
     let handshake = |role| p.full_handshakes(role).next_back().map(|(s, _)| s.mark);
@@ -231,11 +244,11 @@ fn rows_of(ledger: &Ledger, p: &ProxyLedger, all: &[&Generation], twins: &HashSe
     rows
 }
 
-fn gather(p: &ProxyLedger) -> HashMap<&Fingerprint, Seen> {
-    let mut all: HashMap<&Fingerprint, Seen> = HashMap::new();
+fn gather(p: &ProxyLedger<'_>) -> HashMap<Fingerprint, Seen> {
+    let mut all: HashMap<Fingerprint, Seen> = HashMap::new();
     for push in &p.pushes {
         let Some(leaf) = push.whole_leaf(&p.svid) else { continue };
-        let seen = all.entry(&leaf.fingerprint).or_default();
+        let seen = all.entry(leaf.fingerprint).or_default();
         seen.sends = seen.sends.saturating_add(1);
         seen.sent.get_or_insert(push.mark);
         match &push.answer {
@@ -248,17 +261,17 @@ fn gather(p: &ProxyLedger) -> HashMap<&Fingerprint, Seen> {
     }
     for d in &p.dumps {
         if let Some(leaf) = d.active(&p.svid).and_then(|s| s.chain.first()) {
-            all.entry(&leaf.fingerprint).or_default().dumped.get_or_insert(d.mark);
+            all.entry(leaf.fingerprint).or_default().dumped.get_or_insert(d.mark);
         }
     }
     // Handshake after handshake shows the same leaf; only the first of them counts.
-    let mut before: HashMap<TlsRole, &Fingerprint> = HashMap::new();
+    let mut before: HashMap<TlsRole, Fingerprint> = HashMap::new();
     for s in &p.served {
         let Some(leaf) = s.leaf() else { continue };
-        if before.insert(s.role, &leaf.fingerprint) == Some(&leaf.fingerprint) {
+        if before.insert(s.role, leaf.fingerprint) == Some(leaf.fingerprint) {
             continue;
         }
-        let seen = all.entry(&leaf.fingerprint).or_default();
+        let seen = all.entry(leaf.fingerprint).or_default();
         match s.role {
             TlsRole::Inbound => seen.inbound.get_or_insert(s.mark),
             TlsRole::Outbound => seen.outbound.get_or_insert(s.mark),
@@ -267,18 +280,18 @@ fn gather(p: &ProxyLedger) -> HashMap<&Fingerprint, Seen> {
     all
 }
 
-fn gather_loads<'a>(p: &'a ProxyLedger, all: &[&'a Generation], seen: &mut HashMap<&'a Fingerprint, Seen>) {
+fn gather_loads(p: &ProxyLedger<'_>, all: &[&Generation<'_>], seen: &mut HashMap<Fingerprint, Seen>) {
     let mut by_validity: HashMap<Validity<'_>, Vec<&CertFacts>> = HashMap::new();
     for g in all {
-        by_validity.entry(validity(&g.cert)).or_default().push(&g.cert);
+        by_validity.entry(validity(g.cert)).or_default().push(g.cert);
     }
     for load in &p.loads {
         let expected = p.contexts.unwrap_or(0).max(load.contexts());
-        let mut holding: HashMap<&Fingerprint, u32> = HashMap::new();
-        for leaf in &load.own {
+        let mut holding: HashMap<Fingerprint, u32> = HashMap::new();
+        for leaf in load.own.iter() {
             let alike = by_validity.get(&(&leaf.serial, leaf.not_before, leaf.not_after));
             for cert in alike.into_iter().flatten().filter(|cert| is_same(leaf, cert)) {
-                let n = holding.entry(&cert.fingerprint).or_default();
+                let n = holding.entry(cert.fingerprint).or_default();
                 *n = n.saturating_add(leaf.contexts);
             }
         }
@@ -295,15 +308,15 @@ fn gather_loads<'a>(p: &'a ProxyLedger, all: &[&'a Generation], seen: &mut HashM
     }
 }
 
-fn row(
-    ledger: &Ledger,
-    g: &Generation,
+fn row<'t>(
+    ledger: &Ledger<'t>,
+    g: &Generation<'t>,
     minted_for: MintedFor,
     seen: Seen,
     last: &Last,
     twin: bool,
     by_files: bool,
-) -> Row {
+) -> Row<'t> {
     let issued = match g.issued.first() {
         Some(issue) => Entry::at(issue.mark),
         None if ledger.issuer_seen => Entry::NotReached,
@@ -333,8 +346,8 @@ fn row(
         _ => shown(None, last.load, "no /certs was read"),
     };
     Row {
-        generation: g.cert.fingerprint.clone(),
-        cert: g.cert.clone(),
+        generation: g.cert.fingerprint,
+        cert: g.cert,
         minted_for,
         issued,
         sent: on_stream(seen.sent),

@@ -37,7 +37,7 @@ impl Succession {
     }
 }
 
-impl ProxyLedger {
+impl ProxyLedger<'_> {
     /// How many generations newer than this row were known before an observation, in the line in which it is nearest
     /// to the newest; absent where it stands in none.
     pub fn behind(&self, row: usize, before: u64) -> Option<usize> {
@@ -51,7 +51,7 @@ impl ProxyLedger {
 }
 
 /// Builds the lines of one proxy whose rows are complete.
-pub(super) fn build(ledger: &Ledger, p: &ProxyLedger) -> Vec<Succession> {
+pub(super) fn build(ledger: &Ledger<'_>, p: &ProxyLedger<'_>) -> Vec<Succession> {
     let line_of = lines(p);
     let count = line_of.values().max().map_or(1, |last| last + 1);
     let mut lines = vec![Succession::default(); count];
@@ -80,7 +80,7 @@ pub(super) fn build(ledger: &Ledger, p: &ProxyLedger) -> Vec<Succession> {
 }
 
 /// Line of each stream for the proxy's certificate.
-fn lines(p: &ProxyLedger) -> HashMap<u64, usize> {
+fn lines(p: &ProxyLedger<'_>) -> HashMap<u64, usize> {
     // Where the last stream of each line ended.
     let mut ends: Vec<u64> = Vec::new();
     let mut line_of = HashMap::new();

@@ -137,7 +137,7 @@ impl<'a> Case<'a> {
         }
         // A generation that was minted unfit and never served is the issuer's fault as well.
         if let Some((row, g)) = self.newer.last()
-            && let Some(d) = defect(&g.cert, g.first.at.wall, self.p.spiffe_id.as_deref())
+            && let Some(d) = defect(g.cert, g.first.at.wall, self.p.spiffe_id.as_deref())
         {
             let story =
                 format!("the newer certificate (serial {}) was unfit when it was minted", row.cert.serial.short());
@@ -232,11 +232,11 @@ impl<'a> Case<'a> {
     pub(super) fn thin(&self) -> Option<Stop> {
         let (row, came) = self.successor()?;
         let left = self.served?.cert.not_after.duration_since(came.at.wall);
-        let floor = i64::try_from(self.ledger.header.criteria.margin_floor_s).unwrap_or(i64::MAX);
-        if !left.is_positive() || left.as_secs() >= floor {
+        let floor = i128::from(self.ledger.header.criteria.margin_floor());
+        if !left.is_positive() || left.as_millis() >= floor {
             return None;
         }
-        let story = sent_only(&row.cert, left);
+        let story = sent_only(row.cert, left);
         let evidence = vec![came.seq, self.wrong.seq];
         // Minted in time and held back: then it also looks like one that was not pushed.
         let held_back = row.issued.first().is_some_and(|minted| minted.seq < self.wrong.seq);
@@ -251,7 +251,7 @@ impl<'a> Case<'a> {
         let push = self.p.pushes_of(&self.p.svid).find(|push| push.mark.seq == came.seq)?;
         let same = self.p.certificate_streams().any(|s| s.number == push.stream && s.opened.seq < self.wrong.seq);
         let left = self.served?.cert.not_after.duration_since(came.at.wall);
-        (same && !left.is_positive()).then(|| sent_only(&row.cert, left))
+        (same && !left.is_positive()).then(|| sent_only(row.cert, left))
     }
 
     /// Whether whatever serves the socket did anything after this observation: then it only did not push.
@@ -268,7 +268,7 @@ impl<'a> Case<'a> {
         let age = |leaf: &CertFacts, at: Mark| at.at.wall.duration_since(leaf.not_before).as_secs();
         // Some providers date certificates back; what was sent to proxies tells by how much.
         let rows = self.ledger.proxies.iter().flat_map(|p| &p.rows);
-        let dated_back = rows.filter_map(|row| Some(age(&row.cert, *row.sent.first()?))).min().unwrap_or(i64::MAX);
+        let dated_back = rows.filter_map(|row| Some(age(row.cert, *row.sent.first()?))).min().unwrap_or(i64::MAX);
         let minted_before = age(leaf, asked.mark) > dated_back.saturating_add(MINTED_FOR_ASKER_S);
         let newer = leaf.fingerprint != served.fingerprint && leaf.not_before > served.not_before;
         let own = self.p.spiffe_id.as_ref().is_none_or(|id| leaf.uris.contains(id));
@@ -409,7 +409,7 @@ impl<'a> Case<'a> {
     }
 
     /// Responses with a bundle that differs from the one before, while what is served was the newest.
-    fn bundle_pushes(&self) -> Vec<&'a Push> {
+    fn bundle_pushes(&self) -> Vec<&'a Push<'a>> {
         let root = SecretName::root_ca();
         let from = self.served.and_then(|r| r.sent.first()).map_or(0, |m| m.seq);
         let until = self.successor().map_or(u64::MAX, |(_, came)| came.seq);

@@ -70,7 +70,7 @@ impl<'a> Case<'a> {
         let stop = |mode, sure, how: &str| {
             self.stop(Layer::Loaded, one(mode, sure, evidence.clone()), format!("serial {serial} {how}"))
         };
-        Some(match (push.by_file.as_deref(), watched) {
+        Some(match (push.by_file, watched) {
             (Some("in_place"), _) => stop(
                 "files-rewritten-in-place",
                 Confidence::Certain,

@@ -34,16 +34,16 @@ const STREAM_DECIDES: &str =
     "what is on the SDS stream: a tap in front of the provider, or Envoy's `config` logger at debug";
 
 struct Case<'a> {
-    ledger: &'a Ledger,
-    p: &'a ProxyLedger,
+    ledger: &'a Ledger<'a>,
+    p: &'a ProxyLedger<'a>,
     /// What it served when it went wrong.
-    served: Option<&'a Row>,
+    served: Option<&'a Row<'a>>,
     /// First observation of the failure.
     wrong: Mark,
     /// Responses for its certificate between the delivery of what it served and the failure.
-    pushes: Vec<&'a Push>,
+    pushes: Vec<&'a Push<'a>>,
     /// Generations meant for it that came after what it served.
-    newer: Vec<(&'a Row, &'a Generation)>,
+    newer: Vec<(&'a Row<'a>, &'a Generation<'a>)>,
 }
 
 /// Follows the proxy's own certificate, if one of the violated checks is about it.
@@ -80,7 +80,7 @@ pub(super) fn failure_moment(p: &ProxyLedger, violated: &[&Finding], fallback: u
 }
 
 /// Without any handshake, what its contexts held.
-fn held(p: &ProxyLedger, wrong: Mark) -> Option<&Row> {
+fn held<'a>(p: &'a ProxyLedger<'a>, wrong: Mark) -> Option<&'a Row<'a>> {
     if p.served.iter().any(|s| s.leaf().is_some()) {
         return None;
     }
@@ -90,22 +90,22 @@ fn held(p: &ProxyLedger, wrong: Mark) -> Option<&Row> {
 
 /// The expired leaf that all its contexts held at the failure: within one look, `/certs` may have been read before the
 /// handshakes were made, and the last handshake is one of the look before.
-fn seen_expired(p: &ProxyLedger, wrong: Mark) -> Option<&Row> {
+fn seen_expired<'a>(p: &'a ProxyLedger<'a>, wrong: Mark) -> Option<&'a Row<'a>> {
     let load = p.loads.iter().find(|l| l.mark.seq == wrong.seq)?;
-    match load.own.as_slice() {
+    match &*load.own {
         [leaf] if leaf.not_after <= wrong.at.wall => row_of(p, leaf),
         _ => None,
     }
 }
 
 /// The row of a leaf in `/certs`, unless two look the same.
-fn row_of<'a>(p: &'a ProxyLedger, leaf: &LoadedCert) -> Option<&'a Row> {
-    let mut alike = p.rows.iter().filter(|row| is_same(leaf, &row.cert));
+fn row_of<'a>(p: &'a ProxyLedger<'a>, leaf: &LoadedCert) -> Option<&'a Row<'a>> {
+    let mut alike = p.rows.iter().filter(|row| is_same(leaf, row.cert));
     alike.next().filter(|_| alike.next().is_none())
 }
 
 impl<'a> Case<'a> {
-    fn new(ledger: &'a Ledger, p: &'a ProxyLedger, wrong: Mark) -> Self {
+    fn new(ledger: &'a Ledger<'a>, p: &'a ProxyLedger<'a>, wrong: Mark) -> Self {
         // What it served at the failure, or last before it.
         let shown = p.full_handshakes(TlsRole::Inbound).chain(p.full_handshakes(TlsRole::Outbound));
         let at = shown.filter(|(s, _)| s.mark.seq <= wrong.seq).max_by_key(|(s, _)| s.mark.seq);
@@ -187,7 +187,7 @@ impl<'a> Case<'a> {
             return stop;
         }
         let identity = self.p.spiffe_id.as_deref();
-        let sound = self.newer.iter().filter(|(_, g)| defect(&g.cert, g.first.at.wall, identity).is_none());
+        let sound = self.newer.iter().filter(|(_, g)| defect(g.cert, g.first.at.wall, identity).is_none());
         let sound: Vec<&Row> = sound.map(|(row, _)| *row).collect();
         match sound.iter().rev().find(|row| row.sends > 0) {
             Some(row) => self.after_sent(row),
@@ -210,7 +210,7 @@ impl<'a> Case<'a> {
     }
 
     /// The generation that took the place of what was served, and when it was sent (or minted, or shown).
-    fn successor(&self) -> Option<(&'a Row, Mark)> {
+    fn successor(&self) -> Option<(&'a Row<'a>, Mark)> {
         let served = self.served?;
         let after = self.ledger.generations.get(&served.generation)?.first.seq;
         let next = |row: &&Row| {

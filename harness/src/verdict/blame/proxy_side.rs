@@ -47,7 +47,7 @@ impl<'a> Case<'a> {
 
     fn defect_of(&self, row: &Row) -> Option<Stop> {
         let from = delivered_by_provider(self.ledger, self.p, row)?;
-        let cert = &row.cert;
+        let cert = row.cert;
         let serial = cert.serial.short();
         if defect(cert, from.at.wall, self.p.spiffe_id.as_deref()).is_none()
             && let Some(sent) = row.sent.first().filter(|sent| cert.not_after <= sent.at.wall)
@@ -125,7 +125,7 @@ impl<'a> Case<'a> {
 
     /// It came all the way, but too late.
     fn late(&self, row: &Row) -> Stop {
-        let floor = i64::try_from(self.ledger.header.criteria.margin_floor_s).unwrap_or(i64::MAX);
+        let floor = i128::from(self.ledger.header.criteria.margin_floor());
         // What it took the place of: what was served at the failure, or before it.
         let old = match self.served {
             Some(served) if served.generation != row.generation => Some(served),
@@ -133,9 +133,9 @@ impl<'a> Case<'a> {
         };
         let sent = row.sent.first().copied();
         match sent.and_then(|m| Some((m, old?.cert.not_after.duration_since(m.at.wall)))) {
-            Some((mark, left)) if left.as_secs() < floor || !left.is_positive() => {
+            Some((mark, left)) if left.as_millis() < floor || !left.is_positive() => {
                 let evidence = vec![mark.seq, self.wrong.seq];
-                self.stop(Layer::Sent, one("thin-margin", Confidence::Certain, evidence), sent_only(&row.cert, left))
+                self.stop(Layer::Sent, one("thin-margin", Confidence::Certain, evidence), sent_only(row.cert, left))
             }
             _ => {
                 let shown = row.inbound.first().into_iter().chain(row.outbound.first());
@@ -153,7 +153,7 @@ impl<'a> Case<'a> {
     }
 
     /// The row that was shown last before this one was.
-    pub(super) fn predecessor(&self, row: &Row) -> Option<&'a Row> {
+    pub(super) fn predecessor(&self, row: &Row) -> Option<&'a Row<'a>> {
         let shown = row.inbound.first().or(row.outbound.first())?;
         let before = self.p.served.iter().filter(|s| s.mark.seq < shown.seq).filter_map(|s| s.leaf());
         before.rev().find(|leaf| leaf.fingerprint != row.generation).and_then(|leaf| self.p.row(&leaf.fingerprint))

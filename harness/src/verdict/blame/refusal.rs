@@ -26,7 +26,7 @@ impl Case<'_> {
         let mut candidates = refusal_modes(delivered, text, &evidence);
         // The refused bytes sent again are accepted, and change nothing.
         let digest = |push: &Push| match push.delivered(&self.p.svid) {
-            Some(Payload::Certificate { digest, .. }) => Some(digest.clone()),
+            Some(Payload::Certificate { digest, .. }) => Some(*digest),
             _ => None,
         };
         let again =
@@ -66,7 +66,7 @@ impl Case<'_> {
     fn refusal_story(&self, first: &Push, mark: &Mark, text: &str) -> String {
         let refused: Vec<_> = self.p.pushes_of(&self.p.svid).filter(|push| push.refusal().is_some()).collect();
         let digest = |push: &Push| match push.delivered(&self.p.svid) {
-            Some(Payload::Certificate { digest, .. }) => Some(digest.clone()),
+            Some(Payload::Certificate { digest, .. }) => Some(*digest),
             _ => None,
         };
         let distinct: BTreeSet<_> = refused.iter().map(|push| digest(push)).collect();

@@ -158,7 +158,7 @@ fn contexts_of(ledger: &Ledger, p: &ProxyLedger, name: &str) -> Option<Finding> 
 /// Places in `rows` by what `/certs` shows of a leaf.
 type Known<'a> = HashMap<(&'a Serial, jiff::Timestamp, jiff::Timestamp), Vec<usize>>;
 
-fn by_validity(p: &ProxyLedger) -> Known<'_> {
+fn by_validity<'a>(p: &ProxyLedger<'a>) -> Known<'a> {
     let mut known = Known::new();
     for (i, row) in p.rows.iter().enumerate() {
         known.entry((&row.cert.serial, row.cert.not_before, row.cert.not_after)).or_default().push(i);
@@ -166,13 +166,13 @@ fn by_validity(p: &ProxyLedger) -> Known<'_> {
     known
 }
 
-fn alike<'a>(p: &'a ProxyLedger, known: &'a Known<'_>, leaf: &'a LoadedCert) -> impl Iterator<Item = usize> + 'a {
+fn alike<'a>(p: &'a ProxyLedger<'a>, known: &'a Known<'_>, leaf: &'a LoadedCert) -> impl Iterator<Item = usize> + 'a {
     let same = known.get(&(&leaf.serial, leaf.not_before, leaf.not_after));
-    same.into_iter().flatten().copied().filter(move |i| is_same(leaf, &p.rows[*i].cert))
+    same.into_iter().flatten().copied().filter(move |i| is_same(leaf, p.rows[*i].cert))
 }
 
 /// A leaf of the proxy's identity in `/certs` that is none of its generations, where all that it was sent was seen.
-fn stranger<'a>(ledger: &Ledger, p: &ProxyLedger, known: &Known<'_>, load: &'a Load) -> Option<&'a LoadedCert> {
+fn stranger<'a>(ledger: &Ledger, p: &ProxyLedger, known: &Known<'_>, load: &'a Load<'a>) -> Option<&'a LoadedCert> {
     let first_push = p.pushes_of(&p.svid).find(|push| push.leaf(&p.svid).is_some())?;
     // A proxy without any generation is spoken of elsewhere; what it held before its first response may be older.
     if !ledger.streams_seen || load.mark.seq < first_push.mark.seq {
@@ -181,13 +181,17 @@ fn stranger<'a>(ledger: &Ledger, p: &ProxyLedger, known: &Known<'_>, load: &'a L
     let unknown = |l: &&LoadedCert| alike(p, known, l).next().is_none();
     let held_before = |l: &LoadedCert| {
         let before = p.loads.iter().take_while(|x| x.mark.seq < first_push.mark.seq);
-        before.flat_map(|x| &x.own).any(|x| x.serial == l.serial && x.not_after == l.not_after)
+        before.flat_map(|x| x.own.iter()).any(|x| x.serial == l.serial && x.not_after == l.not_after)
     };
     load.own.iter().filter(unknown).find(|l| !held_before(l))
 }
 
 /// A leaf in `/certs` that more than one newer generation of its line should have replaced, because it was accepted.
-fn left_behind<'a>(p: &ProxyLedger, known: &Known<'_>, load: &'a Load) -> Option<(&'a Load, &'a LoadedCert, usize)> {
+fn left_behind<'a>(
+    p: &ProxyLedger,
+    known: &Known<'_>,
+    load: &'a Load<'a>,
+) -> Option<(&'a Load<'a>, &'a LoadedCert, usize)> {
     // One leaf everywhere is what handshakes show as well: their check speaks of it.
     if load.own.len() < 2 {
         return None;

@@ -84,7 +84,7 @@ pub(super) fn handshakes(ledger: &Ledger) -> Vec<Finding> {
     for p in &ledger.proxies {
         let Some((_, first)) = first_served(p) else {
             let message = format!("no full handshake shows {} at all", p.id);
-            let last = p.served.last().and_then(|s| s.error.clone()).map(|e| format!(" (last: {e})"));
+            let last = p.served.last().and_then(|s| s.error).map(|e| format!(" (last: {e})"));
             let evidence = p.served.last().map(|s| s.mark.seq).into_iter().collect();
             found.push(finding(NAME, CheckResult::Undecided, message + &last.unwrap_or_default(), evidence).of(p));
             continue;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{finding, or_holds_if_shown};
 use crate::timeline::ledger::{Answer, ProxyLedger, Row, Served};
-use crate::timeline::{CertFacts, Ledger, TlsRole};
-use crate::verdict::evidence::{ROLES, clock_time, first_served, is_stranger, longest_stall, role_name, span};
+use crate::timeline::{CertFacts, Ledger};
+use crate::verdict::evidence::{ROLES, clock_time, first_served, is_stranger, longest_stall, role_name, span, span_ms};
 use crate::verdict::summary::{Margin, margin as smallest_margin, margins};
 use crate::verdict::{CheckResult, Finding};
 
@@ -16,13 +16,10 @@ pub(super) fn renewed(ledger: &Ledger) -> Vec<Finding> {
     for p in &ledger.proxies {
         let Some((first_shown, first)) = first_served(p) else { continue };
         for role in ROLES {
-            let shown: Vec<_> = p.full_handshakes(role).collect();
-            let Some((last, _)) = shown.last() else { continue };
-            // Most show what the one before showed.
-            let mut leaves: Vec<_> = shown.iter().map(|(_, leaf)| &leaf.fingerprint).collect();
-            leaves.dedup();
-            let newer: BTreeSet<_> = leaves.into_iter().filter(|f| **f != first.fingerprint).collect();
-            if newer.len() >= wanted as usize {
+            let Some((last, _)) = p.full_handshakes(role).next_back() else { continue };
+            let shown = p.rows.iter().filter(|row| row.shown(role).first().is_some());
+            let newer = shown.filter(|row| row.generation != first.fingerprint).count();
+            if newer >= wanted as usize {
                 continue;
             }
             let role = role_name(role);
@@ -32,10 +29,10 @@ pub(super) fn renewed(ledger: &Ledger) -> Vec<Finding> {
                     "{}: past the first expiry at {}, {role} handshakes have shown {} newer generations; {wanted} are demanded",
                     p.id,
                     clock_time(first.not_after),
-                    newer.len(),
+                    newer,
                 );
                 // Without any newer one it is a failure whatever the schedule; with some, the recording may be short.
-                let short = !newer.is_empty()
+                let short = newer > 0
                     && ledger.header.criteria.renew_every_s.is_some_and(|every| {
                         let passed = last.mark.at.wall.duration_since(first_shown.mark.at.wall).as_secs();
                         passed < i64::try_from(every.saturating_mul(u64::from(wanted))).unwrap_or(i64::MAX)
@@ -53,10 +50,8 @@ pub(super) fn renewed(ledger: &Ledger) -> Vec<Finding> {
     if found.is_empty() {
         found.extend(ledger.proxies.iter().filter_map(|p| too_short(ledger, p, NAME)));
     }
-    let generations = ledger
-        .proxies
-        .iter()
-        .map(|p| p.full_handshakes(TlsRole::Inbound).map(|(_, leaf)| &leaf.fingerprint).collect::<BTreeSet<_>>().len());
+    let inbound = |p: &ProxyLedger| p.rows.iter().filter(|row| row.inbound.first().is_some()).count();
+    let generations = ledger.proxies.iter().map(inbound);
     or_holds_if_shown(
         ledger,
         found,
@@ -69,17 +64,16 @@ pub(super) fn renewed(ledger: &Ledger) -> Vec<Finding> {
 fn too_short(ledger: &Ledger, p: &ProxyLedger, name: &str) -> Option<Finding> {
     let wanted = ledger.header.criteria.generations_past_first_expiry as usize;
     let (_, first) = first_served(p)?;
-    let shown =
-        ROLES.into_iter().flat_map(|role| p.full_handshakes(role)).filter_map(|(_, leaf)| p.row(&leaf.fingerprint));
     let new = |row: &&Row| {
-        [row.inbound.first(), row.outbound.first()].into_iter().flatten().all(|m| m.at.wall >= first.not_after)
+        let shown = || ROLES.into_iter().filter_map(|role| row.shown(role).first());
+        shown().next().is_some() && shown().all(|m| m.at.wall >= first.not_after)
     };
-    let after: BTreeSet<_> = shown.filter(new).map(|row| &row.generation).collect();
-    (after.len() < wanted).then(|| {
+    let after = p.rows.iter().filter(new).count();
+    (after < wanted).then(|| {
         let message = format!(
             "{}: {} generations were served first after the first expiry at {}; {wanted} are to be seen",
             p.id,
-            after.len(),
+            after,
             clock_time(first.not_after)
         );
         finding(name, CheckResult::Undecided, message, Vec::new()).of(p)
@@ -96,7 +90,7 @@ pub(super) fn newest_or_previous(ledger: &Ledger) -> Vec<Finding> {
                 p.id,
                 clock_time(s.mark.at.wall),
                 leaf.serial.short(),
-                &leaf.fingerprint.as_str()[..16],
+                leaf.fingerprint.short(),
             );
             found.push(finding(NAME, CheckResult::Violated, message, vec![s.mark.seq]).of(p).about(&p.svid));
             continue;
@@ -124,7 +118,7 @@ pub(super) fn newest_or_previous(ledger: &Ledger) -> Vec<Finding> {
 }
 
 /// A leaf that came from nowhere, where all that its provider sends was seen.
-fn stranger<'a>(ledger: &Ledger, p: &'a ProxyLedger) -> Option<(&'a Served, &'a CertFacts)> {
+fn stranger<'a>(ledger: &Ledger, p: &'a ProxyLedger<'a>) -> Option<(&'a Served<'a>, &'a CertFacts)> {
     let strange: BTreeSet<_> =
         p.rows.iter().filter(|row| is_stranger(ledger, p, row)).map(|row| &row.generation).collect();
     ROLES.into_iter().flat_map(|role| p.full_handshakes(role)).find(|(_, leaf)| strange.contains(&leaf.fingerprint))
@@ -132,8 +126,7 @@ fn stranger<'a>(ledger: &Ledger, p: &'a ProxyLedger) -> Option<(&'a Served, &'a 
 
 pub(super) fn margin(ledger: &Ledger) -> Vec<Finding> {
     const NAME: &str = "renewal_margin";
-    let floor_s = ledger.header.criteria.margin_floor_s;
-    let floor = i64::try_from(floor_s).unwrap_or(i64::MAX).saturating_mul(1000);
+    let floor = i64::try_from(ledger.header.criteria.margin_floor()).unwrap_or(i64::MAX);
     let mut found = Vec::new();
     for p in &ledger.proxies {
         for role in ROLES {
@@ -144,15 +137,15 @@ pub(super) fn margin(ledger: &Ledger) -> Vec<Finding> {
                 continue;
             };
             let how = if left <= 0 {
-                format!("{} after the old one had expired", span(left / 1000))
+                format!("{} after the old one had expired", span_ms(left))
             } else {
-                format!("with {} left of the old one", span(left / 1000))
+                format!("with {} left of the old one", span_ms(left))
             };
             let message = format!(
                 "{}: a new certificate came {how} ({}); the floor is {}",
                 p.id,
                 role_name(role),
-                span(floor / 1000),
+                span_ms(floor),
             );
             // Whole seconds: one that is as long as the floor may be longer.
             let stalled = u128::from(longest_stall(ledger, 0, thin.new_seen)) * 1000 >= floor.unsigned_abs().into();
@@ -162,12 +155,12 @@ pub(super) fn margin(ledger: &Ledger) -> Vec<Finding> {
             break;
         }
     }
-    let least = smallest_margin(ledger).map(|ms| format!("; the smallest was {}", span(ms / 1000)));
+    let least = smallest_margin(ledger).map(|ms| format!("; the smallest was {}", span_ms(ms)));
     or_holds_if_shown(
         ledger,
         found,
         NAME,
-        format!("no renewal came below the floor of {}{}", span(floor / 1000), least.unwrap_or_default()),
+        format!("no renewal came below the floor of {}{}", span_ms(floor), least.unwrap_or_default()),
     )
 }
 
@@ -265,11 +258,14 @@ fn late(ledger: &Ledger, p: &ProxyLedger, bound_ms: u128, name: &str) -> Option<
             let ripe = accepted.partition_point(|(_, acked, _)| acked.seq < s.mark.seq);
             let Some((push, acked, leaf)) = accepted[..ripe].last() else { continue };
             let ms = s.mark.at.mono.saturating_sub(acked.at.mono).as_millis();
+            if ms <= bound_ms {
+                continue;
+            }
             // Another line's leaf is no older one: its own stream's are to be compared.
             let older = p.place(&shown.fingerprint).zip(p.place(&leaf.fingerprint)).is_some_and(|(old, new)| {
                 old < new && p.successions.iter().any(|line| line.holds(old) && line.holds(new))
             });
-            if ms <= bound_ms || !older {
+            if !older {
                 continue;
             }
             let message = format!(

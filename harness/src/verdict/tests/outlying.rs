@@ -126,7 +126,8 @@ fn envoys_own_words_tell_why_it_could_not_take_its_files() {
 
 #[test]
 fn nobody_acknowledges_files_and_the_ledger_says_so() {
-    let ledger = Ledger::of(&recorded("files-not-watched"));
+    let t = recorded("files-not-watched");
+    let ledger = Ledger::of(&t);
     let row = ledger.proxies[0].rows.iter().rfind(|row| row.sends > 0).unwrap();
     assert!(matches!(&row.acked, Entry::Unseen { why } if why.contains("acknowledges files")), "{:?}", row.acked);
     assert_eq!(row.loaded, Entry::NotReached);
@@ -154,4 +155,55 @@ fn a_listener_that_listens_leaves_the_refusal_before_it() {
     });
     let v = judge(&t);
     assert_eq!((v.layer, v.diagnosis.as_deref()), (Some(Layer::Acked), Some("nack-key-mismatch")), "{}", v.headline);
+}
+
+/// A healthy night whose certificates come by files; at the tenth renewal a proxy read a key that was not the chain's.
+fn misread() -> Timeline {
+    let mut t = without(&night(Twist::Healthy, 1, 20), |o| {
+        matches!(o.fact, Fact::StreamOpened(_) | Fact::Subscribed(_) | Fact::Acked(_))
+    });
+    for o in &mut t.observations {
+        if let Fact::Sent(sent) = &o.fact {
+            let secret = sent.secrets[0].clone();
+            o.fact = Written { directory: "/run/certs".into(), how: "moved".into(), secret }.into();
+        }
+    }
+    let certificate = |o: &Observation| matches!(&o.fact, Fact::Written(w) if w.secret.name == "default");
+    let tenth = t.observations.iter().enumerate().filter(|(_, o)| certificate(o)).nth(20).unwrap().0;
+    let mut unfit = t.observations[tenth].clone();
+    if let Fact::Written(Written {
+        secret: SentSecret { payload: Payload::Certificate { key_matches, .. }, .. }, ..
+    }) = &mut unfit.fact
+    {
+        *key_matches = Some(false);
+    }
+    let line = "[warning][misc] Failed to reload certificates: KEY_VALUES_MISMATCH".to_owned();
+    let said = Observation { source: Source::Process, fact: Log { line }.into(), ..unfit.clone() };
+    t.observations.splice(tenth..tenth, [unfit, said]);
+    without(&t, |_| false)
+}
+
+#[test]
+fn files_that_were_misread_once_and_taken_in_time_are_told_and_no_failure() {
+    let t = misread();
+    let v = judge(&t);
+    assert_eq!(v.judgement, Judgement::Pass, "{}", v.headline);
+    let told = v.findings.iter().find(|f| f.check == "accepted").unwrap();
+    assert_eq!(told.result, CheckResult::Noted);
+    assert!(told.message.contains("KEY_VALUES_MISMATCH; later ones came in time"), "{}", told.message);
+    let accepted = |v: &Verdict| v.findings.iter().find(|f| f.check == "accepted").map(|f| f.result);
+
+    let mut last = t.clone();
+    let unfit = last.observations.iter().position(|o| matches!(o.fact, Fact::Log(_))).unwrap() - 1;
+    let unfit = last.observations[unfit].clone();
+    last.observations.push(unfit);
+    let v = judge(&without(&last, |_| false));
+    assert_eq!(accepted(&v), Some(CheckResult::Violated), "the last files are no good");
+    let mut late = t.clone();
+    late.header.criteria.margin_floor_s = 3000;
+    assert_eq!(accepted(&judge(&late)), Some(CheckResult::Violated), "below the floor");
+    let unserved = without(&t, |o| matches!(o.fact, Fact::Handshake(_)));
+    assert_eq!(accepted(&judge(&unserved)), Some(CheckResult::Violated), "nobody saw it served");
+    let unwritten = without(&t, |o| matches!(o.fact, Fact::Written(_)));
+    assert_eq!(accepted(&judge(&unwritten)), Some(CheckResult::Violated), "nobody saw what was written");
 }

@@ -188,3 +188,21 @@ fn one_thing_broken_in_what_recovered_is_found() {
         assert_eq!((v.judgement, v.layer), (Judgement::Fail, Some(Layer::Acked)), "{name}: {}", v.headline);
     }
 }
+
+#[test]
+fn a_floor_below_a_second_is_one_too() {
+    let margin = |floor_ms: Option<u64>| {
+        let mut s = Sketch::new(8, 4);
+        s.step(7, Twist::Healthy).step(4, Twist::Healthy).step(4, Twist::Healthy);
+        let mut t = s.finish();
+        (t.header.criteria.margin_floor_s, t.header.criteria.margin_floor_ms) = (0, floor_ms);
+        let v = judge(&t);
+        v.findings.iter().find(|f| f.check == "renewal_margin").map(|f| (f.result, f.message.clone())).unwrap()
+    };
+    // A second was left. Without milliseconds, as older recordings have it, the floor is none.
+    assert_eq!(margin(None).0, CheckResult::Holds);
+    assert_eq!(margin(Some(800)).0, CheckResult::Holds);
+    let (result, message) = margin(Some(1500));
+    assert_eq!(result, CheckResult::Violated);
+    assert!(message.contains("with 1 s left of the old one") && message.contains("the floor is 1.5 s"), "{message}");
+}

@@ -126,6 +126,7 @@ impl Sketch {
                 renew_every_s: Some(every as u64),
                 lag_bound_ms: 5000,
                 margin_floor_s: ttl as u64 / 10,
+                margin_floor_ms: None,
                 newer_generations: 2,
                 generations_past_first_expiry: 2,
             },
@@ -257,7 +258,7 @@ impl Sketch {
     fn certificate(leaf: &CertFacts, key_matches: bool, problem: Option<&str>) -> Payload {
         Payload::Certificate {
             chain: if problem.is_some() { Vec::new() } else { vec![leaf.clone()] },
-            digest: leaf.fingerprint.clone(),
+            digest: leaf.fingerprint,
             key_matches: Some(key_matches),
             problem: problem.map(str::to_owned),
         }
@@ -416,7 +417,7 @@ impl Sketch {
                 self.send(n, stream, SECRET_TYPE_URL, named("default", Self::certificate(&fresh, true, None)));
             }
             Twist::WrongKind => {
-                let payload = Payload::Bundle { roots: Vec::new(), digest: fresh.fingerprint.clone(), problem: None };
+                let payload = Payload::Bundle { roots: Vec::new(), digest: fresh.fingerprint, problem: None };
                 let nonce = self.send(n, stream, SECRET_TYPE_URL, named("default", payload));
                 let error = "Unexpected SDS secret type".to_owned();
                 self.add(
