@@ -294,7 +294,10 @@ impl Fold {
                 error: h.error.clone(),
             }),
             Fact::Certs(c) => proxy.loads.push(Load { mark, own: c.leaves.clone(), others: Vec::new() }),
-            Fact::ConfigDump(d) => proxy.dumps.push(Dump { mark, secrets: d.secrets.clone() }),
+            Fact::ConfigDump(d) => {
+                let (secrets, static_contexts) = (d.secrets.clone(), d.static_contexts.clone());
+                proxy.dumps.push(Dump { mark, secrets, static_contexts });
+            }
             Fact::Stats(s) => proxy.stats.push(StatSample { mark, values: s.values.clone() }),
             Fact::Request(r) => proxy.traffic.push(Traffic {
                 mark,

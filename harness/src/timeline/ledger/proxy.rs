@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::super::{
-    CertFacts, DumpedSecret, Fingerprint, LoadedCert, Payload, ProxyId, SecretName, SentSecret, TlsRole,
+    CertFacts, DumpedSecret, Fingerprint, LoadedCert, Payload, ProxyId, SecretName, SentSecret, StaticContext, TlsRole,
 };
 use super::{Mark, Row, Succession};
 
@@ -237,6 +237,8 @@ pub struct Dump {
     pub mark: Mark,
     /// The secrets in it.
     pub secrets: Vec<DumpedSecret>,
+    /// TLS contexts whose certificate comes by no subscription.
+    pub static_contexts: Vec<StaticContext>,
 }
 
 impl Dump {
