@@ -78,6 +78,16 @@ pub enum Payload {
     },
 }
 
+impl Payload {
+    /// The authorities, where it is a bundle.
+    pub fn roots(&self) -> &[CertFacts] {
+        match self {
+            Payload::Bundle { roots, .. } => roots,
+            _ => &[],
+        }
+    }
+}
+
 /// One secret in an SDS response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

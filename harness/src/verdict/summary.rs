@@ -49,13 +49,14 @@ pub(super) fn lags(ledger: &Ledger) -> BTreeMap<Layer, LagSummary> {
 
 /// Smallest margin over all proxies and roles, milliseconds of cell time.
 pub(super) fn margin(ledger: &Ledger) -> Option<i64> {
-    let margins = ledger.proxies.iter().flat_map(|p| ROLES.into_iter().flat_map(move |role| margins(p, role)));
+    let margins = ledger.proxies.iter().flat_map(|p| ROLES.into_iter().flat_map(move |role| margins(ledger, p, role)));
     margins.map(|m| m.left_ms).min()
 }
 
 /// One renewal as a peer saw it.
 pub(super) struct Margin<'a> {
-    old: &'a CertFacts,
+    /// Until when the old leaf worked.
+    old_until: jiff::Timestamp,
     /// The leaf that took the old one's place.
     pub(super) new: &'a CertFacts,
     /// Handshake that last showed the old leaf.
@@ -71,25 +72,28 @@ pub(super) struct Margin<'a> {
 impl Margin<'_> {
     /// What was left of the old leaf at this time, in milliseconds.
     pub(super) fn left_at(&self, at: jiff::Timestamp) -> i64 {
-        left_ms(self.old, at)
+        left_ms(self.old_until, at)
     }
 }
 
-fn left_ms(leaf: &CertFacts, at: jiff::Timestamp) -> i64 {
-    i64::try_from(leaf.not_after.duration_since(at).as_millis()).unwrap_or(i64::MAX)
+fn left_ms(until: jiff::Timestamp, at: jiff::Timestamp) -> i64 {
+    i64::try_from(until.duration_since(at).as_millis()).unwrap_or(i64::MAX)
 }
 
-pub(super) fn margins(p: &ProxyLedger, role: TlsRole) -> Vec<Margin<'_>> {
+pub(super) fn margins<'a>(ledger: &Ledger, p: &'a ProxyLedger, role: TlsRole) -> Vec<Margin<'a>> {
     let shown: Vec<_> = p.full_handshakes(role).collect();
     let changes = shown.windows(2).filter(|w| w[0].1.fingerprint != w[1].1.fingerprint);
     changes
-        .map(|w| Margin {
-            old: w[0].1,
-            new: w[1].1,
-            old_seen: w[0].0.mark.seq,
-            new_seen: w[1].0.mark.seq,
-            left_when_old_ms: left_ms(w[0].1, w[0].0.mark.at.wall),
-            left_ms: left_ms(w[0].1, w[1].0.mark.at.wall),
+        .map(|w| {
+            let old_until = ledger.works_until(w[0].0).unwrap_or(w[0].1.not_after);
+            Margin {
+                old_until,
+                new: w[1].1,
+                old_seen: w[0].0.mark.seq,
+                new_seen: w[1].0.mark.seq,
+                left_when_old_ms: left_ms(old_until, w[0].0.mark.at.wall),
+                left_ms: left_ms(old_until, w[1].0.mark.at.wall),
+            }
         })
         .collect()
 }

@@ -6,6 +6,7 @@ use super::super::{
     CertFacts, Fact, Observation, Payload, ProxyId, RELOAD_FAILED, SecretName, Source, Timeline, TlsRole, UNREACHED,
     WITNESS_NODE,
 };
+use super::chain::Anchors;
 use super::owner::owners;
 use super::proxy::*;
 use super::{Asked, Generation, Issue, Ledger, Mark, rows};
@@ -43,6 +44,7 @@ impl Fold {
             generations: BTreeMap::new(),
             proxies: Vec::new(),
             authorities: Vec::new(),
+            anchors: Anchors::default(),
             issuer_seen: false,
             streams_seen: false,
             unattributed_streams: 0,
@@ -364,6 +366,7 @@ impl Fold {
                 }
             }
         }
+        self.ledger.anchors = Anchors::of(&self.ledger.authorities, &self.ledger.proxies);
         rows::build(&mut self.ledger);
         self.ledger
     }

@@ -190,13 +190,6 @@ impl Served {
     pub fn leaf(&self) -> Option<&CertFacts> {
         if self.resumed { None } else { self.chain.first() }
     }
-
-    /// An intermediate that was shown with the leaf and had expired by then. A root that is shown as well proves
-    /// nothing and spoils nothing.
-    pub fn expired_intermediate(&self, at: jiff::Timestamp) -> Option<&CertFacts> {
-        let above = self.leaf().and(self.chain.get(1..)).unwrap_or_default();
-        above.iter().find(|c| c.is_ca && c.subject != c.issuer && c.not_after <= at)
-    }
 }
 
 /// One look at `/certs`.

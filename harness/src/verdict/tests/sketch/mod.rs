@@ -18,6 +18,7 @@ pub(super) enum Twist {
     Expired,
     NotYetValid,
     WrongIdentity,
+    SecondIdentity,
     Nack,
     BadPem,
     SameBytesAgain,
@@ -331,6 +332,11 @@ impl Sketch {
             Twist::Expired => self.mint(&uri, now - 2 * ttl, now - ttl),
             Twist::NotYetValid => self.mint(&uri, now + 600, now + 600 + ttl),
             Twist::WrongIdentity => self.mint("spiffe://cluster.local/ns/demo/sa/other", now, now + ttl),
+            Twist::SecondIdentity => {
+                let mut fresh = self.mint(&uri, now, now + ttl);
+                fresh.uris.push("spiffe://cluster.local/ns/demo/sa/other".to_owned());
+                fresh
+            }
             Twist::SameBytesAgain if self.streams[n].refused.is_some() => self.streams[n].refused.clone().unwrap(),
             _ => self.mint(&uri, now, now + ttl),
         };
@@ -437,7 +443,7 @@ impl Sketch {
                 self.streams[n].dumped = fresh.clone();
                 self.streams[n].loaded = fresh;
             }
-            Twist::Healthy | Twist::Expired | Twist::NotYetValid | Twist::WrongIdentity => {
+            Twist::Healthy | Twist::Expired | Twist::NotYetValid | Twist::WrongIdentity | Twist::SecondIdentity => {
                 self.push_leaf(n, &fresh, true)
             }
         }
