@@ -23,7 +23,8 @@ pub(super) fn put(directory: &Utf8Path, lasting: Duration, now: jiff::Timestamp)
     let id =
         SpiffeId::parse(&format!("spiffe://{TRUST_DOMAIN}/ns/demo/sa/gateway")).expect("a literal of the right form");
     let request = LeafRequest { names: vec![San::Spiffe(id)], validity, key_type: KeyType::EcdsaP256, serial: None };
-    let leaf = Authority::new("rotacheck foreign authority", validity)?.mint(&request)?;
+    let authority = Authority::new("rotacheck foreign authority", validity);
+    let leaf = authority.and_then(|authority| authority.mint(&request)).map_err(FleetError::Foreign)?;
     let written = |path: &Utf8Path, bytes: &[u8]| {
         keep::file(path, bytes).map_err(|source| FleetError::Write { path: path.to_owned(), source })
     };
