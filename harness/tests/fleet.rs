@@ -55,6 +55,7 @@ impl Cell {
             duplicate_subscription: false,
             resumption: false,
             must_staple: false,
+            foreign: None,
             lds_socket: None,
             socket_mounted_by: None,
             stats: rotacheck::scenario::StatsInclusion::All,

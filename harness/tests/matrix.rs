@@ -57,7 +57,7 @@ fn the_default_plan_is_as_expected_and_its_recordings_say_so_anywhere() {
     assert_eq!(code, Some(0));
 
     let verdicts_live = verdicts(&live);
-    assert_eq!(verdicts_live.len(), 60, "twelve scenarios on five Envoys");
+    assert_eq!(verdicts_live.len(), 80, "sixteen scenarios on five Envoys");
     let caught = verdicts_live.values().filter(|v| v.starts_with("\"fail\"")).count();
     assert_eq!(caught, 25, "five controls on five Envoys");
     for cell in live["cells"].as_array().unwrap() {

@@ -72,6 +72,7 @@ impl Mesh {
             duplicate_subscription: false,
             resumption: false,
             must_staple: false,
+            foreign: None,
             lds_socket: None,
             socket_mounted_by: None,
             stats: rotacheck::scenario::StatsInclusion::All,
@@ -116,8 +117,7 @@ impl Mesh {
             let (Fact::Sent(response), Some(proxy)) = (&o.fact, &o.proxy) else { continue };
             for secret in &response.secrets {
                 if let Payload::Certificate { chain, .. } = &secret.payload {
-                    let leaf = ExpectedLeaf { fingerprint: chain[0].fingerprint, serial: chain[0].serial.clone() };
-                    sent.insert(proxy.clone(), leaf);
+                    sent.insert(proxy.clone(), ExpectedLeaf { cert: chain[0].clone() });
                 }
             }
         }
@@ -175,7 +175,7 @@ fn healthy(sample: &ProxySample, proxy: &Proxy, leaf: &ExpectedLeaf) {
 
     let dump = &sample.config_dump.as_ref().unwrap().secrets;
     let svid = dump.iter().find(|s| s.name == SecretName::default_svid()).unwrap();
-    assert_eq!(svid.chain[0].fingerprint, leaf.fingerprint);
+    assert_eq!(svid.chain[0].fingerprint, leaf.cert.fingerprint);
     let bundle = dump.iter().find(|s| s.name == SecretName::root_ca()).unwrap();
     assert_eq!((bundle.state.as_str(), bundle.roots.len()), ("active", 1));
 

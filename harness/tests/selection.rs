@@ -20,7 +20,7 @@ fn empty() -> tempfile::TempDir {
 fn the_binary_alone_has_scenarios_and_matrix() {
     let out = rotacheck(&empty()).args(["plan", "--json"]).assert().success();
     let cells: Vec<serde_json::Value> = serde_json::from_slice(&out.get_output().stdout).unwrap();
-    assert_eq!(cells.len(), 12 * 5);
+    assert_eq!(cells.len(), 16 * 5);
     assert!(cells.iter().all(|cell| cell["command"].as_str().unwrap().starts_with("rotacheck run ")));
 }
 

@@ -10,7 +10,7 @@ use super::stderr::say;
 use super::{CliError, Exit};
 use crate::clock::{Clock, Deadline};
 use crate::provider::{Fake, FakeConfig, ProviderError};
-use crate::scenario::{FaultSpec, KeyType, Profile, ProviderKind, ProviderSpec, Span};
+use crate::scenario::{FaultSpec, KeyType, Profile, ProviderKind, ProviderSpec, Serials, Span};
 use crate::timeline::{
     CellId, ClockKind, Criteria, EnvoySubject, EnvoyVersion, Expectation, ExpectedJudgement, Fact, Header, Observation,
     Payload, ProviderSubject, Recorder, Role, SCHEMA_VERSION, ScenarioName, SentSecret, Subject,
@@ -79,7 +79,9 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         faults: args.fault,
         authorities: Vec::new(),
         later_key_type: None,
+        serials: Serials::Random,
         intermediate_ttl: None,
+        authority_ttl: None,
         bundle_every: None,
     };
     let every = spec.interval();

@@ -136,6 +136,9 @@ pub enum FleetError {
         /// The template.
         path: Utf8PathBuf,
     },
+    /// Somebody else's certificate, which the proxies were to have beside their own.
+    #[error("no certificate of somebody else's can be made: {0}")]
+    Foreign(PkiError),
     /// istiod's authority can't be made.
     #[error("istiod can't be given an authority: {0}")]
     Authority(#[from] PkiError),

@@ -23,7 +23,7 @@ pub use admin::ReachError;
 pub use agent::{Istio, workload_socket};
 pub use error::{FleetError, ProxyExit};
 pub use members::Fleet;
-pub use process::{Dialled, FleetConfig};
+pub use process::{Dialled, FleetConfig, ForeignConfig};
 pub use ready::Live;
 
 use crate::proc::Guard;

@@ -15,6 +15,7 @@ pub(super) struct Addresses {
     pub(super) dial_out: SocketAddr,
     pub(super) stapled: SocketAddr,
     pub(super) late: SocketAddr,
+    pub(super) foreign: SocketAddr,
 }
 
 /// The ports of one proxy, held as long as this lives.
@@ -25,15 +26,15 @@ pub(super) struct Addresses {
 #[derive(Debug)]
 pub(super) struct Reserved {
     addresses: Addresses,
-    _held: [TcpSocket; 6],
+    _held: [TcpSocket; 7],
 }
 
 impl Reserved {
     /// What peers connect to is at this address, the rest at 127.0.0.1.
     pub(super) fn at(address: Ipv4Addr) -> std::io::Result<Self> {
         let own = || reserve(Ipv4Addr::LOCALHOST);
-        let held = [own()?, reserve(address)?, own()?, own()?, reserve(address)?, reserve(address)?];
-        let [admin, inbound, outbound, dial_out, stapled, late] = &held;
+        let held = [own()?, reserve(address)?, own()?, own()?, reserve(address)?, reserve(address)?, own()?];
+        let [admin, inbound, outbound, dial_out, stapled, late, foreign] = &held;
         let addresses = Addresses {
             admin: admin.local_addr()?,
             inbound: inbound.local_addr()?,
@@ -41,6 +42,7 @@ impl Reserved {
             dial_out: dial_out.local_addr()?,
             stapled: stapled.local_addr()?,
             late: late.local_addr()?,
+            foreign: foreign.local_addr()?,
         };
         Ok(Self { addresses, _held: held })
     }

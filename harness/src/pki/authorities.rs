@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Authority, Leaf, LeafRequest, PkiError, Validity};
 use crate::timeline::CertFacts;
 
-/// Ten years: an authority must never be what expires in a scenario.
+/// Ten years: an authority must never be what expires in a scenario, unless that is what it is about.
 const LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Certificates that are made to have expired already must not be older than their authority.
@@ -23,9 +23,11 @@ pub struct Authorities {
 }
 
 impl Authorities {
-    /// One that signs.
-    pub fn new(now: jiff::Timestamp) -> Result<Self, PkiError> {
-        Ok(Self { active: make(1, now)?, prepared: None, retired: Vec::new(), intermediate: None, made: 1 })
+    /// One that signs, for so long from now on; by default, longer than any scenario takes. Those that come after it
+    /// always outlive that.
+    pub fn new(now: jiff::Timestamp, lasting: Option<Duration>) -> Result<Self, PkiError> {
+        let active = make(1, now, lasting.unwrap_or(LIFETIME))?;
+        Ok(Self { active, prepared: None, retired: Vec::new(), intermediate: None, made: 1 })
     }
 
     /// The one that signs.
@@ -35,7 +37,7 @@ impl Authorities {
 
     /// A new authority joins the bundle; the old one goes on signing. One that was prepared before gives way.
     pub fn prepare(&mut self, now: jiff::Timestamp) -> Result<&CertFacts, PkiError> {
-        let next = make(self.made + 1, now)?;
+        let next = make(self.made + 1, now, LIFETIME)?;
         self.made += 1;
         Ok(self.prepared.insert(next).facts())
     }
@@ -72,9 +74,9 @@ impl Authorities {
     }
 }
 
-fn make(number: u32, now: jiff::Timestamp) -> Result<Authority, PkiError> {
+fn make(number: u32, now: jiff::Timestamp, lasting: Duration) -> Result<Authority, PkiError> {
     let start = now.checked_sub(BACKDATED).unwrap_or(now);
-    Authority::new(&format!("rotacheck authority {number}"), Validity::starting(start, BACKDATED + LIFETIME))
+    Authority::new(&format!("rotacheck authority {number}"), Validity::starting(start, BACKDATED + lasting))
 }
 
 #[cfg(test)]
@@ -84,7 +86,7 @@ mod tests {
     #[test]
     fn an_authority_is_trusted_before_it_signs_and_as_long_as_its_leaves_live() {
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
-        let mut authorities = Authorities::new(now).unwrap();
+        let mut authorities = Authorities::new(now, None).unwrap();
         let first = authorities.active().facts().clone();
         let trusted = |a: &Authorities| a.bundle().map(|a| a.facts().clone()).collect::<Vec<_>>();
 
@@ -99,5 +101,13 @@ mod tests {
         assert_eq!(authorities.revoke(), [first]);
         assert_eq!(trusted(&authorities), [second]);
         assert!(matches!(authorities.activate(), Err(PkiError::NothingPrepared)));
+    }
+
+    #[test]
+    fn only_the_first_authority_can_be_made_to_end_early() {
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        let mut authorities = Authorities::new(now, Some(Duration::from_secs(90))).unwrap();
+        assert_eq!(authorities.active().facts().not_after, now + Duration::from_secs(90));
+        assert!(authorities.prepare(now).unwrap().not_after > now + Duration::from_secs(366 * 86_400));
     }
 }

@@ -55,6 +55,8 @@ pub struct LeafRequest {
     pub validity: Validity,
     /// Its key.
     pub key_type: KeyType,
+    /// Its serial number, big-endian, at most 20 bytes. Default: 126 to 127 random bits.
+    pub serial: Option<Vec<u8>>,
 }
 
 /// A leaf with its chain and key.
@@ -151,6 +153,9 @@ impl Authority {
         };
         let (key, pair) = PrivateKey::of_leaf(request.key_type)?;
         let mut params = params("workload", request.validity)?;
+        if let Some(bytes) = &request.serial {
+            params.serial_number = Some(SerialNumber::from_slice(bytes));
+        }
         params.subject_alt_names = request.names.iter().map(san).collect::<Result<_, _>>()?;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -221,6 +226,7 @@ mod tests {
             names: vec![San::Spiffe(SpiffeId::parse("spiffe://demo.test/ns/a/sa/b").unwrap())],
             validity: Validity::starting(now(), Duration::from_secs(7)),
             key_type,
+            serial: None,
         }
     }
 
@@ -272,6 +278,22 @@ mod tests {
         assert_eq!(subjects, [("CN=intermediate 1,O=rotacheck", false), ("CN=authority 1,O=rotacheck", true)]);
         assert_eq!(chain[1].authority_key_id, root.facts().subject_key_id);
         assert!(chain[1].not_after < chain[0].not_after, "it may end before its leaves do");
+    }
+
+    /// The INTEGER of a serial number is as short as can be, and never negative (X.690, 8.3.2).
+    #[test]
+    fn a_serial_number_is_minted_as_given_whatever_it_begins_with() {
+        let authority = authority();
+        for (given, raw, read) in [
+            (&[0x05_u8, 0xab][..], &[0x05_u8, 0xab][..], "5ab"),
+            (&[0x9c, 0x01], &[0x00, 0x9c, 0x01], "9c01"),
+            (&[0x00, 0x00, 0x7f], &[0x7f], "7f"),
+        ] {
+            let request = LeafRequest { serial: Some(given.to_vec()), ..request(KeyType::EcdsaP256) };
+            let leaf = authority.mint(&request).unwrap();
+            let (_, cert) = x509_parser::parse_x509_certificate(&leaf.chain[0]).unwrap();
+            assert_eq!((cert.raw_serial(), leaf.facts.serial.as_str()), (raw, read));
+        }
     }
 
     #[test]

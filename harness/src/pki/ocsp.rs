@@ -108,6 +108,7 @@ mod tests {
             names: vec![San::Spiffe(SpiffeId::parse("spiffe://demo.test/a").unwrap())],
             validity,
             key_type: KeyType::EcdsaP256,
+            serial: None,
         };
         let leaf = authority.mint(&request).unwrap();
         let staple = authority.staple(&leaf, validity).unwrap();

@@ -69,6 +69,7 @@ const ONLY_PROCESS: &[OnlyProcess] = &[
     },
     OnlyProcess { asks: |s| s.fleet.resumption, why: "Istio's clusters resume sessions as it is" },
     OnlyProcess { asks: |s| s.fleet.must_staple, why: "Istio's listeners staple no OCSP response" },
+    OnlyProcess { asks: |s| s.fleet.foreign_certificate, why: "istiod gives its listeners no certificate from files" },
     OnlyProcess { asks: |s| s.fleet.late_listener.is_some(), why: "listeners come from istiod, all at once" },
     OnlyProcess { asks: |s| s.fleet.socket_file_mounted, why: "Istio's agent sees the socket through its directory" },
 ];

@@ -224,7 +224,17 @@ mod tests {
         assert_eq!(names(&["incident", "inc*", path]), ["incident"]);
         assert_eq!(
             names(&["nack-key-mismatch", "rotation*"]),
-            ["rotation", "rotation-chain", "rotation-files", "rotation-one-hour", "nack-key-mismatch"]
+            [
+                "rotation",
+                "rotation-chain",
+                "rotation-expired-authority",
+                "rotation-files",
+                "rotation-gateway",
+                "rotation-one-hour",
+                "rotation-serials",
+                "rotation-shared-serial",
+                "nack-key-mismatch"
+            ]
         );
         assert_eq!(names(&["*-renew?"]), ["never-renews"]);
     }

@@ -20,19 +20,41 @@ use crate::timeline::{Blind, CertFacts, Handshake, Layer, ProxyId, Recorder, Sou
 
 /// The authorities by which handshakes are judged: the bundle issued last. Cheap to clone; all clones change together.
 #[derive(Clone, Default)]
-pub struct Roots(Arc<RwLock<Option<Arc<RootCertStore>>>>);
+pub struct Roots(Arc<RwLock<Option<Arc<Trusted>>>>);
+
+struct Trusted {
+    /// With the end of each.
+    authorities: Vec<(jiff::Timestamp, CertificateDer<'static>)>,
+    /// All of them.
+    store: Arc<RootCertStore>,
+}
 
 impl Roots {
     /// From now on these authorities judge. What is no certificate is left out: it could judge nothing.
     pub fn replace<'a>(&self, authorities: impl IntoIterator<Item = CertificateDer<'a>>) {
-        let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(authorities);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(store));
+        let with_its_end = |der: CertificateDer<'a>| Some((pki::facts(&der).ok()?.not_after, der.into_owned()));
+        let authorities: Vec<_> = authorities.into_iter().filter_map(with_its_end).collect();
+        let store = store_of(&authorities);
+        let trusted = Arc::new(Trusted { authorities, store });
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(trusted);
     }
 
-    fn now(&self) -> Option<Arc<RootCertStore>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Those that have not expired. Path validation here looks at the dates of what is shown only, and Envoy's at those of
+    /// its trust anchors too.
+    fn at(&self, now: jiff::Timestamp) -> Option<Arc<RootCertStore>> {
+        let trusted = self.0.read().unwrap_or_else(PoisonError::into_inner).clone()?;
+        if trusted.authorities.iter().all(|(end, _)| *end > now) {
+            return Some(trusted.store.clone());
+        }
+        let living: Vec<_> = trusted.authorities.iter().filter(|(end, _)| *end > now).cloned().collect();
+        Some(store_of(&living))
     }
+}
+
+fn store_of(authorities: &[(jiff::Timestamp, CertificateDer<'static>)]) -> Arc<RootCertStore> {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(authorities.iter().map(|(_, der)| der.clone()));
+    Arc::new(store)
 }
 
 /// What all probes of a cell share: where they record, whom they trust, how long they wait.
@@ -143,7 +165,7 @@ impl Shown {
         }
         let mut verified = None;
         if !chain.is_empty()
-            && let Some(store) = roots.now()
+            && let Some(store) = roots.at(now)
         {
             let judgement = tls::judge(&chain, &store, now, role);
             verified = Some(judgement.is_ok());

@@ -50,6 +50,7 @@ impl Authority {
             names: vec![pki::San::Spiffe(SpiffeId::parse(IDENTITY).unwrap())],
             validity: pki::Validity::ending(end, Duration::from_secs(3600)),
             key_type: KeyType::EcdsaP256,
+            serial: None,
         };
         Svid(self.authority.mint(&request).unwrap())
     }

@@ -141,6 +141,7 @@ impl Credentials {
             names: vec![San::Dns("outbound.rotacheck.invalid".into())],
             validity: always,
             key_type: KeyType::EcdsaP256,
+            serial: None,
         })?;
         let (chain, key) = leaf.to_rustls();
         Ok((authority.pem(), Self { chain, key }))

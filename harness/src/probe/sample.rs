@@ -11,9 +11,10 @@ use super::receipt::receipt;
 use super::{admin, census::census, outbound::outbound, traffic};
 use crate::clock::Deadline;
 use crate::fleet::Proxy;
+use crate::timeline::ledger::is_same;
 use crate::timeline::{
-    Certs, ConfigDump, DeadlineMissed, Fingerprint, Handshake, Listeners, ProxyId, Receipt, Request, Serial,
-    ServerInfo, Source, Stats,
+    CertFacts, Certs, ConfigDump, DeadlineMissed, Handshake, Listeners, ProxyId, Receipt, Request, ServerInfo, Source,
+    Stats,
 };
 
 /// How much a sample asks.
@@ -57,16 +58,16 @@ pub struct ProxySample {
 /// The leaf that a proxy is to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpectedLeaf {
-    /// Its fingerprint: handshakes show it.
-    pub fingerprint: Fingerprint,
-    /// Its serial: `/certs` shows it.
-    pub serial: Serial,
+    /// Handshakes show its fingerprint; `/certs` its serial number, which another one may have as well, its validity and
+    /// its identity.
+    pub cert: CertFacts,
 }
 
 impl ProxySample {
     /// Whether the leaf is in every context of this identity that `/certs` lists, and every handshake showed it.
     pub fn serves(&self, leaf: &ExpectedLeaf, proxy: &Proxy) -> bool {
-        let shows = |h: &Handshake| !h.resumed && h.chain.first().is_some_and(|c| c.fingerprint == leaf.fingerprint);
+        let shows =
+            |h: &Handshake| !h.resumed && h.chain.first().is_some_and(|c| c.fingerprint == leaf.cert.fingerprint);
         let loaded = |certs: &Certs| {
             let is_own = |uris: &[String]| match &proxy.spiffe_id {
                 Some(id) => uris.iter().any(|u| u == id.as_str()),
@@ -74,7 +75,7 @@ impl ProxySample {
                 None => true,
             };
             let mut own = certs.leaves.iter().filter(|l| is_own(&l.uris)).peekable();
-            own.peek().is_some() && own.all(|l| l.serial == leaf.serial)
+            own.peek().is_some() && own.all(|l| is_same(l, &leaf.cert))
         };
         !self.inbound.is_empty()
             && self.inbound.iter().chain(self.outbound.as_ref()).all(shows)
@@ -185,7 +186,7 @@ pub async fn settle(
     }
     let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     for proxy in waiting {
-        let what = format!("the leaf with serial {} served everywhere", expect[&proxy.id].serial);
+        let what = format!("the leaf with serial {} served everywhere", expect[&proxy.id].cert.serial);
         ctx.recorder.record(Source::Harness, Some(&proxy.id), None, DeadlineMissed { what, waited_ms });
     }
     false
@@ -197,12 +198,12 @@ mod tests {
 
     use super::*;
     use crate::probe::fakes::{self, Authority, FakeProxy};
-    use crate::timeline::{CertFacts, Fact};
+    use crate::timeline::Fact;
 
     const PATIENT: Duration = Duration::from_secs(30);
 
     fn expecting(leaf: &CertFacts) -> BTreeMap<ProxyId, ExpectedLeaf> {
-        let leaf = ExpectedLeaf { fingerprint: leaf.fingerprint, serial: leaf.serial.clone() };
+        let leaf = ExpectedLeaf { cert: leaf.clone() };
         BTreeMap::from([(ProxyId::parse("a").unwrap(), leaf)])
     }
 

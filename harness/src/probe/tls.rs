@@ -157,7 +157,7 @@ pub(super) fn judge(
 ) -> Result<(), String> {
     let Some((leaf, intermediates)) = chain.split_first() else { return Err("there is no certificate".into()) };
     if roots.is_empty() {
-        return Err("the bundle holds no authority".into());
+        return Err("the bundle holds no authority that is still valid".into());
     }
     let now = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.as_second()).unwrap_or(0)));
     let verified = match role {

@@ -79,6 +79,7 @@ pub(super) fn words(fault: Fault) -> (&'static str, &'static str) {
         Fault::LeafLast => ("leaf-last", "sent the chain with the authority first and the leaf behind it"),
         Fault::ChainInOneBlock => ("chain-in-one-block", "sent the whole chain in one PEM block"),
         Fault::WrongIdentity => ("wrong-identity", "minted a certificate for another SPIFFE ID"),
+        Fault::SecondIdentity => ("second-identity", "minted a certificate for a second SPIFFE ID as well"),
         Fault::NotYetValid => ("not-yet-valid", "minted a certificate that is not valid yet"),
         Fault::WrongName => ("wrong-name", "sent the new certificate under another name"),
         Fault::EmptyResponse => ("empty-response", "minted a certificate, sent a response without a secret"),

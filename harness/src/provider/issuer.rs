@@ -1,4 +1,4 @@
-//! What is minted and when, which content is spoiled, and to which streams it goes.
+//! When something is minted, and to which streams it goes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -8,23 +8,17 @@ use tonic::Code;
 
 use super::faults::{self, Faults};
 use super::material::{Bundle, Certificate};
+use super::minting::{Mint, Wanted};
 use super::profile::{self, Counters};
 use super::renewal::{Closed, Pushed, Renewal};
 use super::streams::{Name, Stream, resolve};
-use crate::pki::{Authorities, LeafRequest, PkiError, PrivateKey, San, Validity};
+use crate::pki::{Authorities, PkiError};
 use crate::scenario::{AuthorityAction, Fault, ProviderSpec};
 use crate::timeline::{
     Authority, CertFacts, FaultNote, Fingerprint, Issued, Log, Payload, ProxyId, SecretName, SentSecret, Source,
     SpiffeId,
 };
 use crate::xds::{Announced, Command, Content, Event, Journal, Push, Rpc, Secret};
-
-/// How long before the present one's life a certificate expired that is made to have done so: nobody who looked at the
-/// one before can take it for one that expired meanwhile.
-const EXPIRED_SINCE: std::time::Duration = std::time::Duration::from_secs(60);
-
-/// How long before its time a certificate comes that is made not to be valid yet.
-const VALID_IN: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// The type of a response that is made to have another one than `Secret`: that of a cluster.
 const OTHER_TYPE_URL: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
@@ -38,14 +32,12 @@ pub(super) type Trusted = watch::Receiver<Vec<Vec<u8>>>;
 /// Mints, remembers, decides. It has no clock of its own and no timer.
 pub(super) struct Issuer {
     spec: ProviderSpec,
-    /// Whether certificates come with an OCSP response.
-    staples: bool,
     faults: Faults,
     trust_domain: String,
     identities: HashMap<ProxyId, SpiffeId>,
     journal: Arc<Journal>,
     deliver: Deliver,
-    authorities: Authorities,
+    mint: Mint,
     trusted: watch::Sender<Vec<Vec<u8>>>,
     bundle: Arc<Bundle>,
     bundle_before: Arc<Bundle>,
@@ -93,21 +85,17 @@ impl Issuer {
         deliver: Deliver,
     ) -> Result<(Self, Trusted), PkiError> {
         let now = journal.recorder().clock().now();
-        let mut authorities = Authorities::new(now)?;
-        if let Some(ttl) = spec.intermediate_ttl {
-            authorities.sign_by_intermediate(Validity::starting(now, ttl.duration()))?;
-        }
-        let bundle = Bundle::new(&authorities);
-        let (trusted, watching) = watch::channel(roots(&authorities));
+        let mint = Mint::new(&spec, staples, now)?;
+        let bundle = Bundle::new(mint.authorities());
+        let (trusted, watching) = watch::channel(roots(mint.authorities()));
         let mut issuer = Self {
             faults: Faults::new(spec.faults.clone()),
             spec,
-            staples,
             trust_domain,
             identities,
             journal,
             deliver,
-            authorities,
+            mint,
             trusted,
             bundle_before: bundle.clone(),
             bundle,
@@ -118,7 +106,7 @@ impl Issuer {
             held: BTreeMap::new(),
             streams: BTreeMap::new(),
         };
-        issuer.record_authority(issuer.authorities.active().facts().clone(), "active");
+        issuer.record_authority(issuer.mint.authorities().active().facts().clone(), "active");
         if !profile::mints_per_stream(issuer.spec.profile) {
             let mut proxies: Vec<_> = issuer.identities.keys().cloned().collect();
             proxies.sort();
@@ -196,8 +184,7 @@ impl Issuer {
             pushes: Vec::new(),
             closed: Vec::new(),
         };
-        let cert = self.authorities.prepare(self.now())?.clone();
-        self.record_authority(cert, "prepared");
+        self.turn(AuthorityAction::Prepare)?;
         self.take_bundle();
         let starved = |issuer: &Self, stream: u64| {
             let name = issuer.streams.get(&stream).and_then(|s| s.certificate_name()).map(|n| n.text.clone());
@@ -231,40 +218,30 @@ impl Issuer {
     }
 
     fn turn_authorities(&mut self, number: u32) -> Result<bool, PkiError> {
-        let now = self.now();
-        let actions: Vec<_> =
-            self.spec.authorities.iter().filter(|step| step.at_renewal == number).map(|step| step.action).collect();
-        for action in &actions {
-            match action {
-                AuthorityAction::Prepare => {
-                    let cert = self.authorities.prepare(now)?.clone();
-                    self.record_authority(cert, "prepared");
-                }
-                AuthorityAction::Activate => {
-                    let (new, _) = self.authorities.activate()?;
-                    let cert = new.clone();
-                    self.record_authority(cert, "active");
-                    if let Some(ttl) = self.spec.intermediate_ttl {
-                        self.authorities.sign_by_intermediate(Validity::starting(now, ttl.duration()))?;
-                    }
-                }
-                AuthorityAction::Revoke => {
-                    for cert in self.authorities.revoke() {
-                        self.record_authority(cert, "retired");
-                    }
-                }
-            }
+        let due = self.spec.authorities.iter().filter(|step| step.at_renewal == number);
+        let actions: Vec<_> = due.map(|step| step.action).collect();
+        for action in actions {
+            self.turn(action)?;
         }
         Ok(self.take_bundle())
     }
 
+    fn turn(&mut self, action: AuthorityAction) -> Result<(), PkiError> {
+        let now = self.now();
+        let (certs, state) = self.mint.turn(action, now)?;
+        for cert in certs {
+            self.record_authority(cert, state);
+        }
+        Ok(())
+    }
+
     /// From now on the bundle is what the authorities make it; whether it has changed.
     fn take_bundle(&mut self) -> bool {
-        let fresh = roots(&self.authorities);
+        let fresh = roots(self.mint.authorities());
         let changed = *self.trusted.borrow() != fresh;
         if changed {
             self.trusted.send_replace(fresh);
-            self.bundle_before = std::mem::replace(&mut self.bundle, Bundle::new(&self.authorities));
+            self.bundle_before = std::mem::replace(&mut self.bundle, Bundle::new(self.mint.authorities()));
             self.bundle_revision = self.revision;
         }
         changed
@@ -304,7 +281,7 @@ impl Issuer {
             held.newest = Some(fresh.clone());
             held.serving = match fault {
                 Some(Fault::ResendStale) => before.serving,
-                _ => Some(self.spoil(fault, fresh)?),
+                _ => Some(self.mint.spoil(fault, fresh)?),
             };
         }
         let deed = match fault {
@@ -320,20 +297,6 @@ impl Issuer {
             self.record_fault(proxy.as_ref(), secret, fault);
         }
         Ok(deed)
-    }
-
-    /// The certificate as this fault lets it out.
-    fn spoil(&self, fault: Option<Fault>, whole: Arc<Certificate>) -> Result<Arc<Certificate>, PkiError> {
-        Ok(match fault {
-            Some(Fault::WrongKey) => {
-                let (other, _) = PrivateKey::generate(self.spec.key_type)?;
-                whole.with_key(other)
-            }
-            Some(Fault::BadPem) => whole.with_bad_pem(),
-            Some(Fault::LeafLast) => whole.with_leaf_last(self.authorities.active()),
-            Some(Fault::ChainInOneBlock) => whole.with_one_block(self.authorities.active()),
-            _ => whole,
-        })
     }
 
     fn deed(&self, stream: u64, bundle_changed: bool, deeds: &BTreeMap<Holder, Deed>) -> Deed {
@@ -419,7 +382,7 @@ impl Issuer {
             let fresh = self.mint(&holder, secret, fault)?;
             held.newest = Some(fresh.clone());
             if fault != Some(Fault::NoPush) {
-                held.serving = Some(self.spoil(fault, fresh)?);
+                held.serving = Some(self.mint.spoil(fault, fresh)?);
             }
         }
         if let Some(fault) = fault {
@@ -429,28 +392,23 @@ impl Issuer {
         Ok(())
     }
 
-    fn mint(&self, holder: &Holder, secret: &SecretName, fault: Option<Fault>) -> Result<Arc<Certificate>, PkiError> {
-        let (now, ttl) = (self.now(), self.spec.ttl().duration());
-        let validity = match fault {
-            Some(Fault::ExpiredCertificate) => {
-                Validity::ending(now.checked_sub(ttl + EXPIRED_SINCE).unwrap_or(now), ttl)
-            }
-            Some(Fault::NotYetValid) => Validity::starting(now.checked_add(VALID_IN).unwrap_or(now), ttl),
-            _ => Validity::starting(now, ttl),
+    fn mint(
+        &mut self,
+        holder: &Holder,
+        secret: &SecretName,
+        fault: Option<Fault>,
+    ) -> Result<Arc<Certificate>, PkiError> {
+        let wanted = Wanted {
+            spiffe_id: self.identity_of(holder.proxy.as_ref()),
+            somebody_else: self.somebody("ns/demo/sa/somebody-else"),
+            renewal: self.renewal,
+            fault,
         };
-        let spiffe_id = match fault {
-            Some(Fault::WrongIdentity) => self.somebody("ns/demo/sa/somebody-else"),
-            _ => self.identity_of(holder.proxy.as_ref()),
-        };
-        let later = self.spec.later_key_type.filter(|_| self.renewal > 1);
-        let key_type = later.unwrap_or(self.spec.key_type);
-        let request = LeafRequest { names: vec![San::Spiffe(spiffe_id.clone())], validity, key_type };
-        let leaf = self.authorities.mint(&request)?;
-        let fact = Issued { cert: leaf.facts.clone(), renewal: Some(self.renewal), stream: holder.stream };
+        let now = self.now();
+        let (certificate, cert) = self.mint.mint(wanted, now)?;
+        let fact = Issued { cert, renewal: Some(self.renewal), stream: holder.stream };
         self.journal.recorder().record(Source::Provider, holder.proxy.as_ref(), Some(secret), fact);
-        let stapled = self.staples && fault != Some(Fault::NoStaple);
-        let staple = stapled.then(|| self.authorities.active().staple(&leaf, validity)).transpose()?;
-        Ok(Certificate::new(spiffe_id, leaf, staple))
+        Ok(certificate)
     }
 
     /// Sends the stream what it subscribed to, as far as there is something to send.

@@ -9,6 +9,7 @@ mod faults;
 mod files;
 mod issuer;
 mod material;
+mod minting;
 mod profile;
 mod renewal;
 mod serving;

@@ -12,7 +12,7 @@ use super::teller::Teller;
 use super::{RunError, RunOptions, Stop, milliseconds};
 use crate::archive::{CellDirectory, RunDirectory, RunEvent};
 use crate::clock::{Clock, Deadline, OffsetFile};
-use crate::fleet::{Dialled, Fleet, FleetConfig, FleetError, Istio, expectations, workload_socket};
+use crate::fleet::{Dialled, Fleet, FleetConfig, FleetError, ForeignConfig, Istio, expectations, workload_socket};
 use crate::plan::{CellReport, Outcome, unsupported};
 use crate::probe::{OutboundServer, ProbeContext, Roots};
 use crate::proc::{Guard, ProcError};
@@ -318,6 +318,10 @@ impl Living<'_> {
             duplicate_subscription: self.job.scenario.fleet.duplicate_subscription,
             resumption: self.job.scenario.fleet.resumption,
             must_staple: self.job.scenario.fleet.must_staple,
+            foreign: self.job.scenario.fleet.foreign_certificate.then(|| ForeignConfig {
+                directory: self.socket.with_file_name("foreign"),
+                ttl: self.job.scenario.provider.ttl().duration(),
+            }),
             lds_socket: self.job.scenario.fleet.late_listener.map(|_| self.socket.with_file_name("lds.sock")),
             socket_mounted_by: self.job.scenario.fleet.socket_file_mounted.then(|| self.options.exe.clone()),
             stats: self.job.scenario.fleet.stats,

@@ -314,6 +314,7 @@ mod tests {
             yaml: SCENARIO.to_owned(),
             subject: report.subject.clone(),
             envoy: "/x/envoy".into(),
+            istio: None,
             command: report.command.clone(),
             unsupported: None,
             unproven: Vec::new(),

@@ -211,7 +211,7 @@ impl Scene<'_> {
                     if let Some(Payload::Certificate { chain, .. }) = svid.map(|x| &x.payload)
                         && let Some(leaf) = chain.first()
                     {
-                        let leaf = ExpectedLeaf { fingerprint: leaf.fingerprint, serial: leaf.serial.clone() };
+                        let leaf = ExpectedLeaf { cert: leaf.clone() };
                         sent.insert((s.stream, s.nonce.clone()), (proxy.clone(), leaf));
                     }
                 }
@@ -220,7 +220,7 @@ impl Scene<'_> {
                     if let Payload::Certificate { chain, key_matches: Some(true), .. } = &w.secret.payload
                         && let Some(leaf) = chain.first()
                     {
-                        let leaf = ExpectedLeaf { fingerprint: leaf.fingerprint, serial: leaf.serial.clone() };
+                        let leaf = ExpectedLeaf { cert: leaf.clone() };
                         accepted.insert(proxy.clone(), leaf);
                     }
                 }

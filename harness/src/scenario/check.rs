@@ -5,7 +5,7 @@ use crate::timeline::{Layer, ProxyId, SecretName};
 use super::error::Problem;
 use super::{
     AuthorityAction, ClockKind, ExpectedJudgement, Fault, FaultPlace, FaultSpec, Profile, ProviderKind, Role, Scenario,
-    Span,
+    Serials, Span,
 };
 
 /// Longest observation in real time.
@@ -74,6 +74,14 @@ impl Scenario {
             found.add("provider.ttl", format!("the ttl is {ttl}; it may be at most a year"));
             return;
         }
+        let authorities =
+            [("intermediate_ttl", self.provider.intermediate_ttl), ("authority_ttl", self.provider.authority_ttl)];
+        for (key, life) in authorities.into_iter().filter_map(|(key, life)| Some((key, life?))) {
+            if !whole_seconds(life) || life.as_secs() == 0 {
+                let message = format!("{key} is {life}; it must be a whole number of seconds, at least 1s");
+                found.add(format!("provider.{key}"), message);
+            }
+        }
         let interval = self.provider.interval();
         let at = if self.provider.renew_every.is_some() { "provider.renew_every" } else { "provider.ttl" };
         if !whole_seconds(interval) || interval.as_secs() == 0 {
@@ -140,6 +148,8 @@ impl Scenario {
             ("authorities", !provider.authorities.is_empty()),
             ("later_key_type", provider.later_key_type.is_some()),
             ("intermediate_ttl", provider.intermediate_ttl.is_some()),
+            ("authority_ttl", provider.authority_ttl.is_some()),
+            ("serials", provider.serials != Serials::Random),
             ("bundle_every", provider.bundle_every.is_some()),
         ] {
             if given {
@@ -390,8 +400,12 @@ impl Scenario {
         if self.fleet.agents_first || self.fleet.files_socket_blocked {
             return true;
         }
-        // An intermediate that ends within the run is one.
-        let ends = self.provider.intermediate_ttl.is_some_and(|life| life < self.observed());
+        // An authority that does not outlive its leaves is one.
+        let lives = [self.provider.intermediate_ttl, self.provider.authority_ttl];
+        let ends = lives
+            .into_iter()
+            .flatten()
+            .any(|life| life.duration() < self.observed().duration() + self.provider.ttl().duration());
         ends || !self.provider.faults.is_empty()
             || !self.provider.authorities.is_empty()
             || self.fleet.duplicate_subscription
@@ -430,6 +444,7 @@ impl Fault {
                 | Fault::ResendStale
                 | Fault::ExpiredCertificate
                 | Fault::WrongIdentity
+                | Fault::SecondIdentity
                 | Fault::NotYetValid
         )
     }

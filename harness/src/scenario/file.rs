@@ -103,10 +103,17 @@ pub struct ProviderSpec {
     /// Key type of the leaves from the second renewal on. Default: as before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub later_key_type: Option<KeyType>,
+    /// Serial numbers of the leaves.
+    #[serde(default, skip_serializing_if = "Serials::are_random")]
+    pub serials: Serials,
     /// Leaves are signed by an intermediate with this lifetime, one for the whole run, and shown with its certificate.
     /// Default: by the authority itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intermediate_ttl: Option<Span>,
+    /// Lifetime of the authority that signs first, counted from the beginning; those that come after it outlive the run.
+    /// Default: it outlives the run too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority_ttl: Option<Span>,
     /// What goes wrong, and when. Renewal 0 is the first issue.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<FaultSpec>,
@@ -167,6 +174,26 @@ pub enum KeyType {
     /// RSA, 2048 bits.
     #[serde(rename = "rsa-2048")]
     Rsa2048,
+}
+
+/// What the serial numbers of leaves are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Serials {
+    /// At random, as they should be.
+    #[default]
+    Random,
+    /// At random, and written with a zero in front: by turns for a small first digit and for the sign (X.690, 8.3).
+    LeadingZeros,
+    /// One and the same for all leaves.
+    Shared,
+}
+
+impl Serials {
+    fn are_random(&self) -> bool {
+        *self == Serials::Random
+    }
 }
 
 /// One thing that goes wrong, by schedule.
@@ -238,6 +265,8 @@ pub enum Fault {
     LeafLast,
     /// Pushes a certificate for somebody else's SPIFFE ID.
     WrongIdentity,
+    /// Pushes a certificate with two SPIFFE IDs: its own, and somebody else's behind it.
+    SecondIdentity,
     /// Pushes a certificate that becomes valid in ten minutes.
     NotYetValid,
     /// Pushes the new certificate under another name than the one subscribed to.
@@ -352,6 +381,10 @@ pub struct FleetSpec {
     /// Each proxy has a further inbound listener that must staple an OCSP response, and the provider staples one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub must_staple: bool,
+    /// Each proxy has a further inbound listener with somebody else's certificate: from files, and never renewed, as a
+    /// gateway's may be. It expires with the first generation.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign_certificate: bool,
     /// The renewal after which a further inbound listener is added to each proxy, by LDS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late_listener: Option<u32>,
@@ -383,6 +416,7 @@ impl Default for FleetSpec {
             duplicate_subscription: false,
             resumption: false,
             must_staple: false,
+            foreign_certificate: false,
             late_listener: None,
             socket_file_mounted: false,
             agents_first: false,

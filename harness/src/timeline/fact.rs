@@ -78,6 +78,16 @@ pub enum Payload {
     },
 }
 
+impl Payload {
+    /// The authorities, where it is a bundle.
+    pub fn roots(&self) -> &[CertFacts] {
+        match self {
+            Payload::Bundle { roots, .. } => roots,
+            _ => &[],
+        }
+    }
+}
+
 /// One secret in an SDS response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -127,6 +137,19 @@ pub struct DumpedSecret {
     /// The authorities inside.
     #[serde(default)]
     pub roots: Vec<CertFacts>,
+}
+
+/// A TLS context in `/config_dump` whose certificate is part of the proxy's configuration: no SDS update reaches it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct StaticContext {
+    /// Whose it is, such as `listener inbound` or `cluster outbound`.
+    pub place: String,
+    /// Where the certificate is from: `inline`, `file PATH`, `static secret NAME`.
+    pub from: String,
+    /// The chain, leaf first; empty where the dump does not show it (of files).
+    #[serde(default)]
+    pub chain: Vec<CertFacts>,
 }
 
 /// What was seen. `kind` in the timeline is the variant's name in snake case.
@@ -422,6 +445,9 @@ data! {
     ConfigDump {
         /// All of them.
         secrets: Vec<DumpedSecret>,
+        /// TLS contexts with a certificate that comes by no SDS subscription; where they were looked for.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        static_contexts: Vec<StaticContext>,
     }
     /// `/stats`: those that concern secrets and TLS. What no sample of a process shows is hidden, not zero; TLS counters
     /// of a context that stood at zero in its first sample are told again when they have moved.

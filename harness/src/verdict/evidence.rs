@@ -41,6 +41,12 @@ pub(super) fn sent_only(cert: &CertFacts, left: jiff::SignedDuration) -> String 
     )
 }
 
+/// What stands above a leaf, by its kind and name.
+pub(super) fn authority(cert: &CertFacts) -> String {
+    let kind = if cert.subject == cert.issuer { "the authority" } else { "the intermediate" };
+    format!("{kind} above it ({})", cert.subject)
+}
+
 pub(super) fn role_name(role: TlsRole) -> &'static str {
     match role {
         TlsRole::Inbound => "inbound",
@@ -59,6 +65,7 @@ pub(super) enum Defect {
     Expired,
     NotYetValid,
     WrongIdentity,
+    SeveralIdentities,
 }
 
 impl Defect {
@@ -68,6 +75,7 @@ impl Defect {
             Defect::Expired => "expired-on-arrival",
             Defect::NotYetValid => "not-yet-valid",
             Defect::WrongIdentity => "wrong-identity",
+            Defect::SeveralIdentities => "several-identities",
         }
     }
 }
@@ -75,7 +83,9 @@ impl Defect {
 /// Whether the leaf was unfit when it was first seen. `seen` must be the moment of its minting or sending, or a
 /// moment at which it replaced another one: an old leaf found expired at the first look is not defective as issued.
 pub(super) fn defect(cert: &CertFacts, seen: jiff::Timestamp, identity: Option<&str>) -> Option<Defect> {
-    if identity.is_some_and(|id| cert.uris.len() != 1 || cert.uris[0] != id) {
+    if identity.is_some_and(|id| cert.uris.len() > 1 && cert.uris.iter().any(|uri| uri == id)) {
+        Some(Defect::SeveralIdentities)
+    } else if identity.is_some_and(|id| cert.uris.len() != 1 || cert.uris[0] != id) {
         Some(Defect::WrongIdentity)
     } else if cert.not_after <= seen {
         Some(Defect::Expired)

@@ -10,8 +10,8 @@ use super::Finding;
 use super::blame::failure_moment;
 use super::evidence::{ROLES, clock_time, first_served, is_stat, stream_open_at};
 use super::model::{CheckResult, Hypothesis, Suspicion, YesNo};
-use crate::timeline::Ledger;
 use crate::timeline::ledger::{Mark, ProxyLedger, StatSample};
+use crate::timeline::{Ledger, StaticContext};
 
 /// Each of them, for the proxies that failed: true of one is true.
 pub(super) fn answered(ledger: &Ledger, findings: &[Finding]) -> Vec<Hypothesis> {
@@ -197,6 +197,23 @@ impl Scene<'_> {
         let since = p.starts.last().map_or(0, |m| m.seq);
         let shown = ROLES.into_iter().flat_map(|role| p.full_handshakes(role)).filter(|(s, _)| s.mark.seq > since);
         let shown: Vec<_> = shown.collect();
+        let configured = p.dumps.iter().rev().find(|d| !d.static_contexts.is_empty());
+        let is_static = configured.and_then(|dump| {
+            shown.iter().rev().find_map(|(s, leaf)| {
+                let has = |c: &&StaticContext| c.chain.first().is_some_and(|c| c.fingerprint == leaf.fingerprint);
+                Some((dump, dump.static_contexts.iter().find(has)?, *s, *leaf))
+            })
+        });
+        if let Some((dump, context, seen, leaf)) = is_static {
+            let said = format!(
+                "{} serves serial {}, which stands in its configuration ({}, {}): no SDS update reaches that",
+                p.id,
+                leaf.serial.short(),
+                context.place,
+                context.from
+            );
+            return Told::yes(said, [seen.mark.seq, dump.mark.seq]);
+        }
         let leaves: BTreeSet<_> = shown.iter().map(|(_, leaf)| &leaf.fingerprint).collect();
         if let Some((first, last)) = shown.first().zip(shown.last()).filter(|_| leaves.len() > 1) {
             let said = format!(
@@ -246,8 +263,10 @@ impl Scene<'_> {
                 Told::no(said, [dump.mark.seq, seen.seq])
             }
             (None, Some((seen, _)), Some(dump)) => {
+                let others: Vec<_> = dump.static_contexts.iter().map(|c| format!("{}: {}", c.place, c.from)).collect();
+                let others = if others.is_empty() { String::new() } else { format!(" ({})", others.join("; ")) };
                 let said = format!(
-                    "{} serves a certificate, and config_dump lists no active dynamic secret {} that it could be",
+                    "{} serves a certificate, and config_dump lists no active dynamic secret {} that it could be{others}",
                     p.id, p.svid
                 );
                 Told::yes(said, [dump.mark.seq, seen.seq])

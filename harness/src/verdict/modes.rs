@@ -106,7 +106,7 @@ mod tests {
             ("16", &["bundle-only"], Some(Issued)),
             ("17", &["leaf-before-bundle"], Some(Sent)),
             ("18", &["bundle-drops-old-ca"], Some(Sent)),
-            ("19", &["wrong-identity"], Some(Issued)),
+            ("19", &["wrong-identity", "several-identities"], Some(Issued)),
             ("20", &["not-yet-valid"], Some(Issued)),
             ("21", &["thin-margin"], Some(Sent)),
             ("22", &["masked-by-pool"], None),
@@ -125,6 +125,7 @@ mod tests {
             ("35", &["files-half-written"], Some(Acked)),
             ("36", &["files-key-before-chain"], Some(Acked)),
             ("37", &["intermediate-expires-first"], Some(Issued)),
+            ("38", &["authority-expires-first"], Some(Issued)),
         ];
         let expected = blamed.iter().flat_map(|(n, names, layer)| names.iter().map(move |name| (*n, *name, *layer)));
         let table = MODES.iter().map(|mode| (mode.number, mode.name, mode.layer));

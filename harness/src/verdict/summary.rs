@@ -49,13 +49,14 @@ pub(super) fn lags(ledger: &Ledger) -> BTreeMap<Layer, LagSummary> {
 
 /// Smallest margin over all proxies and roles, milliseconds of cell time.
 pub(super) fn margin(ledger: &Ledger) -> Option<i64> {
-    let margins = ledger.proxies.iter().flat_map(|p| ROLES.into_iter().flat_map(move |role| margins(p, role)));
+    let margins = ledger.proxies.iter().flat_map(|p| ROLES.into_iter().flat_map(move |role| margins(ledger, p, role)));
     margins.map(|m| m.left_ms).min()
 }
 
 /// One renewal as a peer saw it.
 pub(super) struct Margin<'a> {
-    old: &'a CertFacts,
+    /// Until when the old leaf worked.
+    old_until: jiff::Timestamp,
     /// The leaf that took the old one's place.
     pub(super) new: &'a CertFacts,
     /// Handshake that last showed the old leaf.
@@ -71,26 +72,29 @@ pub(super) struct Margin<'a> {
 impl Margin<'_> {
     /// What was left of the old leaf at this time, in milliseconds.
     pub(super) fn left_at(&self, at: jiff::Timestamp) -> i64 {
-        left_ms(self.old, at)
+        left_ms(self.old_until, at)
     }
 }
 
-fn left_ms(leaf: &CertFacts, at: jiff::Timestamp) -> i64 {
-    i64::try_from(leaf.not_after.duration_since(at).as_millis()).unwrap_or(i64::MAX)
+fn left_ms(until: jiff::Timestamp, at: jiff::Timestamp) -> i64 {
+    i64::try_from(until.duration_since(at).as_millis()).unwrap_or(i64::MAX)
 }
 
-pub(super) fn margins<'a>(p: &'a ProxyLedger<'a>, role: TlsRole) -> Vec<Margin<'a>> {
+pub(super) fn margins<'a>(ledger: &Ledger<'a>, p: &'a ProxyLedger<'a>, role: TlsRole) -> Vec<Margin<'a>> {
     let shown = p.full_handshakes(role);
     let changes = shown.scan(None, |before, now| Some(before.replace(now).map(|before| (before, now)))).flatten();
     changes
         .filter(|((_, old), (_, new))| old.fingerprint != new.fingerprint)
-        .map(|((before, old), (now, new))| Margin {
-            old,
-            new,
-            old_seen: before.mark.seq,
-            new_seen: now.mark.seq,
-            left_when_old_ms: left_ms(old, before.mark.at.wall),
-            left_ms: left_ms(old, now.mark.at.wall),
+        .map(|((before, old), (now, new))| {
+            let old_until = ledger.works_until(before).unwrap_or(old.not_after);
+            Margin {
+                old_until,
+                new,
+                old_seen: before.mark.seq,
+                new_seen: now.mark.seq,
+                left_when_old_ms: left_ms(old_until, before.mark.at.wall),
+                left_ms: left_ms(old_until, now.mark.at.wall),
+            }
         })
         .collect()
 }

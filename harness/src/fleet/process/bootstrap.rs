@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use camino::Utf8Path;
 use serde_json::{Value, json};
 
+use super::foreign::Foreign;
 use crate::fleet::ports::Addresses;
 use crate::scenario::StatsInclusion;
 use crate::timeline::{ProxyId, SecretName, SpiffeId};
@@ -38,6 +39,8 @@ pub(super) struct Sidecar<'a> {
     pub(super) resumption: bool,
     /// A further inbound listener must staple an OCSP response.
     pub(super) must_staple: bool,
+    /// A further inbound listener has this certificate instead of the proxy's own.
+    pub(super) foreign: Option<&'a Foreign>,
     /// Where further listeners come from.
     pub(super) lds_socket: Option<&'a Utf8Path>,
     pub(super) stats: StatsInclusion,
@@ -96,6 +99,9 @@ pub(super) fn bootstrap(sidecar: &Sidecar<'_>) -> Value {
         let mut tls = inbound();
         tls["typed_config"]["ocsp_staple_policy"] = json!("MUST_STAPLE");
         listeners.push(listener("stapled", at.stapled, Some(tls), answering(id)));
+    }
+    if let Some(foreign) = sidecar.foreign {
+        listeners.push(listener("foreign", at.foreign, Some(foreign_tls(foreign)), answering(id)));
     }
 
     let mut bootstrap = json!({
@@ -256,6 +262,20 @@ fn downstream_tls(secrets: Secrets<'_>, peers: Option<Value>) -> Value {
     })
 }
 
+/// A certificate that no SDS update reaches.
+fn foreign_tls(foreign: &Foreign) -> Value {
+    json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": { "tls_certificates": [{
+                "certificate_chain": { "filename": foreign.chain.as_str() },
+                "private_key": { "filename": foreign.key.as_str() },
+            }] },
+        },
+    })
+}
+
 fn upstream_tls(secrets: Secrets<'_>, validation: (&str, Value), sni: Option<&str>) -> Value {
     let mut config = json!({
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
@@ -387,6 +407,7 @@ mod tests {
                 dial_out: local(15002),
                 stapled: local(15003),
                 late: local(15004),
+                foreign: local(15005),
             },
             next: (local(16006), Some(&next)),
             trust_domain: None,
@@ -396,6 +417,7 @@ mod tests {
             duplicate_subscription: false,
             resumption: false,
             must_staple: false,
+            foreign: None,
             lds_socket: None,
             stats: StatsInclusion::All,
         })

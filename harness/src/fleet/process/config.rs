@@ -1,6 +1,7 @@
 //! What a fleet of local proxies is made of.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 
@@ -31,6 +32,8 @@ pub struct FleetConfig {
     pub resumption: bool,
     /// A further inbound listener must staple an OCSP response.
     pub must_staple: bool,
+    /// A further inbound listener has somebody else's certificate, from files.
+    pub foreign: Option<ForeignConfig>,
     /// Where a small LDS server is to serve, so that listeners can be added later: a Unix socket's path.
     pub lds_socket: Option<Utf8PathBuf>,
     /// The harness's executable, where each proxy is to see the provider's socket through a bind mount of the socket file
@@ -42,6 +45,15 @@ pub struct FleetConfig {
     pub istio: Option<Istio>,
     /// The harness's server that shows which client certificate a proxy presents.
     pub dialled: Dialled,
+}
+
+/// Somebody else's certificate, which the proxies have in files beside their own.
+#[derive(Debug, Clone)]
+pub struct ForeignConfig {
+    /// Where its files are put, with its private key: no directory that is kept.
+    pub directory: Utf8PathBuf,
+    /// How long it lives.
+    pub ttl: Duration,
 }
 
 /// A TLS server of the harness's own, which the proxies dial.

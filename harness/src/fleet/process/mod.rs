@@ -2,13 +2,14 @@
 
 mod bootstrap;
 mod config;
+mod foreign;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
-pub use config::{Dialled, FleetConfig};
+pub use config::{Dialled, FleetConfig, ForeignConfig};
 
 use super::member::Start;
 use super::members::{Fleet, Late};
@@ -37,6 +38,8 @@ pub(super) async fn start(config: FleetConfig, guard: &Guard, recorder: &Recorde
 
     let ids: Vec<ProxyId> = config.members.iter().map(|(id, _)| id.clone()).collect();
     let lds = config.lds_socket.as_deref().map(|path| Lds::serve(path, &ids, recorder.clone())).transpose()?;
+    let now = recorder.clock().now();
+    let foreign = config.foreign.as_ref().map(|f| foreign::put(&f.directory, f.ttl, now)).transpose()?;
     let (mut members, mut listeners) = (Vec::new(), Vec::new());
     for (n, ((id, spiffe_id), ports)) in config.members.iter().zip(&reserved).enumerate() {
         let next = (n + 1) % config.members.len();
@@ -56,6 +59,7 @@ pub(super) async fn start(config: FleetConfig, guard: &Guard, recorder: &Recorde
             duplicate_subscription: config.duplicate_subscription,
             resumption: config.resumption,
             must_staple: config.must_staple,
+            foreign: foreign.as_ref(),
             lds_socket: config.lds_socket.as_deref(),
             stats: config.stats,
         };

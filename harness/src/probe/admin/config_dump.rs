@@ -35,8 +35,8 @@ struct Secret {
     validation_context: Option<ValidationContext>,
 }
 
-#[derive(Deserialize)]
-struct TlsCertificate {
+#[derive(Deserialize, Default)]
+pub(super) struct TlsCertificate {
     #[serde(default)]
     certificate_chain: DataSource,
 }
@@ -74,6 +74,8 @@ struct DataSource {
     inline_bytes: Option<String>,
     #[serde(default)]
     inline_string: Option<String>,
+    #[serde(default)]
+    filename: Option<String>,
 }
 
 impl DataSource {
@@ -97,6 +99,17 @@ impl DataSource {
     }
 }
 
+impl TlsCertificate {
+    pub(super) fn chain(&self) -> Vec<CertFacts> {
+        self.certificate_chain.chain()
+    }
+
+    /// The file that the chain is read from, if it is.
+    pub(super) fn file(&self) -> Option<&str> {
+        self.certificate_chain.filename.as_deref()
+    }
+}
+
 pub(super) fn parse(body: &[u8], state: &str) -> Result<ConfigDump, AnswerError> {
     let answer: Answer = object(body)?;
     let mut secrets = Vec::with_capacity(answer.configs.len());
@@ -111,11 +124,11 @@ pub(super) fn parse(body: &[u8], state: &str) -> Result<ConfigDump, AnswerError>
             state: state.to_owned(),
             version_info: config.version_info,
             last_updated: last_updated.map_err(|e| AnswerError::field("last_updated", e))?,
-            chain: config.secret.tls_certificate.map(|c| c.certificate_chain.chain()).unwrap_or_default(),
+            chain: config.secret.tls_certificate.map(|c| c.chain()).unwrap_or_default(),
             roots: trusted.into_iter().chain(domains.iter().flat_map(|d| d.trust_bundle.bundle())).collect(),
         });
     }
-    Ok(ConfigDump { secrets })
+    Ok(ConfigDump { secrets, static_contexts: Vec::new() })
 }
 
 #[cfg(test)]

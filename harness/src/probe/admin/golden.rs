@@ -2,7 +2,7 @@
 
 use camino::Utf8PathBuf;
 
-use super::{certs, config_dump, server, stats};
+use super::{certs, config_dump, server, static_contexts, stats};
 
 const VERSIONS: [&str; 5] = ["1.36.4", "1.37.0", "1.38.3", "1.39.3", "1.40.0"];
 
@@ -42,6 +42,27 @@ fn leaves_in_the_dump_and_in_certs_are_the_same() {
 }
 
 #[test]
+fn contexts_that_no_subscription_feeds_are_found_with_their_certificates() {
+    for version in VERSIONS {
+        let contexts = static_contexts::parse(&fixture(version, "config_dump_static.json")).unwrap();
+        let mut told: Vec<_> = contexts.iter().map(|c| (c.place.as_str(), c.from.as_str(), c.chain.len())).collect();
+        told.sort_unstable();
+        let expected = [
+            ("cluster outbound", "static secret own", 1),
+            ("listener files", "file /etc/certs/file.crt", 0),
+            ("listener inbound", "static secret own", 1),
+            ("listener inline", "inline", 1),
+        ];
+        assert_eq!(told, expected, "{version}");
+        // They are those that /certs lists.
+        let loaded = certs::parse(&fixture(version, "certs_static.json")).unwrap();
+        for leaf in contexts.iter().filter_map(|c| c.chain.first()) {
+            assert!(loaded.leaves.iter().any(|l| l.serial == leaf.serial && l.uris == leaf.uris), "{version}");
+        }
+    }
+}
+
+#[test]
 fn statistics_say_the_same_as_text_and_as_json() {
     for version in VERSIONS {
         let text = stats::parse(&fixture(version, "stats.txt")).unwrap();
@@ -53,6 +74,8 @@ fn statistics_say_the_same_as_text_and_as_json() {
 #[test]
 fn fixtures_hold_no_private_key() {
     for version in VERSIONS {
+        let text = String::from_utf8(fixture(version, "config_dump_static.json")).unwrap();
+        assert!(!text.contains("PRIVATE KEY"), "{version}");
         for name in ["config_dump.json", "config_dump_spiffe.json"] {
             let dump: serde_json::Value = serde_json::from_slice(&fixture(version, name)).unwrap();
             for config in dump["configs"].as_array().unwrap() {

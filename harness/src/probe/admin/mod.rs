@@ -8,6 +8,7 @@ mod config_dump;
 #[cfg(test)]
 mod golden;
 mod server;
+mod static_contexts;
 mod stats;
 
 pub(super) use stats::Counters;
@@ -53,8 +54,9 @@ pub async fn certs(proxy: &Proxy, ctx: &ProbeContext) -> Option<Certs> {
     ask(proxy, "/certs", Some(Layer::Loaded), certs::parse, ctx).await
 }
 
-/// Asks `/config_dump` for the active secrets; `warming`: also for those that have not arrived.
-pub async fn config_dump(proxy: &Proxy, warming: bool, ctx: &ProbeContext) -> Option<ConfigDump> {
+/// Asks `/config_dump` for the active secrets; `whole`: also for those that have not arrived, and for TLS contexts that
+/// have their certificate from elsewhere.
+pub async fn config_dump(proxy: &Proxy, whole: bool, ctx: &ProbeContext) -> Option<ConfigDump> {
     let deadline = ctx.deadline();
     let part = async |state: &str| {
         let path = format!("/config_dump?resource=dynamic_{state}_secrets");
@@ -63,8 +65,11 @@ pub async fn config_dump(proxy: &Proxy, warming: bool, ctx: &ProbeContext) -> Op
     };
     let dump = async {
         let mut dump = part("active").await?;
-        if warming {
+        if whole {
             dump.secrets.extend(part("warming").await?.secrets);
+            let answer = proxy.admin("/config_dump", deadline).await.map_err(|e| e.to_string())?;
+            let body = expect_ok(answer)?;
+            dump.static_contexts = static_contexts::parse(&body).map_err(|e| format!("/config_dump: {e}"))?;
         }
         Ok(dump)
     };

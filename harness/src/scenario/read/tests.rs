@@ -92,6 +92,21 @@ fn mistakes_about_authorities_are_shown_where_they_stand() {
 }
 
 #[test]
+fn authorities_live_for_whole_seconds() {
+    let read = |key: &str, life: &str| {
+        let text = changed("  ttl: 1h", &format!("  ttl: 1h\n  {key}: {life}"));
+        Scenario::read(&text, "incident.yaml")
+    };
+    for key in ["intermediate_ttl", "authority_ttl"] {
+        read(key, "90s").unwrap();
+        for life in ["0s", "1500ms"] {
+            let said = rendered_error(&read(key, life).unwrap_err());
+            assert!(said.contains(&format!("{key} is")), "{said}");
+        }
+    }
+}
+
+#[test]
 fn line_and_column_are_those_of_the_value() {
     let error = Scenario::read(&changed("ttl: 1h", "ttl: 1x"), "incident.yaml").unwrap_err();
     assert_eq!((error.file(), error.line_column()), ("incident.yaml", Some((12, 8))));

@@ -8,6 +8,7 @@ use super::super::{
     CertFacts, Fact, Observation, Payload, ProxyId, RELOAD_FAILED, SecretName, Source, Timeline, TlsRole, UNREACHED,
     WITNESS_NODE,
 };
+use super::chain::Anchors;
 use super::owner::owners;
 use super::proxy::*;
 use super::{Asked, Generation, Issue, Ledger, Mark, rows};
@@ -45,6 +46,7 @@ impl<'t> Fold<'t> {
             generations: BTreeMap::new(),
             proxies: Vec::new(),
             authorities: Vec::new(),
+            anchors: Anchors::default(),
             issuer_seen: false,
             streams_seen: false,
             unattributed_streams: 0,
@@ -297,7 +299,9 @@ impl<'t> Fold<'t> {
                 error: h.error.as_deref(),
             }),
             Fact::Certs(c) => proxy.loads.push(Load { mark, own: Cow::Borrowed(&c.leaves), others: Vec::new() }),
-            Fact::ConfigDump(d) => proxy.dumps.push(Dump { mark, secrets: &d.secrets }),
+            Fact::ConfigDump(d) => {
+                proxy.dumps.push(Dump { mark, secrets: &d.secrets, static_contexts: &d.static_contexts });
+            }
             Fact::Stats(s) => proxy.stats.push(StatSample { mark, values: &s.values }),
             Fact::Request(r) => proxy.traffic.push(Traffic {
                 mark,
@@ -368,6 +372,7 @@ impl<'t> Fold<'t> {
                 }
             }
         }
+        self.ledger.anchors = Anchors::of(&self.ledger.authorities, &self.ledger.proxies);
         rows::build(&mut self.ledger);
         self.ledger
     }

@@ -1,5 +1,6 @@
 //! The ledger: for every proxy, secret and generation, how far it came. One indexed fold over the observations.
 
+mod chain;
 mod fold;
 mod owner;
 mod proxy;
@@ -73,6 +74,7 @@ pub struct Ledger<'t> {
     pub proxies: Vec<ProxyLedger<'t>>,
     /// Changes of the signing authorities, as the provider's journal has them.
     pub authorities: Vec<(Mark, &'t Authority)>,
+    anchors: chain::Anchors<'t>,
     /// Whether there is a journal of what was minted.
     pub issuer_seen: bool,
     /// Whether anything was seen of what is delivered: on SDS streams, by the provider or a tap; or in files.

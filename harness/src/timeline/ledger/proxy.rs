@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use super::super::{
-    CertFacts, DumpedSecret, Fingerprint, LoadedCert, Payload, ProxyId, SecretName, SentSecret, TlsRole,
+    CertFacts, DumpedSecret, Fingerprint, LoadedCert, Payload, ProxyId, SecretName, SentSecret, StaticContext, TlsRole,
 };
 use super::{Mark, Row, Succession};
 
@@ -192,13 +192,6 @@ impl<'t> Served<'t> {
     pub fn leaf(&self) -> Option<&'t CertFacts> {
         if self.resumed { None } else { self.chain.first() }
     }
-
-    /// An intermediate that was shown with the leaf and had expired by then. A root that is shown as well proves
-    /// nothing and spoils nothing.
-    pub fn expired_intermediate(&self, at: jiff::Timestamp) -> Option<&'t CertFacts> {
-        let above = self.leaf().and(self.chain.get(1..)).unwrap_or_default();
-        above.iter().find(|c| c.is_ca && c.subject != c.issuer && c.not_after <= at)
-    }
 }
 
 /// One look at `/certs`.
@@ -239,6 +232,8 @@ pub struct Dump<'t> {
     pub mark: Mark,
     /// The secrets in it.
     pub secrets: &'t [DumpedSecret],
+    /// TLS contexts whose certificate comes by no subscription.
+    pub static_contexts: &'t [StaticContext],
 }
 
 impl<'t> Dump<'t> {

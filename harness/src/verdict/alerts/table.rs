@@ -124,6 +124,7 @@ pub const ALERTS: &[Alert] = &[
             "wrong-identity",
             "not-yet-valid",
             "intermediate-expires-first",
+            "authority-expires-first",
         ],
     },
     Alert {
@@ -164,6 +165,7 @@ pub const WITHOUT_ALERT: &[(&str, &str)] = &[
         "it hides another mode from the traffic; the rules above look at certificates, which it does not hide",
     ),
     ("duplicate-subscription", "certificates are renewed all the same, and both streams share their statistics"),
+    ("several-identities", "peers go on accepting it, and no statistic of Envoy counts names"),
     ("agent-owns-socket", "certificates are renewed, by another issuer: no statistic of Envoy tells who signed"),
     ("files-socket-red-herring", "certificates are renewed: only a line in the agent's log is wrong"),
 ];

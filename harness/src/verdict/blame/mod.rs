@@ -7,10 +7,10 @@ mod outside;
 mod proxy_side;
 mod refusal;
 
-use super::evidence::{clock_time, defect, due, is_stat, pushes_between};
+use super::evidence::{authority, clock_time, defect, due, is_stat, pushes_between};
 use super::{Candidate, CheckResult, Confidence, Finding};
-use crate::timeline::ledger::{Entry, Generation, Mark, ProxyLedger, Push, Row, is_same};
-use crate::timeline::{Layer, Ledger, LoadedCert, TlsRole};
+use crate::timeline::ledger::{Entry, Generation, Mark, ProxyLedger, Push, Row, Served, is_same};
+use crate::timeline::{CertFacts, Layer, Ledger, LoadedCert, TlsRole};
 
 pub(super) use late::late_listener;
 
@@ -162,24 +162,45 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The leaf itself is valid, and what it hangs on is not.
-    fn below_expired(&self) -> Option<Stop> {
+    /// The leaf itself is valid, and what it hangs on is not, or will end although leaves are renewed in time.
+    fn below_what_ends_first(&self) -> Option<Stop> {
         let at = self.wrong.at.wall;
-        let shown = self.p.served.iter().find(|s| s.mark.seq == self.wrong.seq)?;
-        let (leaf, above) = (shown.leaf()?, shown.expired_intermediate(at)?);
+        let here = self.p.served.iter().find(|s| s.mark.seq == self.wrong.seq)?;
+        let held = |s: &'a Served| {
+            let (leaf, above) = (s.leaf()?, self.ledger.ends_first(s)?);
+            (leaf.not_after > at).then_some((leaf, above))
+        };
+        let now = held(here).filter(|(leaf, above)| above.not_after <= at || self.renewed_in_vain(leaf));
+        let (leaf, above) = now.or_else(|| {
+            // What took its place came when there was too little left.
+            let other = |s: &&Served| s.role == here.role && s.leaf().is_some_and(|leaf| here.leaf() != Some(leaf));
+            let before = self.p.served.iter().rfind(|s| s.mark.seq < here.mark.seq && other(s))?;
+            let floor = i64::try_from(self.ledger.header.criteria.margin_floor_s).unwrap_or(i64::MAX);
+            held(before).filter(|(_, above)| above.not_after.duration_since(at).as_secs() < floor)
+        })?;
         let story = format!(
-            "serial {} lives until {}, but the intermediate above it ({}) only until {}",
+            "serial {} lives until {}, but {} only until {}",
             leaf.serial.short(),
             clock_time(leaf.not_after),
-            above.subject,
+            authority(above),
             clock_time(above.not_after)
         );
-        let candidates = one("intermediate-expires-first", Confidence::Certain, vec![self.wrong.seq]);
-        (leaf.not_after > at).then(|| self.stop(Layer::Issued, candidates, story))
+        let mode = if above.subject == above.issuer { "authority-expires-first" } else { "intermediate-expires-first" };
+        Some(self.stop(Layer::Issued, one(mode, Confidence::Certain, vec![self.wrong.seq]), story))
+    }
+
+    /// Whether this leaf is the newest and came in time.
+    fn renewed_in_vain(&self, leaf: &CertFacts) -> bool {
+        let Some(row) = self.p.row(&leaf.fingerprint).filter(|_| self.newer.is_empty()) else { return false };
+        let came = row.issued.first().or(row.sent.first()).or(row.inbound.first()).or(row.outbound.first());
+        let every = self.ledger.header.criteria.renew_every_s.and_then(|s| i64::try_from(s).ok());
+        came.zip(every).is_some_and(|(came, every)| {
+            self.wrong.at.wall.duration_since(came.at.wall).as_secs() < every.saturating_mul(2)
+        })
     }
 
     fn follow(self) -> Stop {
-        let stop = self.below_expired().or_else(|| self.strange()).or_else(|| self.defective());
+        let stop = self.below_what_ends_first().or_else(|| self.strange()).or_else(|| self.defective());
         if let Some(stop) = stop.or_else(|| self.refused()).or_else(|| self.unfit_files()) {
             return stop;
         }

@@ -72,6 +72,11 @@ impl<'a> Case<'a> {
                 clock_time(from.at.wall),
                 span(cert.not_before.duration_since(from.at.wall).as_secs())
             ),
+            Defect::SeveralIdentities => format!(
+                "provider sent serial {serial} with {} identities ({}); an SVID has exactly one",
+                cert.uris.len(),
+                cert.uris.join(", ")
+            ),
             Defect::WrongIdentity => format!(
                 "provider sent serial {serial} with the identity {}; the proxy's is {}",
                 cert.uris.first().map_or("(none)", String::as_str),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{finding, or_holds, or_holds_if_shown};
 use crate::timeline::ledger::{Load, ProxyLedger, Served, is_same};
 use crate::timeline::{CertFacts, Ledger, LoadedCert, Serial};
-use crate::verdict::evidence::{ROLES, clock_time, role_name, stall_explains};
+use crate::verdict::evidence::{ROLES, authority, clock_time, role_name, stall_explains};
 use crate::verdict::{CheckResult, Finding};
 
 pub(super) fn fresh(ledger: &Ledger) -> Vec<Finding> {
@@ -35,19 +35,19 @@ pub(super) fn fresh(ledger: &Ledger) -> Vec<Finding> {
                 found.push(finding(NAME, result, message, evidence).of(p).about(&p.svid));
             }
             let above = |s: &Served, leaf: &CertFacts| {
-                let expired = s.expired_intermediate(s.mark.at.wall).filter(|_| leaf.not_after > s.mark.at.wall);
+                let at = s.mark.at.wall;
+                let expired = ledger.ends_first(s).filter(|c| c.not_after <= at && leaf.not_after > at);
                 expired.filter(|c| !stall_explains(ledger, s.mark, late(s, c))).cloned()
             };
             let broken: Vec<_> = shown.iter().filter_map(|(s, leaf)| Some((s, above(s, leaf)?))).collect();
             if let (Some((first, above)), Some((last, _))) = (broken.first(), broken.last()) {
                 let message = format!(
-                    "{}: {} of {} full {} handshakes served a certificate below an intermediate that had expired ({}, \
-                     since {})",
+                    "{}: {} of {} full {} handshakes served a certificate, and {} had expired (since {})",
                     p.id,
                     broken.len(),
                     shown.len(),
                     role_name(role),
-                    above.subject,
+                    authority(above),
                     clock_time(above.not_after),
                 );
                 let evidence = vec![first.mark.seq, last.mark.seq];
@@ -213,12 +213,17 @@ pub(super) fn identity(ledger: &Ledger) -> Vec<Finding> {
         for role in ROLES {
             let strange = |leaf: &CertFacts| leaf.uris.len() != 1 || leaf.uris[0] != *id;
             if let Some((s, leaf)) = p.full_handshakes(role).find(|(_, leaf)| strange(leaf)) {
-                let message = format!(
-                    "{}: an {} handshake showed the identity {}, not {id}",
-                    p.id,
-                    role_name(role),
-                    if leaf.uris.is_empty() { "(none)".to_owned() } else { leaf.uris.join(", ") },
-                );
+                let role = role_name(role);
+                let message = match leaf.uris.as_slice() {
+                    [] => format!("{}: an {role} handshake showed no identity, not {id}", p.id),
+                    [other] => format!("{}: an {role} handshake showed the identity {other}, not {id}", p.id),
+                    several => format!(
+                        "{}: an {role} handshake showed {} identities ({}); an SVID has exactly one, {id}",
+                        p.id,
+                        several.len(),
+                        several.join(", ")
+                    ),
+                };
                 found.push(finding(NAME, CheckResult::Violated, message, vec![s.mark.seq]).of(p).about(&p.svid));
                 break;
             }

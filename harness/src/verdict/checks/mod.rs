@@ -69,7 +69,7 @@ pub const CHECKS: &[Check] = &[
     },
     Check {
         name: "both_roles_fresh",
-        rule: "no full handshake, in either role, shows a certificate that is not valid at that time",
+        rule: "no full handshake, in either role, shows a certificate that is not valid at that time, or what it hangs on is not",
         needs: &["inbound", "outbound"],
         controls: &["expired-on-arrival"],
         evaluate: certificate::fresh,
@@ -118,7 +118,7 @@ pub const CHECKS: &[Check] = &[
     },
     Check {
         name: "renewal_overdue",
-        rule: "no renewal is left out: a newer certificate is served before the renewal after the next is due",
+        rule: "no renewal is left out: a certificate that works longer is served before the renewal after the next is due",
         needs: &["inbound"],
         controls: &["incident"],
         evaluate: renewal::overdue,

@@ -1,11 +1,13 @@
 //! Whether new generations come, in time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{finding, or_holds_if_shown};
 use crate::timeline::ledger::{Answer, ProxyLedger, Row, Served};
 use crate::timeline::{CertFacts, Ledger};
-use crate::verdict::evidence::{ROLES, clock_time, first_served, is_stranger, longest_stall, role_name, span, span_ms};
+use crate::verdict::evidence::{
+    ROLES, authority, clock_time, first_served, is_stranger, longest_stall, role_name, span, span_ms,
+};
 use crate::verdict::summary::{Margin, margin as smallest_margin, margins};
 use crate::verdict::{CheckResult, Finding};
 
@@ -130,7 +132,7 @@ pub(super) fn margin(ledger: &Ledger) -> Vec<Finding> {
     let mut found = Vec::new();
     for p in &ledger.proxies {
         for role in ROLES {
-            let Some((thin, (left, proved))) = margins(p, role).into_iter().find_map(|m| {
+            let Some((thin, (left, proved))) = margins(ledger, p, role).into_iter().find_map(|m| {
                 let late = came_late(p, &m, floor)?;
                 Some((m, late))
             }) else {
@@ -192,23 +194,33 @@ pub(super) fn overdue(ledger: &Ledger) -> Vec<Finding> {
     let mut found = Vec::new();
     for p in &ledger.proxies {
         let shown = ROLES.into_iter().flat_map(|role| p.full_handshakes(role));
+        // Since when there is something that ends at this moment.
+        let mut since_when = HashMap::new();
         let hit = shown.filter_map(|(s, leaf)| {
             let row = p.row(&leaf.fingerprint)?;
             let first_shown = [row.inbound.first(), row.outbound.first()].into_iter().flatten().min_by_key(|m| m.seq);
-            let since = *row.issued.first().or(row.sent.first()).or(first_shown)?;
+            let came = *row.issued.first().or(row.sent.first()).or(first_shown)?;
+            let until = ledger.works_until(s)?;
+            let first = *since_when.entry(until).or_insert(came);
+            // A new leaf below an authority that ends before it lengthens nothing.
+            let since = if until < leaf.not_after { first } else { came };
             let age = s.mark.at.wall.duration_since(since.at.wall).as_secs();
             // Where the schedule is known, it says what was due: on a slow machine the clock alone runs ahead of it.
             let steps = |until: u64| scheduled.partition_point(|seq| *seq < until);
             let due = scheduled.is_empty() || steps(s.mark.seq).saturating_sub(steps(since.seq)) > 1;
-            (age >= every.saturating_mul(2) && due).then_some((s, leaf, since, age))
+            (age >= every.saturating_mul(2) && due).then_some((s, leaf, since, age, until))
         });
         let hit = hit.min_by_key(|(s, ..)| s.mark.seq);
-        let Some((s, leaf, since, age)) = hit else { continue };
+        let Some((s, leaf, since, age, until)) = hit else { continue };
         let late = age.saturating_sub(every);
-        let left = leaf.not_after.duration_since(s.mark.at.wall).as_secs();
+        let left = until.duration_since(s.mark.at.wall).as_secs();
+        let above = match ledger.ends_first(s) {
+            Some(above) => format!(", as {} ends before it", authority(above)),
+            None => String::new(),
+        };
         let left = if left > 0 { format!("{} left", span(left)) } else { format!("expired {} ago", span(left)) };
         let message = format!(
-            "{}: at {} the renewal of serial {} was overdue by {}, {left}",
+            "{}: at {} the renewal of serial {} was overdue by {}, {left}{above}",
             p.id,
             clock_time(s.mark.at.wall),
             leaf.serial.short(),

@@ -102,11 +102,11 @@ fn untaken_files(ledger: &Ledger, name: &str) -> Vec<Finding> {
 }
 
 /// The last files' generation and when it was served, where they are whole and no renewal came below the floor.
-fn made_good<'a>(ledger: &Ledger, p: &'a ProxyLedger<'a>) -> Option<(&'a Row<'a>, Mark)> {
+fn made_good<'a>(ledger: &Ledger<'a>, p: &'a ProxyLedger<'a>) -> Option<(&'a Row<'a>, Mark)> {
     let last = p.pushes_of(&p.svid).rfind(|push| push.by_file.is_some())?;
     let row = p.row(&last.whole_leaf(&p.svid)?.fingerprint)?;
     let floor = i64::try_from(ledger.header.criteria.margin_floor()).unwrap_or(i64::MAX);
-    let in_time = ROLES.into_iter().flat_map(|role| margins(p, role)).all(|m| m.left_ms >= floor);
+    let in_time = ROLES.into_iter().flat_map(|role| margins(ledger, p, role)).all(|m| m.left_ms >= floor);
     match row.entry(Layer::Served) {
         Entry::Reached { all: Some(shown), .. } if in_time => Some((row, shown)),
         _ => None,

@@ -475,6 +475,22 @@ pub const MODES: &[Mode] = &[
         seen_in: &[],
     },
     Mode {
+        name: "several-identities",
+        number: "19",
+        layer: Some(Layer::Issued),
+        title: "The certificate carries several SPIFFE IDs",
+        meaning: "A renewed certificate has another URI beside its own SPIFFE ID. An SVID has exactly one (X.509-SVID, 2), and \
+            who follows the standard refuses it. Envoy does not: a name that is looked for has to be one of them.",
+        why_it_matters: "Requests between Envoys go on, so nothing is red; and whoever holds it passes for both. Libraries of \
+            SPIFFE refuse it.",
+        evidence: "Full handshakes and /certs show a leaf with two URI SANs; `fail_verify_san` stays, requests succeed.",
+        looks_like: &[like("wrong-identity", "whether the leaf names the proxy's own identity as well")],
+        first_aid: "Find the provider's entry or template that adds the name, set it back and renew. Treat it as a security \
+            matter: peers accept this proxy under the other name too.",
+        lasting_fix: "One workload, one identity. Count the URI SANs of each certificate before it is handed out.",
+        seen_in: &[],
+    },
+    Mode {
         name: "not-yet-valid",
         number: "20",
         layer: Some(Layer::Issued),
@@ -809,6 +825,31 @@ pub const MODES: &[Mode] = &[
             again: restart the provider.",
         lasting_fix: "No leaf may outlive what signs it: cut its notAfter to the earliest of its chain, and renew the \
             intermediate before that. Alert on the whole chain of a handshake.",
+        seen_in: &[],
+    },
+    Mode {
+        name: "authority-expires-first",
+        number: "38",
+        layer: Some(Layer::Issued),
+        title: "The authority expires before its certificates",
+        meaning: "The provider goes on signing with an authority that ends before its leaves do. The bundles hold it, the \
+            leaves that are served are valid, and what all of it hangs on is not.",
+        why_it_matters: "It ends everything at once: every peer refuses every certificate of that authority from one second \
+            to the next, whatever is renewed. Many a verifier never looks at the dates of a root; Envoy does.",
+        evidence: "Full handshakes show a leaf that is valid, of an authority whose notAfter has passed (`ca_cert` in \
+            /certs, if it is the first of its bundle; config_dump shows all). Peers: 503 and `ssl.fail_verify_error`; \
+            counters of secrets and contexts as in health. An expired authority beside a living one that signs is no \
+            failure.",
+        looks_like: &[
+            like("bundle-drops-old-ca", "whether the bundle holds the authority of the refused leaf: here it does"),
+            like("expired-on-arrival", "the notAfter of the leaf: here it is in the future"),
+            like("intermediate-expires-first", "which certificate above the leaf has expired"),
+        ],
+        first_aid: "Make a new authority now (SPIRE: `localauthority x509 prepare`, `activate`), push the bundle with both, \
+            and renew every leaf: restart the provider. Pushing the old authority again helps nobody.",
+        lasting_fix: "Prepare the next authority so early that one TTL is left when it begins to sign, and cut the notAfter of \
+            leaves to that of what signs them. Alert on the authority's own end: \
+            `server.days_until_first_cert_expiring` counts it too.",
         seen_in: &[],
     },
 ];

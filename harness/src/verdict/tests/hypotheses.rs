@@ -94,6 +94,41 @@ fn a_context_is_static_if_sds_never_built_one() {
     assert_eq!(told(&from_outside(|o| is_dump(o) || is_stats(o)), StaticTlsContext), YesNo::Unseen);
 }
 
+/// What a dump shows of it is in the golden tests of the admin API's answers.
+#[test]
+fn a_context_whose_certificate_stands_in_the_configuration_is_static() {
+    let context = |from: &str, leaf: &CertFacts| StaticContext {
+        place: "listener inbound".to_owned(),
+        from: from.to_owned(),
+        chain: vec![leaf.clone()],
+    };
+    let with = |t: &Timeline, leaf: &CertFacts, from: &str| {
+        let mut t = t.clone();
+        for o in &mut t.observations {
+            if let Fact::ConfigDump(d) = &mut o.fact {
+                d.static_contexts = vec![context(from, leaf)];
+            }
+        }
+        t
+    };
+    let t = from_outside(is_stats);
+    let served = t.observations.iter().find_map(|o| match &o.fact {
+        Fact::Handshake(h) => h.chain.first().cloned(),
+        _ => None,
+    });
+    let served = served.unwrap();
+    let other = CertFacts { fingerprint: Fingerprint::of_der(b"other"), ..served.clone() };
+    for from in ["static secret own", "inline"] {
+        let own = with(&t, &served, from);
+        assert_eq!(told(&own, Suspicion::StaticTlsContext), YesNo::Yes, "{from}");
+        let v = judge(&own);
+        let said = &answer(&v, Suspicion::StaticTlsContext).observation;
+        assert!(said.contains(from), "{said}");
+        // Contexts of others are none of its own.
+        assert_eq!(told(&with(&incident(), &other, from), Suspicion::StaticTlsContext), YesNo::No, "{from}");
+    }
+}
+
 #[test]
 fn files_only_mode_limits_whoever_has_no_stream_of_its_own() {
     use Suspicion::FilesOnlyMode;

@@ -1,3 +1,4 @@
+mod chains;
 mod controls;
 mod hypotheses;
 mod outlying;
@@ -32,6 +33,7 @@ const SEEDED: &[(Twist, Layer, &str)] = &[
     (Twist::Expired, Layer::Issued, "expired-on-arrival"),
     (Twist::NotYetValid, Layer::Issued, "not-yet-valid"),
     (Twist::WrongIdentity, Layer::Issued, "wrong-identity"),
+    (Twist::SecondIdentity, Layer::Issued, "several-identities"),
     (Twist::Nack, Layer::Acked, "nack-key-mismatch"),
     (Twist::BadPem, Layer::Acked, "nack-bad-pem"),
     (Twist::SameBytesAgain, Layer::Acked, "nack-then-same-bytes"),

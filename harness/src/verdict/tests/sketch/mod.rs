@@ -18,6 +18,7 @@ pub(super) enum Twist {
     Expired,
     NotYetValid,
     WrongIdentity,
+    SecondIdentity,
     Nack,
     BadPem,
     SameBytesAgain,
@@ -332,6 +333,11 @@ impl Sketch {
             Twist::Expired => self.mint(&uri, now - 2 * ttl, now - ttl),
             Twist::NotYetValid => self.mint(&uri, now + 600, now + 600 + ttl),
             Twist::WrongIdentity => self.mint("spiffe://cluster.local/ns/demo/sa/other", now, now + ttl),
+            Twist::SecondIdentity => {
+                let mut fresh = self.mint(&uri, now, now + ttl);
+                fresh.uris.push("spiffe://cluster.local/ns/demo/sa/other".to_owned());
+                fresh
+            }
             Twist::SameBytesAgain if self.streams[n].refused.is_some() => self.streams[n].refused.clone().unwrap(),
             _ => self.mint(&uri, now, now + ttl),
         };
@@ -438,7 +444,7 @@ impl Sketch {
                 self.streams[n].dumped = fresh.clone();
                 self.streams[n].loaded = fresh;
             }
-            Twist::Healthy | Twist::Expired | Twist::NotYetValid | Twist::WrongIdentity => {
+            Twist::Healthy | Twist::Expired | Twist::NotYetValid | Twist::WrongIdentity | Twist::SecondIdentity => {
                 self.push_leaf(n, &fresh, true)
             }
         }
@@ -537,7 +543,7 @@ impl Sketch {
             };
             self.add(Source::Outbound, Some(&id), "", h);
             self.add(Source::Admin, Some(&id), "", Certs { leaves, authorities: Vec::new(), contexts: all });
-            self.add(Source::Admin, Some(&id), "", ConfigDump { secrets: vec![dumped] });
+            self.add(Source::Admin, Some(&id), "", ConfigDump { secrets: vec![dumped], static_contexts: Vec::new() });
             self.add(Source::Admin, Some(&id), "", Stats { values });
             let offset = self.now;
             self.add(
