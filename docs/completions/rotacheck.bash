@@ -563,7 +563,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__plan)
-            opts="-h --scenarios --envoy --envoy-path --provider --socket --clock --ttl --renew-every --proxies --contexts --stats --json --help"
+            opts="-h --scenarios --envoy --istio --envoy-path --topology --provider --socket --clock --ttl --renew-every --proxies --contexts --stats --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -577,12 +577,20 @@ _rotacheck() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --istio)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --envoy-path)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --topology)
+                    COMPREPLY=($(compgen -W "process agent" -- "${cur}"))
+                    return 0
+                    ;;
                 --provider)
-                    COMPREPLY=($(compgen -W "fake files external" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "fake files external istio-ca" -- "${cur}"))
                     return 0
                     ;;
                 --socket)
@@ -681,7 +689,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__run)
-            opts="-j -h --scenarios --envoy --envoy-path --provider --socket --clock --ttl --renew-every --proxies --contexts --stats --report --jobs --timeout --keep --runs --offline --lock --require-controls --help"
+            opts="-j -h --scenarios --envoy --istio --envoy-path --topology --provider --socket --clock --ttl --renew-every --proxies --contexts --stats --report --jobs --timeout --keep --runs --offline --lock --require-controls --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -695,12 +703,20 @@ _rotacheck() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --istio)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --envoy-path)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --topology)
+                    COMPREPLY=($(compgen -W "process agent" -- "${cur}"))
+                    return 0
+                    ;;
                 --provider)
-                    COMPREPLY=($(compgen -W "fake files external" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "fake files external istio-ca" -- "${cur}"))
                     return 0
                     ;;
                 --socket)
