@@ -34,7 +34,7 @@ use crate::xds::{ApartError, Delivery, SocketError, WitnessError};
 /// Who issues a cell's certificates.
 pub enum Provider {
     /// The harness's own.
-    Fake(Fake),
+    Fake(Box<Fake>),
     /// One that is not ours.
     External(External),
 }
@@ -88,11 +88,13 @@ impl Approached {
     ) -> Result<Provider, ProviderError> {
         let frozen = config.spec.faults.iter().any(|spec| spec.fault == Fault::Freeze);
         Ok(match self {
-            Approached::Fake if frozen => Provider::Fake(Fake::start_apart(&program, config, recorder).await?),
-            Approached::Fake => Provider::Fake(Fake::start(config, recorder).await?),
+            Approached::Fake if frozen => {
+                Provider::Fake(Box::new(Fake::start_apart(&program, config, recorder).await?))
+            }
+            Approached::Fake => Provider::Fake(Box::new(Fake::start(config, recorder).await?)),
             Approached::Files => {
                 let directory = config.socket.with_file_name("secrets");
-                Provider::Fake(Fake::start_with_files(&directory, config, recorder).await?)
+                Provider::Fake(Box::new(Fake::start_with_files(&directory, config, recorder).await?))
             }
             Approached::IstioCa => Provider::External(External::behind(&agents, &config.socket, recorder)?),
             Approached::External(met) => {

@@ -1,10 +1,10 @@
 //! Proxies behind Istio's real agent, as in a pod: the agent starts its Envoy, a real istiod configures it. No cluster,
 //! no root, no iptables: everything is on loopback, each agent in a private working directory.
 
-mod agent;
 mod istiod;
 mod kubernetes;
 mod mesh;
+mod sidecar;
 mod web;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,11 +23,11 @@ use crate::proc::Guard;
 use crate::scenario::Span;
 use crate::timeline::{AGENT_SAYS, ProxyId, Recorder};
 use crate::xds::Delivery;
-pub use agent::workload_socket;
-use agent::{Agent, SOCKET_NAME};
 use istiod::{Istiod, IstiodConfig};
 use kubernetes::ServiceAccount;
 use mesh::{NAMESPACE, Workload};
+pub use sidecar::workload_socket;
+use sidecar::{Agent, SOCKET_NAME};
 use web::Server;
 
 /// Istio's programs.
@@ -169,7 +169,7 @@ pub(super) async fn start(
             stapled: None,
             socket: socket.map(|socket| (socket.clone(), socket.clone())),
             watches: None,
-            bootstrap: agent::bootstrap(&directory),
+            bootstrap: sidecar::bootstrap(&directory),
             log: agent.log.clone(),
             telling: AGENT_SAYS,
         };
@@ -218,7 +218,7 @@ fn token() -> String {
 fn template(istio: &Istio, id: &ProxyId, tap: Option<&Utf8PathBuf>) -> Result<Utf8PathBuf, FleetError> {
     let read = std::fs::read_to_string(&istio.template);
     let text = read.map_err(|source| FleetError::Read { path: istio.template.clone(), source })?;
-    let text = agent::adapted(&text, tap.map(|tap| tap.as_path()))
+    let text = sidecar::adapted(&text, tap.map(|tap| tap.as_path()))
         .ok_or_else(|| FleetError::Template { path: istio.template.clone() })?;
     let path = istio.scratch.join(format!("bootstrap-template-{id}.json"));
     keep::file(&path, text.as_bytes()).map_err(|source| FleetError::Write { path: path.clone(), source })?;
