@@ -169,7 +169,7 @@ async fn provide(plan: &Plan, args: &HowArgs) -> Result<BTreeMap<EnvoyRequest, E
     let mut binaries = BTreeMap::new();
     for request in plan.envoys() {
         let line = talk.line();
-        let binary = store.envoy(&request, &|progress| line.show(&request, &progress)).await;
+        let binary = store.envoy(&request, &|progress| line.show(format_args!("Envoy {request}"), &progress)).await;
         line.clear();
         let binary = binary.map_err(|e| CliError::artifact(format!("provide Envoy {request}"), &e))?;
         binaries.insert(request, binary);
