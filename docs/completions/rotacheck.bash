@@ -213,13 +213,21 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__fetch)
-            opts="-h --envoy --all --offline --lock --help"
+            opts="-h --envoy --istio --spire --all --offline --lock --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --envoy)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --istio)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --spire)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -523,7 +531,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__lock)
-            opts="-h --platform --lock --replace --help envoy"
+            opts="-h --platform --lock --replace --help envoy istio spire"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

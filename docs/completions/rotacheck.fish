@@ -34,8 +34,8 @@ complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "judge" -d 'Judg
 complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "report" -d 'Write reports of a finished run'
 complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "explain" -d 'Explain a failure mode: what it is, how it is recognised, first aid, the lasting fix'
 complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "doctor" -d 'Check what this machine can run, and say what is missing'
-complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "fetch" -d 'Fetch and verify Envoys ahead of a run'
-complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "lock" -d 'Add an Envoy version to the lock file'
+complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "fetch" -d 'Fetch, build and verify executables ahead of a run'
+complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "lock" -d 'Add a version of Envoy, Istio or SPIRE to the lock file'
 complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "provider" -d 'Serve the fake provider on a Unix socket, for proxies of your own'
 complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "schema" -d 'Print a JSON Schema'
 complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "completions" -d 'Print shell completions'
@@ -116,13 +116,15 @@ complete -c rotacheck -n "__fish_rotacheck_using_subcommand doctor" -l lock -d '
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand doctor" -l json -d 'Print the checks as JSON'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand fetch" -l envoy -d 'An Envoy: a version of the lock file, or path=/x/envoy. Repeatable [default: those of the matrix]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand fetch" -l istio -d 'Istio\'s agent and control plane: a version of the lock file, or path=/x/directory. Repeatable' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand fetch" -l spire -d 'SPIRE\'s server and agent: a version of the lock file, or path=/x/directory. Repeatable' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand fetch" -l lock -d 'The lock file to use [default: artifacts.lock in the working directory, else the one in the binary]' -r
-complete -c rotacheck -n "__fish_rotacheck_using_subcommand fetch" -l all -d 'Every version of the lock file'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand fetch" -l all -d 'Every Envoy of the lock file'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand fetch" -l offline -d 'Download nothing: only verify what is cached'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand fetch" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c rotacheck -n "__fish_rotacheck_using_subcommand lock" -l platform -d 'A platform, such as linux-x86_64 [default: all]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand lock" -l platform -d 'A platform, such as linux-x86_64; only for Envoy [default: all]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand lock" -l lock -d 'The lock file to write [default: artifacts.lock in the working directory]' -r
-complete -c rotacheck -n "__fish_rotacheck_using_subcommand lock" -l replace -d 'Accept another digest than the one that is locked'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand lock" -l replace -d 'Accept another digest or checksum than the one that is locked'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand lock" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand provider" -l socket -d 'Where to serve: a Unix socket, for SDS (`default`, `ROOTCA`, `ALL`) and the SPIFFE Workload API' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand provider" -l ttl -d 'Lifetime of a certificate: 20s, 2m, 1h; 1s or more' -r
@@ -147,8 +149,8 @@ complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run selfcheck list plan judge report explain doctor fetch lock provider schema completions man __guard __mounted help" -f -a "report" -d 'Write reports of a finished run'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run selfcheck list plan judge report explain doctor fetch lock provider schema completions man __guard __mounted help" -f -a "explain" -d 'Explain a failure mode: what it is, how it is recognised, first aid, the lasting fix'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run selfcheck list plan judge report explain doctor fetch lock provider schema completions man __guard __mounted help" -f -a "doctor" -d 'Check what this machine can run, and say what is missing'
-complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run selfcheck list plan judge report explain doctor fetch lock provider schema completions man __guard __mounted help" -f -a "fetch" -d 'Fetch and verify Envoys ahead of a run'
-complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run selfcheck list plan judge report explain doctor fetch lock provider schema completions man __guard __mounted help" -f -a "lock" -d 'Add an Envoy version to the lock file'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run selfcheck list plan judge report explain doctor fetch lock provider schema completions man __guard __mounted help" -f -a "fetch" -d 'Fetch, build and verify executables ahead of a run'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run selfcheck list plan judge report explain doctor fetch lock provider schema completions man __guard __mounted help" -f -a "lock" -d 'Add a version of Envoy, Istio or SPIRE to the lock file'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run selfcheck list plan judge report explain doctor fetch lock provider schema completions man __guard __mounted help" -f -a "provider" -d 'Serve the fake provider on a Unix socket, for proxies of your own'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run selfcheck list plan judge report explain doctor fetch lock provider schema completions man __guard __mounted help" -f -a "schema" -d 'Print a JSON Schema'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand help; and not __fish_seen_subcommand_from run selfcheck list plan judge report explain doctor fetch lock provider schema completions man __guard __mounted help" -f -a "completions" -d 'Print shell completions'

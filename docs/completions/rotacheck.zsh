@@ -150,8 +150,10 @@ _arguments "${_arguments_options[@]}" : \
 (fetch)
 _arguments "${_arguments_options[@]}" : \
 '*--envoy=[An Envoy\: a version of the lock file, or path=/x/envoy. Repeatable \[default\: those of the matrix\]]:VERSION:_default' \
+'*--istio=[Istio'\''s agent and control plane\: a version of the lock file, or path=/x/directory. Repeatable]:VERSION:_default' \
+'*--spire=[SPIRE'\''s server and agent\: a version of the lock file, or path=/x/directory. Repeatable]:VERSION:_default' \
 '--lock=[The lock file to use \[default\: artifacts.lock in the working directory, else the one in the binary\]]:FILE:_default' \
-'(--envoy)--all[Every version of the lock file]' \
+'(--envoy)--all[Every Envoy of the lock file]' \
 '--offline[Download nothing\: only verify what is cached]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
@@ -159,13 +161,15 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (lock)
 _arguments "${_arguments_options[@]}" : \
-'*--platform=[A platform, such as linux-x86_64 \[default\: all\]]:PLATFORM:_default' \
+'*--platform=[A platform, such as linux-x86_64; only for Envoy \[default\: all\]]:PLATFORM:_default' \
 '--lock=[The lock file to write \[default\: artifacts.lock in the working directory\]]:FILE:_default' \
-'--replace[Accept another digest than the one that is locked]' \
+'--replace[Accept another digest or checksum than the one that is locked]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-':component -- What is locked:((envoy\:"The proxy"))' \
-'*::versions -- The versions to add:_default' \
+':component -- What is locked:((envoy\:"The proxy"
+istio\:"Its agent and its control plane"
+spire\:"Its server and its agent"))' \
+'*::versions -- The versions to add\: of Envoy, such as 1.39.4; of a Go module, or what Go resolves to one:_default' \
 && ret=0
 ;;
 (provider)
@@ -322,8 +326,8 @@ _rotacheck_commands() {
 'report:Write reports of a finished run' \
 'explain:Explain a failure mode\: what it is, how it is recognised, first aid, the lasting fix' \
 'doctor:Check what this machine can run, and say what is missing' \
-'fetch:Fetch and verify Envoys ahead of a run' \
-'lock:Add an Envoy version to the lock file' \
+'fetch:Fetch, build and verify executables ahead of a run' \
+'lock:Add a version of Envoy, Istio or SPIRE to the lock file' \
 'provider:Serve the fake provider on a Unix socket, for proxies of your own' \
 'schema:Print a JSON Schema' \
 'completions:Print shell completions' \
@@ -375,8 +379,8 @@ _rotacheck__subcmd__help_commands() {
 'report:Write reports of a finished run' \
 'explain:Explain a failure mode\: what it is, how it is recognised, first aid, the lasting fix' \
 'doctor:Check what this machine can run, and say what is missing' \
-'fetch:Fetch and verify Envoys ahead of a run' \
-'lock:Add an Envoy version to the lock file' \
+'fetch:Fetch, build and verify executables ahead of a run' \
+'lock:Add a version of Envoy, Istio or SPIRE to the lock file' \
 'provider:Serve the fake provider on a Unix socket, for proxies of your own' \
 'schema:Print a JSON Schema' \
 'completions:Print shell completions' \

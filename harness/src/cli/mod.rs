@@ -71,9 +71,9 @@ pub enum Command {
     Explain(explain::Args),
     /// Check what this machine can run, and say what is missing.
     Doctor(doctor::Args),
-    /// Fetch and verify Envoys ahead of a run.
+    /// Fetch, build and verify executables ahead of a run.
     Fetch(fetch::Args),
-    /// Add an Envoy version to the lock file.
+    /// Add a version of Envoy, Istio or SPIRE to the lock file.
     Lock(lock::Args),
     /// Serve the fake provider on a Unix socket, for proxies of your own.
     Provider(provider::Args),

@@ -8,7 +8,7 @@ use super::fetch::Talk;
 use super::selection::SelectionArgs;
 use super::{CliError, Exit};
 use crate::archive::{ArchiveError, DEFAULT_BASE};
-use crate::artifact::{EnvoyBinary, Lock, Store, StoreOptions};
+use crate::artifact::{EnvoyBinary, Lock, Program, ProgramBinary, Store, StoreOptions};
 use crate::plan::{Cell, Plan};
 use crate::report::{ReportSpec, Reporter};
 use crate::run::{CellJob, IstioPrograms, Ran, RunOptions, Stop, Told};
@@ -94,16 +94,15 @@ pub(super) async fn carry_out(
     stop: &Stop,
 ) -> Result<(Option<Ran>, Exit), CliError> {
     stop.on_signals().map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot listen to signals: {e}")))?;
-    let binaries = tokio::select! {
+    let executables = tokio::select! {
         biased;
         () = stop.requested() => return Ok((None, Exit::Interrupted)),
-        binaries = provide(&plan, &args) => binaries?,
+        executables = provide(&plan, &args) => executables?,
     };
-    let istios = istios(&plan)?;
     let exe = std::env::current_exe().ok().and_then(|p| Utf8PathBuf::from_path_buf(p).ok()).ok_or_else(|| {
         CliError::new(Exit::CouldNotTell, "cannot find the path of this program, which the guard is started from")
     })?;
-    let jobs = plan.cells.iter().map(|cell| job(cell, &binaries, &istios)).collect::<Result<Vec<_>, _>>()?;
+    let jobs = plan.cells.iter().map(|cell| job(cell, &executables)).collect::<Result<Vec<_>, _>>()?;
     let options = RunOptions {
         base: args.runs.clone(),
         jobs: if args.keep { 1 } else { args.jobs.unwrap_or_else(|| default_jobs(&jobs)) },
@@ -113,7 +112,7 @@ pub(super) async fn carry_out(
         exe,
         // Where the program lies is the machine's affair, and of no use to whoever repeats the run.
         command_line: std::iter::once("rotacheck".to_owned()).chain(std::env::args().skip(1)).collect(),
-        digests: binaries.values().map(|b| (format!("envoy {}", b.version), b.digest.to_string())).collect(),
+        digests: executables.digests(),
     };
     let mut reporters = ReportSpec::reporters(&args.reports);
     let mut trouble = Vec::new();
@@ -160,49 +159,63 @@ fn tell(reporters: &mut [Box<dyn Reporter>], told: &Told<'_>, trouble: &mut Vec<
     }
 }
 
-/// Every Envoy of the plan, verified.
-async fn provide(plan: &Plan, args: &HowArgs) -> Result<BTreeMap<EnvoyRequest, EnvoyBinary>, CliError> {
+/// What the cells of a plan run, verified.
+struct Executables {
+    envoys: BTreeMap<EnvoyRequest, EnvoyBinary>,
+    istios: BTreeMap<ProgramRequest, [ProgramBinary; 2]>,
+}
+
+async fn provide(plan: &Plan, args: &HowArgs) -> Result<Executables, CliError> {
     let lock = Lock::discover(args.lock.as_deref()).map_err(|e| CliError::artifact("use the lock file", &e))?;
     let store = Store::open(StoreOptions { cache: None, lock, offline: args.offline })
         .map_err(|e| CliError::artifact("use the cache", &e))?;
     let talk = Talk::new();
-    let mut binaries = BTreeMap::new();
+    let mut envoys = BTreeMap::new();
     for request in plan.envoys() {
         let line = talk.line();
-        let binary = store.envoy(&request, &|progress| line.show(&request, &progress)).await;
+        let what = format!("Envoy {request}");
+        let binary = store.envoy(&request, &|progress| line.show(&what, &progress)).await;
         line.clear();
-        let binary = binary.map_err(|e| CliError::artifact(format!("provide Envoy {request}"), &e))?;
-        binaries.insert(request, binary);
+        envoys.insert(request, binary.map_err(|e| CliError::artifact(format!("provide {what}"), &e))?);
     }
-    Ok(binaries)
-}
-
-fn istios(plan: &Plan) -> Result<BTreeMap<ProgramRequest, (IstioSubject, IstioPrograms)>, CliError> {
-    let mut found = BTreeMap::new();
+    let mut istios = BTreeMap::new();
     for request in plan.istios() {
-        let ProgramRequest::Path(directory) = &request else { todo!() };
-        let subject = IstioSubject { version: "unknown".to_owned(), source: "path".to_owned() };
-        let programs = IstioPrograms {
-            agent: directory.join("pilot-agent"),
-            discovery: directory.join("pilot-discovery"),
-            template: directory.join("envoy_bootstrap.json"),
+        let provide = async |program: Program| {
+            let line = talk.line();
+            let what = format!("{program} {request}");
+            let binary = store.program(program, &request, &|progress| line.show(&what, &progress)).await;
+            line.clear();
+            binary.map_err(|e| CliError::artifact(format!("provide {what}"), &e))
         };
-        found.insert(request, (subject, programs));
+        let binaries = [provide(Program::PilotAgent).await?, provide(Program::PilotDiscovery).await?];
+        istios.insert(request, binaries);
     }
-    Ok(found)
+    Ok(Executables { envoys, istios })
 }
 
-fn job(
-    cell: &Cell,
-    binaries: &BTreeMap<EnvoyRequest, EnvoyBinary>,
-    istios: &BTreeMap<ProgramRequest, (IstioSubject, IstioPrograms)>,
-) -> Result<CellJob, CliError> {
-    let binary = &binaries[&cell.envoy];
-    let istio = cell.istio.as_ref().map(|istio| &istios[istio]);
+impl Executables {
+    /// SHA-256 by program and version.
+    fn digests(&self) -> BTreeMap<String, String> {
+        let envoys = self.envoys.values().map(|b| (format!("envoy {}", b.version), b.digest.to_string()));
+        let istios = self.istios.values().flatten();
+        envoys.chain(istios.map(|b| (format!("{} {}", b.program, b.version), b.digest.to_string()))).collect()
+    }
+
+    fn istio(&self, request: &ProgramRequest) -> (IstioSubject, IstioPrograms) {
+        let [agent, discovery] = &self.istios[request];
+        let subject = IstioSubject { version: agent.version.clone(), source: agent.source.clone() };
+        let template = agent.bootstrap_template.clone().unwrap_or_default();
+        (subject, IstioPrograms { agent: agent.path.clone(), discovery: discovery.path.clone(), template })
+    }
+}
+
+fn job(cell: &Cell, executables: &Executables) -> Result<CellJob, CliError> {
+    let binary = &executables.envoys[&cell.envoy];
+    let istio = cell.istio.as_ref().map(|request| executables.istio(request));
     let subject = Subject {
         envoy: EnvoySubject { version: binary.version.clone(), source: binary.source.clone() },
-        istio: istio.map(|(subject, _)| subject.clone()),
-        provider: match (cell.scenario.provider.kind, istio) {
+        istio: istio.as_ref().map(|(subject, _)| subject.clone()),
+        provider: match (cell.scenario.provider.kind, &istio) {
             // It is a part of Istio.
             (ProviderKind::IstioCa, Some((subject, _))) => {
                 ProviderSubject { version: subject.version.clone(), ..cell.scenario.provider.subject() }
@@ -216,7 +229,7 @@ fn job(
         scenario: cell.scenario.clone(),
         subject,
         envoy: binary.path.clone(),
-        istio: istio.map(|(_, programs)| programs.clone()),
+        istio: istio.map(|(_, programs)| programs),
         command: cell.command(),
         unsupported: cell.unsupported.clone(),
         unproven: Vec::new(),

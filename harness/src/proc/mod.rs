@@ -14,7 +14,7 @@ mod warden;
 mod wire;
 
 pub use cpu::{CpuTimes, cpu_times};
-pub(crate) use errand::dies_with_us;
+pub(crate) use errand::{Errand, dies_with_us};
 pub use error::ProcError;
 pub use guard::{Guard, Spawn, Stopped};
 pub use log::log_tail;
