@@ -52,6 +52,7 @@ impl Scene<'_> {
         self.missed(None, format!("every proxy ready; {why}"), waited.try_into().unwrap_or_default());
         external.ask(self.patience()).await;
         sample(self.fleet.proxies(), self.probes, Depth::Collect).await;
+        external.tell_issued();
         self.kept()?;
         Ok(Observed::ToTheEnd)
     }
@@ -85,6 +86,7 @@ impl Scene<'_> {
                 }
                 self.step(index, if enough { "enough renewals came" } else { "end of the observation" });
                 self.look(from, false, Depth::Collect, deadline).await;
+                external.tell_issued();
                 self.kept()?;
                 return Ok(Observed::ToTheEnd);
             }

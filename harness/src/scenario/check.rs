@@ -117,6 +117,11 @@ impl Scenario {
                 "Istio's agents have their sockets where Istio puts them, and istiod is started with the cell",
             );
         }
+        if provider.kind == ProviderKind::Spire && (provider.socket.is_some() || !provider.command.is_empty()) {
+            found
+                .add("provider", "SPIRE's server and agent are started with the cell, in a place of their own")
+                .hint("one that runs already is `kind: external` (--provider external)");
+        }
         if matches!(provider.kind, ProviderKind::Fake | ProviderKind::Files) {
             if provider.socket.is_some() {
                 found
@@ -132,7 +137,7 @@ impl Scenario {
             return;
         }
         match &provider.socket {
-            _ if provider.kind == ProviderKind::IstioCa => {}
+            _ if provider.kind != ProviderKind::External => {}
             None => {
                 found
                     .add("provider", "an external provider needs a `socket`")

@@ -145,6 +145,8 @@ pub enum ProviderKind {
     External,
     /// Istio's own CA: Istio's agents get certificates from istiod, and serve them to their proxies.
     IstioCa,
+    /// A SPIRE server and a SPIRE agent, started for the cell, behind a tap.
+    Spire,
 }
 
 /// What the fake imitates.
@@ -675,7 +677,18 @@ impl ProviderKind {
             ProviderKind::Files => "files",
             ProviderKind::External => "external",
             ProviderKind::IstioCa => "istio-ca",
+            ProviderKind::Spire => "spire",
         }
+    }
+
+    /// Whether SPIRE's programs are needed.
+    pub fn has_spire(self) -> bool {
+        self == ProviderKind::Spire
+    }
+
+    /// Whether nobody but the provider knows when it renews: SPIRE's agent does at half of the lifetime, more or less.
+    pub fn has_own_timer(self) -> bool {
+        matches!(self, ProviderKind::External | ProviderKind::Spire)
     }
 }
 
