@@ -48,7 +48,8 @@ impl Cell {
         let istio = part("istio", self.istio.as_ref());
         let spire = part("spire", self.spire.as_ref());
         // The whole may be 160 long.
-        let version: String = version.chars().take(if istio.is_empty() || spire.is_empty() { 80 } else { 50 }).collect();
+        let version: String =
+            version.chars().take(if istio.is_empty() || spire.is_empty() { 80 } else { 50 }).collect();
         let id = format!("{}@envoy-{version}{suffix}{istio}{spire}", self.scenario.name);
         CellId::parse(&id).expect("a scenario's name and a version hold nothing that a cell's name may not")
     }

@@ -72,9 +72,9 @@ impl Met {
     ) -> Result<Self, ProviderError> {
         let Spire { server, agent, socket } = Spire::start(programs, spec.ttl(), ground).await?;
         let mut met = Self::at(socket);
-        met.server_log = Some(server.log.to_path_buf());
-        met.own(server, ground.clock);
-        met.own(agent, ground.clock);
+        met.server_log = Some(server.1.log.to_path_buf());
+        met.own(server);
+        met.own(agent);
         let deadline = Deadline::after(TO_SERVE);
         let own = met.seen.len();
         loop {
@@ -106,12 +106,7 @@ impl Met {
         &self.learnt
     }
 
-    async fn begin(
-        &mut self,
-        program: &str,
-        arguments: &[String],
-        ground: &Ground<'_>,
-    ) -> Result<(), ProviderError> {
+    async fn begin(&mut self, program: &str, arguments: &[String], ground: &Ground<'_>) -> Result<(), ProviderError> {
         let found = which(program).ok_or_else(|| ProviderError::NoProgram(program.to_owned()))?;
         let spawn = Spawn {
             what: format!("provider {program}"),
@@ -122,15 +117,16 @@ impl Met {
             cwd: None,
             log: ground.directory.join("provider.log"),
         };
+        let at = ground.clock.at();
         let process = ground.guard.spawn(spawn).await?;
-        self.own(process.clone(), ground.clock);
+        self.own((at, process.clone()));
         until_served(&process, &self.upstream).await
     }
 
     /// It was started for this cell, and ends with it.
-    fn own(&mut self, process: Process, clock: &Clock) {
+    fn own(&mut self, (at, process): (At, Process)) {
         let spawned = Spawned { pid: process.pid, what: process.what.to_string() };
-        self.seen.push((clock.at(), Source::Process, None, spawned.into()));
+        self.seen.push((at, Source::Process, None, spawned.into()));
         self.processes.push(process);
     }
 

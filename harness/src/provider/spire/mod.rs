@@ -16,7 +16,7 @@ use super::{Ground, ProviderError};
 use crate::pki::{Authority, LeafRequest, San, Validity};
 use crate::proc::{Exit, Process, Spawn, free_ports};
 use crate::scenario::{KeyType, Span, TRUST_DOMAIN};
-use crate::timeline::{Fact, Log};
+use crate::timeline::{At, Fact, Log};
 use config::Layout;
 
 /// How long one question to the server may take.
@@ -38,8 +38,8 @@ pub struct SpirePrograms {
 
 /// A server and an agent that run. The guard that started them ends them.
 pub(super) struct Spire {
-    pub(super) server: Process,
-    pub(super) agent: Process,
+    pub(super) server: (At, Process),
+    pub(super) agent: (At, Process),
     /// Where the agent serves.
     pub(super) socket: Utf8PathBuf,
 }
@@ -49,11 +49,12 @@ impl Spire {
     /// more until it has the entry.
     pub(super) async fn start(programs: &SpirePrograms, ttl: Span, ground: &Ground<'_>) -> Result<Self, ProviderError> {
         let directory = ground.scratch.join("spire");
-        let [server_at] = free_ports().map_err(ProviderError::Port)?;
-        let layout = Layout { directory: &directory, trust_domain: TRUST_DOMAIN, server: server_at, ttl };
+        let [address] = free_ports().map_err(ProviderError::Port)?;
+        let layout = Layout { directory: &directory, trust_domain: TRUST_DOMAIN, server: address, ttl };
         furnish(&layout, ground.clock.now())?;
 
         let server_log = ground.directory.join("spire-server.log");
+        let server_at = ground.clock.at();
         let server = run(ground, "SPIRE's server", &programs.server, &layout.path("server.conf"), &server_log).await?;
         let api = layout.path("server.sock");
         until_served(&server, &api).await?;
@@ -62,10 +63,11 @@ impl Spire {
         ask_server(ground, programs, &layout, register.to_vec()).await?;
 
         let agent_log = ground.directory.join("spire-agent.log");
+        let agent_at = ground.clock.at();
         let agent = run(ground, "SPIRE's agent", &programs.agent, &layout.path("agent.conf"), &agent_log).await?;
         let socket = layout.path("agent.sock");
         until_served(&agent, &socket).await?;
-        Ok(Self { server, agent, socket })
+        Ok(Self { server: (server_at, server), agent: (agent_at, agent), socket })
     }
 }
 
