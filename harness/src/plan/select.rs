@@ -227,6 +227,7 @@ mod tests {
         let selection = Selection {
             scenarios: words.iter().map(|&word| word.to_owned()).collect(),
             envoys: envoys.iter().map(|text| text.parse().unwrap()).collect(),
+            spires: Vec::new(),
             istios: Vec::new(),
             overrides,
         };

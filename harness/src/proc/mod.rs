@@ -21,6 +21,7 @@ pub use guard::{Guard, Spawn, Stopped};
 pub use log::log_tail;
 pub(crate) use mounts::{MOUNTED, become_with_mount, private_mounts};
 pub(crate) use ports::free_ports;
+pub(crate) use process::is_stopped;
 pub use process::{Exit, Process};
 pub use rustix::process::Signal;
 pub(crate) use warden::run_guard;

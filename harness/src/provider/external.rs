@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use futures::future::select_all;
+use tokio::sync::Mutex;
 
 use super::settled::settled;
 use super::spire::{Spire, SpirePrograms, signed_until_now};
 use super::{Ground, ProviderError};
 use crate::clock::{Clock, Deadline};
-use crate::proc::{Process, Signal, Spawn};
-use crate::scenario::{ProviderSpec, Span};
-use crate::timeline::{At, Exited, Fact, ProxyId, Recorder, SecretName, Source, Spawned, SpiffeId};
+use crate::proc::{Guard, Process, Signal, Spawn};
+use crate::scenario::{ProviderAction, ProviderSpec, Span};
+use crate::timeline::{At, Exited, Fact, FaultNote, ProxyId, Recorder, SecretName, Source, Spawned, SpiffeId};
 use crate::xds::{Delivery, Journal, Subscribers, Tap, WitnessError, ask};
 
 /// How long the first secret is waited for before the proxies are brought up without it.
@@ -42,8 +43,8 @@ pub struct Met {
     upstream: Utf8PathBuf,
     /// What was started for it.
     processes: Vec<Process>,
-    /// The log of SPIRE's server.
-    server_log: Option<Utf8PathBuf>,
+    /// What can be done to it.
+    spire: Option<Spire>,
     next_stream: Arc<AtomicU64>,
     /// What was seen so far.
     seen: Vec<(At, Source, Option<SecretName>, Fact)>,
@@ -70,11 +71,10 @@ impl Met {
         programs: &SpirePrograms,
         ground: &Ground<'_>,
     ) -> Result<Self, ProviderError> {
-        let Spire { server, agent, socket } = Spire::start(programs, spec.ttl(), ground).await?;
-        let mut met = Self::at(socket);
-        met.server_log = Some(server.1.log.to_path_buf());
-        met.own(server);
-        met.own(agent);
+        let (spire, started) = Spire::start(programs, spec.ttl(), ground).await?;
+        let mut met = Self::at(spire.socket());
+        met.spire = Some(spire);
+        started.into_iter().for_each(|process| met.own(process));
         let deadline = Deadline::after(TO_SERVE);
         let own = met.seen.len();
         loop {
@@ -93,7 +93,7 @@ impl Met {
         Self {
             upstream,
             processes: Vec::new(),
-            server_log: None,
+            spire: None,
             next_stream: Arc::new(AtomicU64::new(1)),
             seen: Vec::new(),
             roots: Vec::new(),
@@ -171,8 +171,8 @@ pub struct External {
     next_stream: Arc<AtomicU64>,
     proxies: Vec<ProxyId>,
     processes: Vec<Process>,
-    /// The log of SPIRE's server.
-    server_log: Option<Utf8PathBuf>,
+    /// A SPIRE to which something can be done.
+    spire: Option<Mutex<Spire>>,
     recorder: Recorder,
     /// What a fresh subscriber got before the proxies came; of Istio's agents, which come with them, nothing.
     learnt: Option<Learnt>,
@@ -195,25 +195,18 @@ impl External {
         proxies: Vec<ProxyId>,
         recorder: Recorder,
     ) -> Result<Self, ProviderError> {
-        let Met { upstream, processes, server_log, next_stream, seen, roots, learnt } = met;
+        let Met { upstream, processes, spire, next_stream, seen, roots, learnt } = met;
         for (at, source, secret, fact) in seen {
             recorder.record_at(Some(at), source, None, secret.as_ref(), fact);
         }
         let journal = journal(&proxies, &recorder);
         let tap = Tap::start(socket, &upstream, journal, next_stream.clone(), roots)?;
-        for process in processes.clone() {
-            let recorder = recorder.clone();
-            // It ends with the process, which the guard ends at the latest.
-            tokio::spawn(async move {
-                let exit = process.exited().await;
-                let (code, signal) = (exit.code, exit.signal);
-                // What it said is in its log, and is not ours to repeat.
-                let exited = Exited { code, signal, expected: false, log_tail: Vec::new() };
-                recorder.record(Source::Process, None, None, exited);
-            });
+        for process in &processes {
+            tell_end(process, &recorder);
         }
+        let spire = spire.map(Mutex::new);
         let outlets = vec![Outlet { tap, upstream, of: None, present: AtomicBool::new(true) }];
-        Ok(Self { outlets, next_stream, proxies, processes, server_log, recorder, learnt: Some(learnt) })
+        Ok(Self { outlets, next_stream, proxies, processes, spire, recorder, learnt: Some(learnt) })
     }
 
     /// Sockets that Istio's agents will serve, each to its own proxy. The taps lie beside `socket`.
@@ -232,8 +225,7 @@ impl External {
             Ok::<_, ProviderError>(Outlet { tap, upstream: upstream.clone(), of: Some(id.clone()), present })
         };
         let outlets = agents.iter().map(outlet).collect::<Result<_, _>>()?;
-        let (processes, server_log) = (Vec::new(), None);
-        Ok(Self { outlets, next_stream, proxies, processes, server_log, recorder, learnt: None })
+        Ok(Self { outlets, next_stream, proxies, processes: Vec::new(), spire: None, recorder, learnt: None })
     }
 
     /// Where proxies subscribe: at the taps.
@@ -300,9 +292,23 @@ impl External {
         }
     }
 
-    /// Records what its own log says that it issued, where it has one that is understood. For people: see room `spire`.
-    pub fn tell_issued(&self) {
-        for fact in self.server_log.iter().flat_map(|log| signed_until_now(log)) {
+    /// Does something to it, and records that.
+    pub async fn undergo(&self, action: ProviderAction, guard: &Guard) -> Result<(), ProviderError> {
+        let Some(spire) = &self.spire else { return Ok(()) };
+        let note = FaultNote { fault: action.name().to_owned(), action: "done to SPIRE".to_owned() };
+        self.recorder.record(Source::Provider, None, None, note);
+        if let Some(process) = spire.lock().await.undergo(action, guard).await? {
+            let spawned = Spawned { pid: process.pid, what: process.what.to_string() };
+            self.recorder.record(Source::Process, None, None, spawned);
+            tell_end(&process, &self.recorder);
+        }
+        Ok(())
+    }
+
+    /// Records what its own log says that it issued, where it has one that is understood: for people.
+    pub async fn tell_issued(&self) {
+        let Some(spire) = &self.spire else { return };
+        for fact in signed_until_now(spire.lock().await.server_log()) {
             self.recorder.record(Source::Provider, None, None, fact);
         }
     }
@@ -310,7 +316,9 @@ impl External {
     /// Takes the taps away; a provider that was started for this cell is asked to end.
     pub async fn stop(self) {
         drop(self.outlets);
-        let ends = self.processes.iter().map(|process| async {
+        let spire = self.spire.map(Mutex::into_inner);
+        let started = spire.iter().flat_map(Spire::processes).chain(&self.processes);
+        let ends = started.filter(|process| process.exit_now().is_none()).map(|process| async {
             // What does not end is the guard's.
             if process.signal(Signal::TERM).await.is_ok() {
                 let _ = tokio::time::timeout(TO_END, process.exited()).await;
@@ -318,6 +326,18 @@ impl External {
         });
         futures::future::join_all(ends).await;
     }
+}
+
+/// Records its end when it comes: at the latest when the guard ends it.
+fn tell_end(process: &Process, recorder: &Recorder) {
+    let (process, recorder) = (process.clone(), recorder.clone());
+    tokio::spawn(async move {
+        let exit = process.exited().await;
+        let (code, signal) = (exit.code, exit.signal);
+        // What it said is in its log, and is not ours to repeat.
+        let exited = Exited { code, signal, expected: false, log_tail: Vec::new() };
+        recorder.record(Source::Process, None, None, exited);
+    });
 }
 
 /// Awaits that somebody listens at the socket. Who does not within a minute is asked all the same, and the answer says

@@ -352,7 +352,7 @@ impl Living<'_> {
         let observed = tokio::select! {
             biased;
             () = self.stop.requested() => Ok(Observed::Until("the run was interrupted".to_owned())),
-            observed = self.limit.on(observe(&self.job.scenario, provider, &fleet, &probes, self.tell, self.ready()))
+            observed = self.limit.on(observe(&self.job.scenario, provider, &fleet, &probes, self.guard, self.tell, self.ready()))
                 => observed,
         };
         self.tell.phase("collect");

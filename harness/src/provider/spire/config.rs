@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use serde_json::{Value, json};
 
 use crate::scenario::Span;
@@ -14,17 +14,17 @@ const NODE: &str = "/x509pop/node";
 pub(super) const ENTRY: &str = "proxies";
 
 /// Where everything of one cell's SPIRE lies, and how it is reached.
-pub(super) struct Layout<'a> {
+pub(super) struct Layout {
     /// A private directory.
-    pub(super) directory: &'a Utf8Path,
-    pub(super) trust_domain: &'a str,
+    pub(super) directory: Utf8PathBuf,
+    pub(super) trust_domain: &'static str,
     /// Where the server is reached by its agent.
     pub(super) server: SocketAddr,
     /// Lifetime of a leaf.
     pub(super) ttl: Span,
 }
 
-impl Layout<'_> {
+impl Layout {
     pub(super) fn path(&self, name: &str) -> Utf8PathBuf {
         self.directory.join(name)
     }
@@ -147,9 +147,9 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn layout(directory: &str) -> Layout<'_> {
+    fn layout(directory: &str) -> Layout {
         Layout {
-            directory: Utf8Path::new(directory),
+            directory: directory.into(),
             trust_domain: "cluster.local",
             server: ([127, 0, 0, 1], 8081).into(),
             ttl: Span::seconds(30),

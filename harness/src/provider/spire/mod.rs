@@ -13,12 +13,20 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::external::until_served;
 use super::{Ground, ProviderError};
+use crate::clock::Deadline;
 use crate::pki::{Authority, LeafRequest, San, Validity};
-use crate::proc::{Exit, Process, Spawn, free_ports};
-use crate::scenario::{KeyType, Span, TRUST_DOMAIN};
+use crate::proc::{Exit, Guard, Process, Signal, Spawn, free_ports, is_stopped};
+use crate::scenario::{KeyType, ProviderAction, Span, TRUST_DOMAIN};
 use crate::timeline::{At, Fact, Log};
-use config::Layout;
+use config::{ENTRY, Layout};
 
+/// The server's own socket, and the agent's.
+const API: &str = "server.sock";
+const SOCKET: &str = "agent.sock";
+/// How long it may take to end, or to stand still.
+const TO_END: Duration = Duration::from_secs(5);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(1);
 /// How long one question to the server may take.
 const TO_ANSWER: Duration = Duration::from_secs(30);
 /// What the agent shows to the server begins before the clocks of both, and outlives every cell.
@@ -36,39 +44,108 @@ pub struct SpirePrograms {
     pub agent: Utf8PathBuf,
 }
 
-/// A server and an agent that run. The guard that started them ends them.
+/// A server and an agent of one cell. The guard that started them ends them.
 pub(super) struct Spire {
-    pub(super) server: (At, Process),
-    pub(super) agent: (At, Process),
-    /// Where the agent serves.
-    pub(super) socket: Utf8PathBuf,
+    programs: SpirePrograms,
+    layout: Layout,
+    /// Where both say what they do.
+    logs: Utf8PathBuf,
+    server: Process,
+    agent: Process,
 }
 
 impl Spire {
     /// Starts both, with one entry for whoever runs as our user. Returns when the agent listens: it may need a second
     /// more until it has the entry.
-    pub(super) async fn start(programs: &SpirePrograms, ttl: Span, ground: &Ground<'_>) -> Result<Self, ProviderError> {
-        let directory = ground.scratch.join("spire");
-        let [address] = free_ports().map_err(ProviderError::Port)?;
-        let layout = Layout { directory: &directory, trust_domain: TRUST_DOMAIN, server: address, ttl };
+    pub(super) async fn start(
+        programs: &SpirePrograms,
+        ttl: Span,
+        ground: &Ground<'_>,
+    ) -> Result<(Self, [(At, Process); 2]), ProviderError> {
+        let [server] = free_ports().map_err(ProviderError::Port)?;
+        let layout = Layout { directory: ground.scratch.join("spire"), trust_domain: TRUST_DOMAIN, server, ttl };
         furnish(&layout, ground.clock.now())?;
+        let logs = ground.directory;
 
-        let server_log = ground.directory.join("spire-server.log");
         let server_at = ground.clock.at();
-        let server = run(ground, "SPIRE's server", &programs.server, &layout.path("server.conf"), &server_log).await?;
-        let api = layout.path("server.sock");
-        until_served(&server, &api).await?;
-        let register = ["entry", "create", "-socketPath", api.as_str(), "-data", layout.path("entries.json").as_str()]
-            .map(str::to_owned);
-        ask_server(ground, programs, &layout, register.to_vec()).await?;
+        let server = ground.guard.spawn(server_run(programs, &layout, logs)).await?;
+        until_served(&server, &layout.path(API)).await?;
+        let entries = layout.path("entries.json");
+        ask_server(programs, &layout, ["entry", "create", "-data", entries.as_str()], ground.guard).await?;
 
-        let agent_log = ground.directory.join("spire-agent.log");
         let agent_at = ground.clock.at();
-        let agent = run(ground, "SPIRE's agent", &programs.agent, &layout.path("agent.conf"), &agent_log).await?;
-        let socket = layout.path("agent.sock");
-        until_served(&agent, &socket).await?;
-        Ok(Self { server: (server_at, server), agent: (agent_at, agent), socket })
+        let agent = ground.guard.spawn(agent_run(programs, &layout, logs)).await?;
+        until_served(&agent, &layout.path(SOCKET)).await?;
+        let started = [(server_at, server.clone()), (agent_at, agent.clone())];
+        Ok((Self { programs: programs.clone(), layout, logs: logs.to_owned(), server, agent }, started))
     }
+
+    /// Where the agent serves.
+    pub(super) fn socket(&self) -> Utf8PathBuf {
+        self.layout.path(SOCKET)
+    }
+
+    /// The log of the server.
+    pub(super) fn server_log(&self) -> &Utf8Path {
+        &self.server.log
+    }
+
+    /// What runs, or ran last.
+    pub(super) fn processes(&self) -> [&Process; 2] {
+        [&self.agent, &self.server]
+    }
+
+    /// Does it. Returns what it started.
+    pub(super) async fn undergo(
+        &mut self,
+        action: ProviderAction,
+        guard: &Guard,
+    ) -> Result<Option<Process>, ProviderError> {
+        match action {
+            ProviderAction::KillAgent => end(&self.agent, Signal::KILL).await?,
+            ProviderAction::StopServer => end(&self.server, Signal::TERM).await?,
+            ProviderAction::FreezeAgent => freeze(&self.agent).await?,
+            ProviderAction::WakeAgent => self.agent.signal(Signal::CONT).await?,
+            ProviderAction::StartAgent => {
+                self.agent = guard.spawn(agent_run(&self.programs, &self.layout, &self.logs)).await?;
+                return Ok(Some(self.agent.clone()));
+            }
+            ProviderAction::StartServer => {
+                self.server = guard.spawn(server_run(&self.programs, &self.layout, &self.logs)).await?;
+                return Ok(Some(self.server.clone()));
+            }
+            ProviderAction::DeleteEntry => {
+                ask_server(&self.programs, &self.layout, ["entry", "delete", "-entryID", ENTRY], guard).await?;
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Ends it, and awaits that; one that does not listen is killed.
+async fn end(process: &Process, signal: Signal) -> Result<(), ProviderError> {
+    process.signal(signal).await?;
+    if tokio::time::timeout(TO_END, process.exited()).await.is_err() {
+        process.signal(Signal::KILL).await?;
+        process.exited().await;
+    }
+    Ok(())
+}
+
+/// Stops it, and awaits that it stands.
+async fn freeze(process: &Process) -> Result<(), ProviderError> {
+    process.signal(Signal::STOP).await?;
+    let pid = process.pid.unsigned_abs();
+    let deadline = Deadline::after(TO_END);
+    while !is_stopped(pid) {
+        if deadline.passed() {
+            let source = std::io::ErrorKind::TimedOut.into();
+            return Err(ProviderError::Freeze { pid, what: "frozen", source });
+        }
+        // The kernel tells only the parent, which is the guard.
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 /// What the server says in its log that it signed until now, for people.
@@ -81,7 +158,7 @@ pub(super) fn signed_until_now(log: &Utf8Path) -> Vec<Fact> {
 }
 
 /// Puts into place what both read.
-fn furnish(layout: &Layout<'_>, now: jiff::Timestamp) -> Result<(), ProviderError> {
+fn furnish(layout: &Layout, now: jiff::Timestamp) -> Result<(), ProviderError> {
     for directory in ["", "server", "agent"] {
         let path = layout.path(directory);
         std::fs::create_dir(&path).map_err(|source| ProviderError::Files { path, source })?;
@@ -101,7 +178,7 @@ fn furnish(layout: &Layout<'_>, now: jiff::Timestamp) -> Result<(), ProviderErro
     write(layout, "agent.conf", &layout.agent_conf())
 }
 
-fn write(layout: &Layout<'_>, name: &str, text: &str) -> Result<(), ProviderError> {
+fn write(layout: &Layout, name: &str, text: &str) -> Result<(), ProviderError> {
     use std::io::Write as _;
     let path = layout.path(name);
     let file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&path);
@@ -109,40 +186,41 @@ fn write(layout: &Layout<'_>, name: &str, text: &str) -> Result<(), ProviderErro
     written.map_err(|source| ProviderError::Files { path, source })
 }
 
-async fn run(
-    ground: &Ground<'_>,
-    what: &str,
-    program: &Utf8Path,
-    config: &Utf8Path,
-    log: &Utf8Path,
-) -> Result<Process, ProviderError> {
-    let args = ["run", "-config", config.as_str()].map(str::to_owned).to_vec();
-    Ok(ground.guard.spawn(spawn(ground, what, program, args, log)).await?)
+fn server_run(programs: &SpirePrograms, layout: &Layout, logs: &Utf8Path) -> Spawn {
+    run(layout, "SPIRE's server", &programs.server, "server.conf", logs.join("spire-server.log"))
 }
 
-fn spawn(ground: &Ground<'_>, what: &str, program: &Utf8Path, args: Vec<String>, log: &Utf8Path) -> Spawn {
+fn agent_run(programs: &SpirePrograms, layout: &Layout, logs: &Utf8Path) -> Spawn {
+    run(layout, "SPIRE's agent", &programs.agent, "agent.conf", logs.join("spire-agent.log"))
+}
+
+fn run(layout: &Layout, what: &str, program: &Utf8Path, config: &str, log: Utf8PathBuf) -> Spawn {
+    spawn(layout, what, program, &["run", "-config", layout.path(config).as_str()], log)
+}
+
+fn spawn(layout: &Layout, what: &str, program: &Utf8Path, args: &[&str], log: Utf8PathBuf) -> Spawn {
     Spawn {
         what: what.to_owned(),
         program: program.to_owned(),
-        args,
-        env: vec![("HOME".to_owned(), ground.scratch.to_string())],
-        cwd: Some(ground.scratch.to_owned()),
-        log: log.to_owned(),
+        args: args.iter().map(|&word| word.to_owned()).collect(),
+        env: vec![("HOME".to_owned(), layout.directory.to_string())],
+        cwd: Some(layout.directory.clone()),
+        log,
     }
 }
 
 /// Has the server's own command line talk to the server. What it says stays in the scratch directory.
 async fn ask_server(
-    ground: &Ground<'_>,
     programs: &SpirePrograms,
-    layout: &Layout<'_>,
-    args: Vec<String>,
+    layout: &Layout,
+    [object, verb, option, value]: [&str; 4],
+    guard: &Guard,
 ) -> Result<(), ProviderError> {
-    let what = format!("spire-server {}", args.iter().take(2).map(String::as_str).collect::<Vec<_>>().join(" "));
-    let spawn = spawn(ground, &what, &programs.server, args, &layout.path("errands.log"));
-    let errand = ground.guard.spawn(spawn).await?;
-    let exit = tokio::time::timeout(TO_ANSWER, errand.exited()).await;
-    match exit {
+    let what = format!("spire-server {object} {verb}");
+    let args = [object, verb, "-socketPath", layout.path(API).as_str(), option, value].map(str::to_owned);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let errand = guard.spawn(spawn(layout, &what, &programs.server, &args, layout.path("errands.log"))).await?;
+    match tokio::time::timeout(TO_ANSWER, errand.exited()).await {
         Ok(Exit { code: Some(0), .. }) => Ok(()),
         Ok(how) => {
             let said = errand.log_tail(1).ok().and_then(|lines| lines.into_iter().next()).unwrap_or_default();
