@@ -571,7 +571,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__plan)
-            opts="-h --scenarios --envoy --istio --envoy-path --topology --provider --socket --clock --ttl --renew-every --proxies --contexts --stats --json --help"
+            opts="-h --scenarios --envoy --istio --spire --envoy-path --topology --provider --socket --clock --ttl --renew-every --proxies --contexts --stats --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -589,6 +589,10 @@ _rotacheck() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --spire)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --envoy-path)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -598,7 +602,7 @@ _rotacheck() {
                     return 0
                     ;;
                 --provider)
-                    COMPREPLY=($(compgen -W "fake files external istio-ca" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "fake files external istio-ca spire" -- "${cur}"))
                     return 0
                     ;;
                 --socket)
@@ -697,7 +701,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__run)
-            opts="-j -h --scenarios --envoy --istio --envoy-path --topology --provider --socket --clock --ttl --renew-every --proxies --contexts --stats --report --jobs --timeout --keep --runs --offline --lock --require-controls --help"
+            opts="-j -h --scenarios --envoy --istio --spire --envoy-path --topology --provider --socket --clock --ttl --renew-every --proxies --contexts --stats --report --jobs --timeout --keep --runs --offline --lock --require-controls --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -715,6 +719,10 @@ _rotacheck() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --spire)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --envoy-path)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -724,7 +732,7 @@ _rotacheck() {
                     return 0
                     ;;
                 --provider)
-                    COMPREPLY=($(compgen -W "fake files external istio-ca" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "fake files external istio-ca spire" -- "${cur}"))
                     return 0
                     ;;
                 --socket)

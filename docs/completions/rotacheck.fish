@@ -46,13 +46,15 @@ complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "help" -d 'Print
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l scenarios -d 'A directory of scenario files, instead of those in the binary and in `scenarios/`' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l envoy -d 'An Envoy: a version of the lock file, or `path=FILE` for an executable of your own. Repeatable [default: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l istio -d 'An Istio, where its agent starts the proxies: a version of the lock file, or `path=DIR` for programs of your own (pilot-agent, pilot-discovery, envoy_bootstrap.json). Repeatable [default: those of matrix.yaml]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l spire -d 'A SPIRE, where it issues: a version of the lock file, or `path=DIR` for programs of your own (spire-server, spire-agent). Repeatable [default: those of matrix.yaml]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l envoy-path -d 'An Envoy executable to use where `--envoy` is not given' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l topology -d 'How the proxies are run' -r -f -a "process\t'An Envoy each, configured by rotacheck as Istio configures a sidecar'
 agent\t'Istio\'s real agent each, which starts its Envoy, and a real istiod that configures them'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l provider -d 'Who issues the certificates' -r -f -a "fake\t'The harness\'s own, which scenarios drive'
 files\t'The harness\'s own, by files that the proxies watch instead of a socket'
 external\t'One that is not ours: whatever serves SDS v3 on the socket given with --socket'
-istio-ca\t'Istio\'s own: its agents get certificates from istiod. It takes --topology agent'"
+istio-ca\t'Istio\'s own: its agents get certificates from istiod. It takes --topology agent'
+spire\t'A SPIRE server and agent, started for each cell'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l socket -d 'The Unix socket on which an external provider serves SDS v3 (StreamSecrets)' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l clock -d 'Whose time the proxies live in' -r -f -a "virtual\t'Moved by the harness: hours pass in milliseconds'
 real\t'The machine\'s'"
@@ -87,13 +89,15 @@ complete -c rotacheck -n "__fish_rotacheck_using_subcommand list" -s h -l help -
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l scenarios -d 'A directory of scenario files, instead of those in the binary and in `scenarios/`' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l envoy -d 'An Envoy: a version of the lock file, or `path=FILE` for an executable of your own. Repeatable [default: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l istio -d 'An Istio, where its agent starts the proxies: a version of the lock file, or `path=DIR` for programs of your own (pilot-agent, pilot-discovery, envoy_bootstrap.json). Repeatable [default: those of matrix.yaml]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l spire -d 'A SPIRE, where it issues: a version of the lock file, or `path=DIR` for programs of your own (spire-server, spire-agent). Repeatable [default: those of matrix.yaml]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l envoy-path -d 'An Envoy executable to use where `--envoy` is not given' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l topology -d 'How the proxies are run' -r -f -a "process\t'An Envoy each, configured by rotacheck as Istio configures a sidecar'
 agent\t'Istio\'s real agent each, which starts its Envoy, and a real istiod that configures them'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l provider -d 'Who issues the certificates' -r -f -a "fake\t'The harness\'s own, which scenarios drive'
 files\t'The harness\'s own, by files that the proxies watch instead of a socket'
 external\t'One that is not ours: whatever serves SDS v3 on the socket given with --socket'
-istio-ca\t'Istio\'s own: its agents get certificates from istiod. It takes --topology agent'"
+istio-ca\t'Istio\'s own: its agents get certificates from istiod. It takes --topology agent'
+spire\t'A SPIRE server and agent, started for each cell'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l socket -d 'The Unix socket on which an external provider serves SDS v3 (StreamSecrets)' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l clock -d 'Whose time the proxies live in' -r -f -a "virtual\t'Moved by the harness: hours pass in milliseconds'
 real\t'The machine\'s'"

@@ -33,13 +33,15 @@ _arguments "${_arguments_options[@]}" : \
 '--scenarios=[A directory of scenario files, instead of those in the binary and in \`scenarios/\`]:DIR:_default' \
 '*--envoy=[An Envoy\: a version of the lock file, or \`path=FILE\` for an executable of your own. Repeatable \[default\: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead\]]:VERSION|path=FILE:_default' \
 '*--istio=[An Istio, where its agent starts the proxies\: a version of the lock file, or \`path=DIR\` for programs of your own (pilot-agent, pilot-discovery, envoy_bootstrap.json). Repeatable \[default\: those of matrix.yaml\]]:VERSION|path=DIR:_default' \
+'*--spire=[A SPIRE, where it issues\: a version of the lock file, or \`path=DIR\` for programs of your own (spire-server, spire-agent). Repeatable \[default\: those of matrix.yaml\]]:VERSION|path=DIR:_default' \
 '--envoy-path=[An Envoy executable to use where \`--envoy\` is not given]:FILE:_default' \
 '--topology=[How the proxies are run]:TOPOLOGY:((process\:"An Envoy each, configured by rotacheck as Istio configures a sidecar"
 agent\:"Istio'\''s real agent each, which starts its Envoy, and a real istiod that configures them"))' \
 '--provider=[Who issues the certificates]:PROVIDER:((fake\:"The harness'\''s own, which scenarios drive"
 files\:"The harness'\''s own, by files that the proxies watch instead of a socket"
 external\:"One that is not ours\: whatever serves SDS v3 on the socket given with --socket"
-istio-ca\:"Istio'\''s own\: its agents get certificates from istiod. It takes --topology agent"))' \
+istio-ca\:"Istio'\''s own\: its agents get certificates from istiod. It takes --topology agent"
+spire\:"A SPIRE server and agent, started for each cell"))' \
 '--socket=[The Unix socket on which an external provider serves SDS v3 (StreamSecrets)]:PATH:_default' \
 '--clock=[Whose time the proxies live in]:CLOCK:((virtual\:"Moved by the harness\: hours pass in milliseconds"
 real\:"The machine'\''s"))' \
@@ -92,13 +94,15 @@ _arguments "${_arguments_options[@]}" : \
 '--scenarios=[A directory of scenario files, instead of those in the binary and in \`scenarios/\`]:DIR:_default' \
 '*--envoy=[An Envoy\: a version of the lock file, or \`path=FILE\` for an executable of your own. Repeatable \[default\: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead\]]:VERSION|path=FILE:_default' \
 '*--istio=[An Istio, where its agent starts the proxies\: a version of the lock file, or \`path=DIR\` for programs of your own (pilot-agent, pilot-discovery, envoy_bootstrap.json). Repeatable \[default\: those of matrix.yaml\]]:VERSION|path=DIR:_default' \
+'*--spire=[A SPIRE, where it issues\: a version of the lock file, or \`path=DIR\` for programs of your own (spire-server, spire-agent). Repeatable \[default\: those of matrix.yaml\]]:VERSION|path=DIR:_default' \
 '--envoy-path=[An Envoy executable to use where \`--envoy\` is not given]:FILE:_default' \
 '--topology=[How the proxies are run]:TOPOLOGY:((process\:"An Envoy each, configured by rotacheck as Istio configures a sidecar"
 agent\:"Istio'\''s real agent each, which starts its Envoy, and a real istiod that configures them"))' \
 '--provider=[Who issues the certificates]:PROVIDER:((fake\:"The harness'\''s own, which scenarios drive"
 files\:"The harness'\''s own, by files that the proxies watch instead of a socket"
 external\:"One that is not ours\: whatever serves SDS v3 on the socket given with --socket"
-istio-ca\:"Istio'\''s own\: its agents get certificates from istiod. It takes --topology agent"))' \
+istio-ca\:"Istio'\''s own\: its agents get certificates from istiod. It takes --topology agent"
+spire\:"A SPIRE server and agent, started for each cell"))' \
 '--socket=[The Unix socket on which an external provider serves SDS v3 (StreamSecrets)]:PATH:_default' \
 '--clock=[Whose time the proxies live in]:CLOCK:((virtual\:"Moved by the harness\: hours pass in milliseconds"
 real\:"The machine'\''s"))' \

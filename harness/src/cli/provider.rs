@@ -83,6 +83,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         intermediate_ttl: None,
         authority_ttl: None,
         bundle_every: None,
+        events: Vec::new(),
     };
     let every = spec.interval();
     if every.duration() < Duration::from_secs(1) || spec.ttl().duration() < Duration::from_secs(1) {

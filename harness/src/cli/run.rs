@@ -10,6 +10,7 @@ use super::{CliError, Exit};
 use crate::archive::{ArchiveError, DEFAULT_BASE};
 use crate::artifact::{EnvoyBinary, Lock, Program, ProgramBinary, Store, StoreOptions};
 use crate::plan::{Cell, Plan};
+use crate::provider::SpirePrograms;
 use crate::report::{ReportSpec, Reporter};
 use crate::run::{CellJob, IstioPrograms, Ran, RunOptions, Stop, Told};
 use crate::scenario::{ProviderKind, Span};
@@ -163,6 +164,7 @@ fn tell(reporters: &mut [Box<dyn Reporter>], told: &Told<'_>, trouble: &mut Vec<
 struct Executables {
     envoys: BTreeMap<EnvoyRequest, EnvoyBinary>,
     istios: BTreeMap<ProgramRequest, [ProgramBinary; 2]>,
+    spires: BTreeMap<ProgramRequest, [ProgramBinary; 2]>,
 }
 
 async fn provide(plan: &Plan, args: &HowArgs) -> Result<Executables, CliError> {
@@ -178,27 +180,33 @@ async fn provide(plan: &Plan, args: &HowArgs) -> Result<Executables, CliError> {
         line.clear();
         envoys.insert(request, binary.map_err(|e| CliError::artifact(format!("provide {what}"), &e))?);
     }
+    let program = async |program: Program, request: &ProgramRequest| {
+        let line = talk.line();
+        let what = format!("{program} {request}");
+        let binary = store.program(program, request, &|progress| line.show(&what, &progress)).await;
+        line.clear();
+        binary.map_err(|e| CliError::artifact(format!("provide {what}"), &e))
+    };
     let mut istios = BTreeMap::new();
     for request in plan.istios() {
-        let provide = async |program: Program| {
-            let line = talk.line();
-            let what = format!("{program} {request}");
-            let binary = store.program(program, &request, &|progress| line.show(&what, &progress)).await;
-            line.clear();
-            binary.map_err(|e| CliError::artifact(format!("provide {what}"), &e))
-        };
-        let binaries = [provide(Program::PilotAgent).await?, provide(Program::PilotDiscovery).await?];
+        let binaries =
+            [program(Program::PilotAgent, &request).await?, program(Program::PilotDiscovery, &request).await?];
         istios.insert(request, binaries);
     }
-    Ok(Executables { envoys, istios })
+    let mut spires = BTreeMap::new();
+    for request in plan.spires() {
+        let binaries = [program(Program::SpireServer, &request).await?, program(Program::SpireAgent, &request).await?];
+        spires.insert(request, binaries);
+    }
+    Ok(Executables { envoys, istios, spires })
 }
 
 impl Executables {
     /// SHA-256 by program and version.
     fn digests(&self) -> BTreeMap<String, String> {
         let envoys = self.envoys.values().map(|b| (format!("envoy {}", b.version), b.digest.to_string()));
-        let istios = self.istios.values().flatten();
-        envoys.chain(istios.map(|b| (format!("{} {}", b.program, b.version), b.digest.to_string()))).collect()
+        let programs = self.istios.values().chain(self.spires.values()).flatten();
+        envoys.chain(programs.map(|b| (format!("{} {}", b.program, b.version), b.digest.to_string()))).collect()
     }
 
     fn istio(&self, request: &ProgramRequest) -> (IstioSubject, IstioPrograms) {
@@ -209,9 +217,15 @@ impl Executables {
     }
 }
 
+/// SPIRE's version, and its programs.
+fn spire([server, agent]: &[ProgramBinary; 2]) -> (String, SpirePrograms) {
+    (server.version.clone(), SpirePrograms { server: server.path.clone(), agent: agent.path.clone() })
+}
+
 fn job(cell: &Cell, executables: &Executables) -> Result<CellJob, CliError> {
     let binary = &executables.envoys[&cell.envoy];
     let istio = cell.istio.as_ref().map(|request| executables.istio(request));
+    let spire = cell.spire.as_ref().map(|request| spire(&executables.spires[request]));
     let subject = Subject {
         envoy: EnvoySubject { version: binary.version.clone(), source: binary.source.clone() },
         istio: istio.as_ref().map(|(subject, _)| subject.clone()),
@@ -220,7 +234,10 @@ fn job(cell: &Cell, executables: &Executables) -> Result<CellJob, CliError> {
             (ProviderKind::IstioCa, Some((subject, _))) => {
                 ProviderSubject { version: subject.version.clone(), ..cell.scenario.provider.subject() }
             }
-            _ => cell.scenario.provider.subject(),
+            _ => match &spire {
+                Some((version, _)) => ProviderSubject { version: version.clone(), ..cell.scenario.provider.subject() },
+                None => cell.scenario.provider.subject(),
+            },
         },
     };
     Ok(CellJob {
@@ -230,6 +247,7 @@ fn job(cell: &Cell, executables: &Executables) -> Result<CellJob, CliError> {
         subject,
         envoy: binary.path.clone(),
         istio: istio.map(|(_, programs)| programs),
+        spire: spire.map(|(_, programs)| programs),
         command: cell.command(),
         unsupported: cell.unsupported.clone(),
         unproven: Vec::new(),

@@ -23,6 +23,10 @@ pub(super) struct SelectionArgs {
     /// (pilot-agent, pilot-discovery, envoy_bootstrap.json). Repeatable [default: those of matrix.yaml].
     #[arg(long = "istio", value_name = "VERSION|path=DIR")]
     istios: Vec<ProgramRequest>,
+    /// A SPIRE, where it issues: a version of the lock file, or `path=DIR` for programs of your own (spire-server,
+    /// spire-agent). Repeatable [default: those of matrix.yaml].
+    #[arg(long = "spire", value_name = "VERSION|path=DIR")]
+    spires: Vec<ProgramRequest>,
     /// An Envoy executable to use where `--envoy` is not given.
     #[arg(long, env = "ENVOY_PATH", hide = true, value_name = "FILE")]
     envoy_path: Option<Utf8PathBuf>,
@@ -106,6 +110,8 @@ enum ProviderArg {
     External,
     /// Istio's own: its agents get certificates from istiod. It takes --topology agent.
     IstioCa,
+    /// A SPIRE server and agent, started for each cell.
+    Spire,
 }
 
 impl SelectionArgs {
@@ -117,6 +123,7 @@ impl SelectionArgs {
             scenarios: self.scenarios.clone(),
             envoys: envoys.collect(),
             istios: self.istios.clone(),
+            spires: self.spires.clone(),
             overrides: Overrides {
                 topology: self.topology.map(|topology| match topology {
                     TopologyArg::Process => FleetKind::Process,
@@ -127,6 +134,7 @@ impl SelectionArgs {
                     ProviderArg::Files => ProviderKind::Files,
                     ProviderArg::External => ProviderKind::External,
                     ProviderArg::IstioCa => ProviderKind::IstioCa,
+                    ProviderArg::Spire => ProviderKind::Spire,
                 }),
                 socket: self.socket.clone(),
                 clock: self.clock.map(|clock| match clock {
@@ -150,8 +158,13 @@ impl SelectionArgs {
     pub(super) fn with_controls(&self, mut plan: Plan) -> Result<Plan, CliError> {
         let library = self.library.open()?;
         let scenarios = library.every_control()?.iter().map(|control| control.name.to_string()).collect();
-        let controls =
-            Selection { scenarios, envoys: plan.envoys(), istios: plan.istios(), overrides: Overrides::default() };
+        let controls = Selection {
+            scenarios,
+            envoys: plan.envoys(),
+            istios: plan.istios(),
+            spires: plan.spires(),
+            overrides: Overrides::default(),
+        };
         let controls = Plan::select(&library, &controls)?.cells;
         let known = |cell: &crate::plan::Cell| {
             plan.cells.iter().any(|c| c.scenario.name == cell.scenario.name && c.envoy == cell.envoy)
@@ -190,6 +203,9 @@ impl From<PlanError> for CliError {
                 &error,
                 "name one with --istio; `rotacheck fetch` says which there are",
             ),
+            PlanError::NoSpire { .. } => {
+                CliError::with_hint(Exit::Usage, &error, "name one with --spire VERSION, or --spire path=DIR")
+            }
             PlanError::Empty { .. } => CliError::new(Exit::NothingSelected, error),
         }
     }

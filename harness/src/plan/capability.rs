@@ -45,6 +45,13 @@ const TTL_FLOORS: &[TtlFloor] = &[
         why: "Istio's agents renew at half of it, and ask again a second and more after a refusal",
     },
     TtlFloor {
+        provider: ProviderKind::Spire,
+        clock: ClockKind::Real,
+        floor: Span::seconds(15),
+        why: "SPIRE's agent looks for what is due once a second, at half of a lifetime that begins 10 s early: below \
+              it, what it renews is as good as expired when a busy machine gets to it",
+    },
+    TtlFloor {
         provider: ProviderKind::External,
         clock: ClockKind::Real,
         floor: Span::seconds(6),
@@ -89,6 +96,9 @@ pub fn unsupported(scenario: &Scenario) -> Option<String> {
         return Some(
             "istiod and Istio's agents live in the machine's time, which can't be moved: use a real clock".into(),
         );
+    }
+    if (provider, clock) == (ProviderKind::Spire, ClockKind::Virtual) {
+        return Some("SPIRE lives in the machine's time, which can't be moved: use a real clock".into());
     }
     if provider == ProviderKind::IstioCa && scenario.fleet.kind != FleetKind::Agent {
         return Some(

@@ -15,6 +15,8 @@ pub struct Cell {
     pub envoy: EnvoyRequest,
     /// The Istio whose agent starts that Envoy, where the scenario has one.
     pub istio: Option<ProgramRequest>,
+    /// The SPIRE that issues, where the scenario has one.
+    pub spire: Option<ProgramRequest>,
     /// Why it makes no sense to run it: its outcome is `unsupported`.
     pub unsupported: Option<String>,
     /// Told apart from the other Envoys of the plan that are given by a path: 1, 2, ...; 0 for a version.
@@ -34,7 +36,7 @@ pub(super) struct Origin {
 impl Cell {
     /// Its name, from the version that was measured: `incident@envoy-1.38.3`; `incident@envoy-1.38.3+path` where the
     /// executable was given by its path (`+path2` for the second one); `incident@envoy-1.38.3+istio-1.31` behind that
-    /// Istio's agent.
+    /// Istio's agent; `rotation@envoy-1.38.3+spire-1.13.3` with certificates of that SPIRE.
     pub fn id(&self, measured: &EnvoyVersion) -> CellId {
         // A version may be long if somebody built it to be; the name is also that of a directory.
         let version: String = measured.as_str().chars().take(80).collect();
@@ -43,14 +45,12 @@ impl Cell {
             1 => "+path".to_owned(),
             n => format!("+path{n}"),
         };
-        let istio = match &self.istio {
-            None => String::new(),
-            Some(ProgramRequest::Version(version)) => {
-                format!("+istio-{}", &version.as_str()[..version.as_str().len().min(50)])
-            }
-            Some(ProgramRequest::Path(_)) => "+istio-path".to_owned(),
-        };
-        let id = format!("{}@envoy-{version}{suffix}{istio}", self.scenario.name);
+        let istio = part("istio", self.istio.as_ref());
+        let spire = part("spire", self.spire.as_ref());
+        // The whole may be 160 long.
+        let version: String =
+            version.chars().take(if istio.is_empty() || spire.is_empty() { 80 } else { 50 }).collect();
+        let id = format!("{}@envoy-{version}{suffix}{istio}{spire}", self.scenario.name);
         CellId::parse(&id).expect("a scenario's name and a version hold nothing that a cell's name may not")
     }
 
@@ -60,7 +60,8 @@ impl Cell {
             EnvoyRequest::Version(version) => self.id(version).to_string(),
             EnvoyRequest::Path(_) => {
                 let istio = self.istio.as_ref().map(|istio| format!(" istio {istio}")).unwrap_or_default();
-                format!("{}@{}{istio}", self.scenario.name, self.envoy)
+                let spire = self.spire.as_ref().map(|spire| format!(" spire {spire}")).unwrap_or_default();
+                format!("{}@{}{istio}{spire}", self.scenario.name, self.envoy)
             }
         }
     }
@@ -80,8 +81,22 @@ impl Cell {
         if let Some(istio) = &self.istio {
             words.push(format!("--istio {}", quoted(&istio.to_string())));
         }
+        if let Some(spire) = &self.spire {
+            words.push(format!("--spire {}", quoted(&spire.to_string())));
+        }
         words.extend(self.origin.overrides.options());
         words.join(" ")
+    }
+}
+
+/// What a further program adds to a cell's name.
+fn part(name: &str, request: Option<&ProgramRequest>) -> String {
+    match request {
+        None => String::new(),
+        Some(ProgramRequest::Version(version)) => {
+            format!("+{name}-{}", version.as_str().chars().take(40).collect::<String>())
+        }
+        Some(ProgramRequest::Path(_)) => format!("+{name}-path"),
     }
 }
 

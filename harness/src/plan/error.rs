@@ -44,6 +44,12 @@ pub enum PlanError {
         /// The scenario's name.
         scenario: String,
     },
+    /// SPIRE is to issue, and none is named.
+    #[error("{scenario} needs a SPIRE, and neither matrix.yaml nor the command line names one")]
+    NoSpire {
+        /// The scenario's name.
+        scenario: String,
+    },
     /// There is no scenario at all.
     #[error("there is no scenario in {place}")]
     Empty {

@@ -82,6 +82,11 @@ const REAL: &[(&str, &str)] = embedded![
     "real/agent-refuses.yaml",
     "real/agent-socket-replaced.yaml",
     "real/files-socket-red-herring.yaml",
+    "real/spire-agent-frozen.yaml",
+    "real/spire-agent-gone.yaml",
+    "real/spire-agent-killed.yaml",
+    "real/spire-entry-deleted.yaml",
+    "real/spire-server-down-past-expiry.yaml",
 ];
 const MATRIX: (&str, &str) = ("matrix.yaml", include_str!("../../../scenarios/matrix.yaml"));
 /// Files beside the scenarios that are none.

@@ -16,6 +16,9 @@ pub struct Matrix {
     /// Istio versions, where Istio's agent starts the proxies: names of the lock file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub istio: Vec<ProgramVersion>,
+    /// SPIRE versions, where SPIRE issues: names of the lock file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spire: Vec<ProgramVersion>,
 }
 
 impl Matrix {
@@ -33,10 +36,13 @@ impl Matrix {
                 problems.push(problem(format!("envoy[{n}]"), format!("Envoy {version} is given twice")));
             }
         }
-        let istio = &document.value.istio;
-        for (n, version) in istio.iter().enumerate() {
-            if istio[..n].contains(version) {
-                problems.push(problem(format!("istio[{n}]"), format!("Istio {version} is given twice")));
+        for (key, name, programs) in
+            [("istio", "Istio", &document.value.istio), ("spire", "SPIRE", &document.value.spire)]
+        {
+            for (n, version) in programs.iter().enumerate() {
+                if programs[..n].contains(version) {
+                    problems.push(problem(format!("{key}[{n}]"), format!("{name} {version} is given twice")));
+                }
             }
         }
         document.checked(problems)
@@ -53,6 +59,7 @@ mod tests {
         assert_eq!(why("envoy: []"), "the matrix needs at least one Envoy");
         assert_eq!(why("envoy: [1.38.3, 1.38.3]"), "Envoy 1.38.3 is given twice");
         assert_eq!(why("{envoy: [1.38.3], istio: [1.31, 1.31]}"), "Istio 1.31 is given twice");
+        assert_eq!(why("{envoy: [1.38.3], spire: [1.13.3, 1.13.3]}"), "SPIRE 1.13.3 is given twice");
         assert_eq!(why("envoys: [1.38.3]"), "unknown key `envoys`");
         assert!(why("envoy: [1.38]").contains("1.38.3"));
     }

@@ -55,14 +55,13 @@ impl Overrides {
                     (scenario.provider.ttl, scenario.provider.renew_every) = (None, None);
                     scenario.clock = ClockKind::Real;
                 }
-                ProviderKind::IstioCa => {
+                ProviderKind::IstioCa | ProviderKind::Spire => {
                     (scenario.provider.ttl, scenario.provider.renew_every) = (Some(SHORT), None);
                     scenario.clock = ClockKind::Real;
                 }
             }
         }
-        let known_interval =
-            scenario.provider.kind != ProviderKind::External || scenario.provider.renew_every.is_some();
+        let known_interval = !scenario.provider.kind.has_own_timer() || scenario.provider.renew_every.is_some();
         let renewals = scenario.renewals();
         let (old_ttl, old_interval) =
             (scenario.provider.ttl().as_secs().max(1), scenario.provider.interval().as_secs());

@@ -17,6 +17,8 @@ pub struct Selection {
     pub envoys: Vec<EnvoyRequest>,
     /// Istios, for scenarios with its agent; none: those of the matrix.
     pub istios: Vec<ProgramRequest>,
+    /// SPIREs, for scenarios in which it issues; none: those of the matrix.
+    pub spires: Vec<ProgramRequest>,
     /// What the command line changes.
     pub overrides: Overrides,
 }
@@ -44,6 +46,14 @@ impl Plan {
             [] if with_istio => library.matrix()?.istio.into_iter().map(ProgramRequest::Version).collect(),
             given => without_repetition(given),
         };
+        let with_spire = selection.overrides.provider.map_or_else(
+            || scenarios.iter().any(|(_, scenario)| scenario.provider.kind.has_spire()),
+            |provider| provider.has_spire(),
+        );
+        let spires = match selection.spires.as_slice() {
+            [] if with_spire => library.matrix()?.spire.into_iter().map(ProgramRequest::Version).collect(),
+            given => without_repetition(given),
+        };
         let mut cells = Vec::new();
         for (argument, mut scenario) in scenarios {
             selection.overrides.apply(&mut scenario);
@@ -54,10 +64,11 @@ impl Plan {
             let mut paths = 0;
             for envoy in &envoys {
                 paths += usize::from(matches!(envoy, EnvoyRequest::Path(_)));
-                let cell = |istio| Cell {
+                let cell = |istio, spire| Cell {
                     scenario: scenario.clone(),
                     envoy: envoy.clone(),
                     istio,
+                    spire,
                     unsupported: unsupported.clone(),
                     nth_path: if matches!(envoy, EnvoyRequest::Path(_)) { paths } else { 0 },
                     origin: Origin {
@@ -66,12 +77,13 @@ impl Plan {
                         overrides: selection.overrides.clone(),
                     },
                 };
-                match scenario.fleet.kind.has_istio() {
-                    false => cells.push(cell(None)),
-                    true if istios.is_empty() => {
-                        return Err(PlanError::NoIstio { scenario: scenario.name.to_string() });
-                    }
-                    true => cells.extend(istios.iter().map(|istio| cell(Some(istio.clone())))),
+                let name = || scenario.name.to_string();
+                let istios = choices(scenario.fleet.kind.has_istio(), &istios)
+                    .ok_or_else(|| PlanError::NoIstio { scenario: name() })?;
+                let spires = choices(scenario.provider.kind.has_spire(), &spires)
+                    .ok_or_else(|| PlanError::NoSpire { scenario: name() })?;
+                for istio in &istios {
+                    cells.extend(spires.iter().map(|spire| cell(istio.clone(), spire.clone())));
                 }
             }
         }
@@ -81,6 +93,12 @@ impl Plan {
     /// The Istios that it needs, each once.
     pub fn istios(&self) -> Vec<ProgramRequest> {
         let all: Vec<_> = self.cells.iter().filter_map(|cell| cell.istio.clone()).collect();
+        without_repetition(&all)
+    }
+
+    /// The SPIREs that it needs, each once.
+    pub fn spires(&self) -> Vec<ProgramRequest> {
+        let all: Vec<_> = self.cells.iter().filter_map(|cell| cell.spire.clone()).collect();
         without_repetition(&all)
     }
 
@@ -148,6 +166,15 @@ fn sound(scenario: &Scenario, overrides: &Overrides) -> Result<(), PlanError> {
     Err(PlanError::Overridden { scenario: scenario.name.to_string(), options, problems })
 }
 
+/// What a cell's further program can be: nothing where none is needed; no answer where one is, and none was named.
+fn choices(needed: bool, named: &[ProgramRequest]) -> Option<Vec<Option<ProgramRequest>>> {
+    match (needed, named) {
+        (false, _) => Some(vec![None]),
+        (true, []) => None,
+        (true, named) => Some(named.iter().cloned().map(Some).collect()),
+    }
+}
+
 fn is_path(word: &str) -> bool {
     word.contains('/') || word.ends_with(".yaml") || word.ends_with(".yml")
 }
@@ -200,6 +227,7 @@ mod tests {
         let selection = Selection {
             scenarios: words.iter().map(|&word| word.to_owned()).collect(),
             envoys: envoys.iter().map(|text| text.parse().unwrap()).collect(),
+            spires: Vec::new(),
             istios: Vec::new(),
             overrides,
         };

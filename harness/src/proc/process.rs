@@ -57,6 +57,12 @@ fn signal_name(signal: i32) -> Option<&'static str> {
     })
 }
 
+/// Whether a signal has stopped it. From proc_pid_stat(5): the state follows the command name.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+}
+
 /// A process that a guard started; cheap to clone.
 #[derive(Clone)]
 pub struct Process {

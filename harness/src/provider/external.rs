@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use futures::future::select_all;
+use tokio::sync::Mutex;
 
-use super::ProviderError;
 use super::settled::settled;
+use super::spire::{Spire, SpirePrograms, signed_until_now};
+use super::{Ground, ProviderError};
 use crate::clock::{Clock, Deadline};
 use crate::proc::{Guard, Process, Signal, Spawn};
-use crate::scenario::{ProviderSpec, Span};
-use crate::timeline::{At, Exited, Fact, ProxyId, Recorder, SecretName, Source, Spawned, SpiffeId};
+use crate::scenario::{ProviderAction, ProviderSpec, Span};
+use crate::timeline::{At, Exited, Fact, FaultNote, ProxyId, Recorder, SecretName, Source, Spawned, SpiffeId};
 use crate::xds::{Delivery, Journal, Subscribers, Tap, WitnessError, ask};
 
 /// How long the first secret is waited for before the proxies are brought up without it.
@@ -39,7 +41,10 @@ pub struct Learnt {
 /// An external provider that serves and was asked once, before anything is recorded.
 pub struct Met {
     upstream: Utf8PathBuf,
-    process: Option<Process>,
+    /// What was started for it.
+    processes: Vec<Process>,
+    /// What can be done to it.
+    spire: Option<Spire>,
     next_stream: Arc<AtomicU64>,
     /// What was seen so far.
     seen: Vec<(At, Source, Option<SecretName>, Fact)>,
@@ -48,28 +53,52 @@ pub struct Met {
 }
 
 impl Met {
-    pub(super) async fn meet(
-        spec: &ProviderSpec,
-        clock: &Clock,
-        guard: &Guard,
-        directory: &Utf8Path,
-    ) -> Result<Self, ProviderError> {
+    pub(super) async fn meet(spec: &ProviderSpec, ground: &Ground<'_>) -> Result<Self, ProviderError> {
         let socket = spec.socket.clone().unwrap_or_default();
         let upstream =
             camino::absolute_utf8(&socket).map_err(|source| WitnessError::Refused { path: socket.clone(), source })?;
-        let mut met = Self {
+        let mut met = Self::at(upstream);
+        if let [program, arguments @ ..] = spec.command.as_slice() {
+            met.begin(program, arguments, ground).await?;
+        }
+        met.ask_first(ground.clock).await?;
+        Ok(met)
+    }
+
+    /// SPIRE, started for this cell. It is there when its agent knows us.
+    pub(super) async fn spire(
+        spec: &ProviderSpec,
+        programs: &SpirePrograms,
+        ground: &Ground<'_>,
+    ) -> Result<Self, ProviderError> {
+        let (spire, started) = Spire::start(programs, spec.ttl(), ground).await?;
+        let mut met = Self::at(spire.socket());
+        met.spire = Some(spire);
+        started.into_iter().for_each(|process| met.own(process));
+        let deadline = Deadline::after(TO_SERVE);
+        let own = met.seen.len();
+        loop {
+            match met.ask_first(ground.clock).await {
+                // The entry has not come to the agent yet, and nothing tells that it has.
+                Err(ProviderError::Witness(WitnessError::Denied { .. })) if !deadline.passed() => {
+                    met.seen.truncate(own);
+                    tokio::time::sleep(LOOK).await;
+                }
+                asked => return asked.map(|()| met),
+            }
+        }
+    }
+
+    fn at(upstream: Utf8PathBuf) -> Self {
+        Self {
             upstream,
-            process: None,
+            processes: Vec::new(),
+            spire: None,
             next_stream: Arc::new(AtomicU64::new(1)),
             seen: Vec::new(),
             roots: Vec::new(),
             learnt: Learnt::default(),
-        };
-        if let [program, arguments @ ..] = spec.command.as_slice() {
-            met.begin(program, arguments, clock, guard, directory).await?;
         }
-        met.ask_first(clock).await?;
-        Ok(met)
     }
 
     /// What a fresh subscriber got.
@@ -77,16 +106,8 @@ impl Met {
         &self.learnt
     }
 
-    async fn begin(
-        &mut self,
-        program: &str,
-        arguments: &[String],
-        clock: &Clock,
-        guard: &Guard,
-        directory: &Utf8Path,
-    ) -> Result<(), ProviderError> {
+    async fn begin(&mut self, program: &str, arguments: &[String], ground: &Ground<'_>) -> Result<(), ProviderError> {
         let found = which(program).ok_or_else(|| ProviderError::NoProgram(program.to_owned()))?;
-        let log = directory.join("provider.log");
         let spawn = Spawn {
             what: format!("provider {program}"),
             program: found,
@@ -94,24 +115,19 @@ impl Met {
             // It is the user's, and finds things as the user does.
             env: std::env::vars().collect(),
             cwd: None,
-            log: log.clone(),
+            log: ground.directory.join("provider.log"),
         };
-        let process = guard.spawn(spawn).await?;
-        let spawned = Spawned { pid: process.pid, what: "provider".to_owned() };
-        self.seen.push((clock.at(), Source::Process, None, spawned.into()));
-        let deadline = Deadline::after(TO_SERVE);
-        while tokio::net::UnixStream::connect(&self.upstream).await.is_err() {
-            if let Some(how) = process.exit_now() {
-                let (what, socket) = (program.to_owned(), self.upstream.clone());
-                return Err(ProviderError::CommandEnded { what, how, socket, log });
-            }
-            if deadline.passed() {
-                break;
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-        self.process = Some(process);
-        Ok(())
+        let at = ground.clock.at();
+        let process = ground.guard.spawn(spawn).await?;
+        self.own((at, process.clone()));
+        until_served(&process, &self.upstream).await
+    }
+
+    /// It was started for this cell, and ends with it.
+    fn own(&mut self, (at, process): (At, Process)) {
+        let spawned = Spawned { pid: process.pid, what: process.what.to_string() };
+        self.seen.push((at, Source::Process, None, spawned.into()));
+        self.processes.push(process);
     }
 
     /// Both names at once, as a proxy does: what waits for a bundle shall not wait twice.
@@ -154,7 +170,9 @@ pub struct External {
     outlets: Vec<Outlet>,
     next_stream: Arc<AtomicU64>,
     proxies: Vec<ProxyId>,
-    process: Option<Process>,
+    processes: Vec<Process>,
+    /// A SPIRE to which something can be done.
+    spire: Option<Mutex<Spire>>,
     recorder: Recorder,
     /// What a fresh subscriber got before the proxies came; of Istio's agents, which come with them, nothing.
     learnt: Option<Learnt>,
@@ -177,25 +195,18 @@ impl External {
         proxies: Vec<ProxyId>,
         recorder: Recorder,
     ) -> Result<Self, ProviderError> {
-        let Met { upstream, process, next_stream, seen, roots, learnt } = met;
+        let Met { upstream, processes, spire, next_stream, seen, roots, learnt } = met;
         for (at, source, secret, fact) in seen {
             recorder.record_at(Some(at), source, None, secret.as_ref(), fact);
         }
         let journal = journal(&proxies, &recorder);
         let tap = Tap::start(socket, &upstream, journal, next_stream.clone(), roots)?;
-        if let Some(process) = process.clone() {
-            let recorder = recorder.clone();
-            // It ends with the process, which the guard ends at the latest.
-            tokio::spawn(async move {
-                let exit = process.exited().await;
-                let (code, signal) = (exit.code, exit.signal);
-                // What it said is in its log, and is not ours to repeat.
-                let exited = Exited { code, signal, expected: false, log_tail: Vec::new() };
-                recorder.record(Source::Process, None, None, exited);
-            });
+        for process in &processes {
+            tell_end(process, &recorder);
         }
+        let spire = spire.map(Mutex::new);
         let outlets = vec![Outlet { tap, upstream, of: None, present: AtomicBool::new(true) }];
-        Ok(Self { outlets, next_stream, proxies, process, recorder, learnt: Some(learnt) })
+        Ok(Self { outlets, next_stream, proxies, processes, spire, recorder, learnt: Some(learnt) })
     }
 
     /// Sockets that Istio's agents will serve, each to its own proxy. The taps lie beside `socket`.
@@ -214,7 +225,7 @@ impl External {
             Ok::<_, ProviderError>(Outlet { tap, upstream: upstream.clone(), of: Some(id.clone()), present })
         };
         let outlets = agents.iter().map(outlet).collect::<Result<_, _>>()?;
-        Ok(Self { outlets, next_stream, proxies, process: None, recorder, learnt: None })
+        Ok(Self { outlets, next_stream, proxies, processes: Vec::new(), spire: None, recorder, learnt: None })
     }
 
     /// Where proxies subscribe: at the taps.
@@ -281,16 +292,69 @@ impl External {
         }
     }
 
+    /// Does something to it, and records that.
+    pub async fn undergo(&self, action: ProviderAction, guard: &Guard) -> Result<(), ProviderError> {
+        let Some(spire) = &self.spire else { return Ok(()) };
+        let note = FaultNote { fault: action.name().to_owned(), action: "done to SPIRE".to_owned() };
+        self.recorder.record(Source::Provider, None, None, note);
+        if let Some(process) = spire.lock().await.undergo(action, guard).await? {
+            let spawned = Spawned { pid: process.pid, what: process.what.to_string() };
+            self.recorder.record(Source::Process, None, None, spawned);
+            tell_end(&process, &self.recorder);
+        }
+        Ok(())
+    }
+
+    /// Records what its own log says that it issued, where it has one that is understood: for people.
+    pub async fn tell_issued(&self) {
+        let Some(spire) = &self.spire else { return };
+        for fact in signed_until_now(spire.lock().await.server_log()) {
+            self.recorder.record(Source::Provider, None, None, fact);
+        }
+    }
+
     /// Takes the taps away; a provider that was started for this cell is asked to end.
     pub async fn stop(self) {
         drop(self.outlets);
-        if let Some(process) = self.process {
+        let spire = self.spire.map(Mutex::into_inner);
+        let started = spire.iter().flat_map(Spire::processes).chain(&self.processes);
+        let ends = started.filter(|process| process.exit_now().is_none()).map(|process| async {
             // What does not end is the guard's.
             if process.signal(Signal::TERM).await.is_ok() {
                 let _ = tokio::time::timeout(TO_END, process.exited()).await;
             }
-        }
+        });
+        futures::future::join_all(ends).await;
     }
+}
+
+/// Records its end when it comes: at the latest when the guard ends it.
+fn tell_end(process: &Process, recorder: &Recorder) {
+    let (process, recorder) = (process.clone(), recorder.clone());
+    tokio::spawn(async move {
+        let exit = process.exited().await;
+        let (code, signal) = (exit.code, exit.signal);
+        // What it said is in its log, and is not ours to repeat.
+        let exited = Exited { code, signal, expected: false, log_tail: Vec::new() };
+        recorder.record(Source::Process, None, None, exited);
+    });
+}
+
+/// Awaits that somebody listens at the socket. Who does not within a minute is asked all the same, and the answer says
+/// more.
+pub(super) async fn until_served(process: &Process, socket: &Utf8Path) -> Result<(), ProviderError> {
+    let deadline = Deadline::after(TO_SERVE);
+    while tokio::net::UnixStream::connect(socket).await.is_err() {
+        if let Some(how) = process.exit_now() {
+            let (what, socket, log) = (process.what.to_string(), socket.to_owned(), process.log.to_path_buf());
+            return Err(ProviderError::CommandEnded { what, how, socket, log });
+        }
+        if deadline.passed() {
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 /// Proxies are known by the nodes that they say to be.

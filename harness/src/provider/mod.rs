@@ -1,4 +1,5 @@
-//! Who issues certificates: the fake, which a scenario drives, on a socket or by files; or an external one, behind a tap.
+//! Who issues certificates: the fake, which a scenario drives, on a socket or by files; SPIRE, started for the cell; or
+//! an external one. What is not ours stands behind a tap.
 //!
 //! Of the fake, an issuer decides what is minted and when, and which content is spoiled; the outlet (room `xds`) serves
 //! sockets and streams. There is no timer: renewals happen when they are asked for, in cell time.
@@ -14,6 +15,7 @@ mod profile;
 mod renewal;
 mod serving;
 mod settled;
+mod spire;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -23,6 +25,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 pub use external::{External, Learnt, Met};
 pub use fake::{Fake, FakeConfig};
 pub use renewal::{Closed, Pushed, Renewal};
+pub use spire::SpirePrograms;
 
 use crate::clock::{Clock, Deadline};
 use crate::pki::PkiError;
@@ -51,19 +54,34 @@ pub enum Approached {
     IstioCa,
 }
 
+/// Where a provider is started, and by whom.
+pub struct Ground<'a> {
+    /// The cell's.
+    pub clock: &'a Clock,
+    /// Ends what is started.
+    pub guard: &'a Guard,
+    /// Keeps its output.
+    pub directory: &'a Utf8Path,
+    /// A private directory outside of the run, for what may not stay.
+    pub scratch: &'a Utf8Path,
+}
+
 impl Approached {
-    /// Goes to see the provider; one that is to be started is started, its output kept in `directory`.
+    /// Goes to see the provider; one that is to be started is started.
     pub async fn to(
         spec: &ProviderSpec,
-        clock: &Clock,
-        guard: &Guard,
-        directory: &Utf8Path,
+        spire: Option<&SpirePrograms>,
+        ground: &Ground<'_>,
     ) -> Result<Self, ProviderError> {
         Ok(match spec.kind {
             ProviderKind::Fake => Approached::Fake,
             ProviderKind::Files => Approached::Files,
             ProviderKind::IstioCa => Approached::IstioCa,
-            ProviderKind::External => Approached::External(Met::meet(spec, clock, guard, directory).await?),
+            ProviderKind::External => Approached::External(Met::meet(spec, ground).await?),
+            ProviderKind::Spire => {
+                let programs = spire.ok_or_else(|| ProviderError::NoProgram("spire-server".to_owned()))?;
+                Approached::External(Met::spire(spec, programs, ground).await?)
+            }
         })
     }
 
@@ -196,6 +214,27 @@ pub enum ProviderError {
         /// What it said.
         log: Utf8PathBuf,
     },
+    /// A command that talks to SPIRE's server failed.
+    #[error("{what} {how}: {said}")]
+    Errand {
+        /// Which.
+        what: String,
+        /// How it ended.
+        how: crate::proc::Exit,
+        /// Its last line.
+        said: String,
+    },
+    /// Or did not end.
+    #[error("{what} did not end within {seconds} s")]
+    ErrandHangs {
+        /// Which.
+        what: String,
+        /// That long.
+        seconds: u64,
+    },
+    /// There is no port for SPIRE's server.
+    #[error("no port of 127.0.0.1 can be had: {0}")]
+    Port(std::io::Error),
     /// No program of that name.
     #[error("there is no program {0}")]
     NoProgram(String),
@@ -220,6 +259,9 @@ impl ProviderError {
                      (SPIRE: -selector unix:uid:N), and wait until the agent has it"
                 }
             }),
+            Self::Errand { .. } | Self::ErrandHangs { .. } => {
+                Some("the logs of SPIRE's server and agent are in the run directory")
+            }
             Self::CommandEnded { .. } => Some("read its log, which is in the run directory"),
             _ => None,
         }

@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal};
 use super::ProviderError;
 use super::files::Files;
 use super::issuer::Deliver;
+use crate::proc::is_stopped;
 use crate::scenario::Fault;
 use crate::timeline::{ProxyId, Recorder, SecretName, Source};
 use crate::xds::{Delivery, Outlet, OutletApart, Sink, Socket, ask};
@@ -155,7 +156,7 @@ impl Served {
         let sent = pid.map_or(Err(rustix::io::Errno::SRCH), |pid| rustix::process::kill_process(pid, signal));
         sent.map_err(|e| failed(e.into()))?;
         let until = tokio::time::Instant::now() + Duration::from_secs(5);
-        while signal == Signal::STOP && !stopped(number) {
+        while signal == Signal::STOP && !is_stopped(number) {
             if tokio::time::Instant::now() > until {
                 return Err(failed(std::io::ErrorKind::TimedOut.into()));
             }
@@ -176,10 +177,4 @@ impl Served {
             Serving::Files(_) => {}
         }
     }
-}
-
-/// From proc_pid_stat(5): the state follows the command name.
-fn stopped(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }

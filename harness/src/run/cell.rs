@@ -16,7 +16,7 @@ use crate::fleet::{Dialled, Fleet, FleetConfig, FleetError, ForeignConfig, Istio
 use crate::plan::{CellReport, Outcome, unsupported};
 use crate::probe::{OutboundServer, ProbeContext, Roots};
 use crate::proc::{Guard, ProcError};
-use crate::provider::{Approached, FakeConfig, Provider};
+use crate::provider::{Approached, FakeConfig, Ground, Provider, SpirePrograms};
 use crate::scenario::{ClockKind, ProviderKind, Scenario, Span, TRUST_DOMAIN};
 use crate::timeline::{CellId, Header, ProxyId, Recorder, Role, SCHEMA_VERSION, SpiffeId, Subject, Timeline};
 use crate::verdict::{Judgement, Unproven, judge};
@@ -48,6 +48,8 @@ pub struct CellJob {
     pub envoy: Utf8PathBuf,
     /// Istio's programs, where its agent is to start the Envoys.
     pub istio: Option<IstioPrograms>,
+    /// SPIRE's programs, where it is to issue.
+    pub spire: Option<SpirePrograms>,
     /// The command that repeats just this cell.
     pub command: String,
     /// Why this scenario makes no sense on this subject.
@@ -191,7 +193,8 @@ async fn live(
         ClockKind::Virtual => Clock::moved(OffsetFile::create(&scratch.0)?),
         ClockKind::Real => Clock::real(),
     };
-    let approach = Approached::to(&job.scenario.provider, &clock, &guard, kept.path());
+    let ground = Ground { clock: &clock, guard: &guard, directory: kept.path(), scratch: &scratch.0 };
+    let approach = Approached::to(&job.scenario.provider, job.spire.as_ref(), &ground);
     let provider = tokio::select! {
         biased;
         () = stop.requested() => return Err(RunError::Interrupted),
@@ -349,7 +352,7 @@ impl Living<'_> {
         let observed = tokio::select! {
             biased;
             () = self.stop.requested() => Ok(Observed::Until("the run was interrupted".to_owned())),
-            observed = self.limit.on(observe(&self.job.scenario, provider, &fleet, &probes, self.tell, self.ready()))
+            observed = self.limit.on(observe(&self.job.scenario, provider, &fleet, &probes, self.guard, self.tell, self.ready()))
                 => observed,
         };
         self.tell.phase("collect");

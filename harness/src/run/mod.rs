@@ -315,6 +315,7 @@ mod tests {
             subject: report.subject.clone(),
             envoy: "/x/envoy".into(),
             istio: None,
+            spire: None,
             command: report.command.clone(),
             unsupported: None,
             unproven: Vec::new(),

@@ -10,6 +10,7 @@ use super::teller::Teller;
 use crate::clock::{Clock, ClockError, Deadline};
 use crate::fleet::{Fleet, FleetError};
 use crate::probe::{Depth, ExpectedLeaf, ProbeContext, ProxySample, Roots, sample, settle};
+use crate::proc::Guard;
 use crate::provider::{Fake, Provider};
 use crate::scenario::{ClockKind, Scenario, StepPlan};
 use crate::timeline::{DeadlineMissed, Fact, Jump, Payload, ProxyId, Recorder, SecretName, Source, Stall, Step};
@@ -31,6 +32,8 @@ pub(super) struct Scene<'a> {
     pub(super) fleet: &'a Fleet,
     pub(super) probes: &'a ProbeContext,
     pub(super) recorder: &'a Recorder,
+    /// Starts what is to be started again.
+    pub(super) guard: &'a Guard,
     pub(super) began: jiff::Timestamp,
 }
 
@@ -45,12 +48,13 @@ pub(super) async fn observe(
     provider: &Provider,
     fleet: &Fleet,
     probes: &ProbeContext,
+    guard: &Guard,
     tell: &Teller<'_>,
     ready: Duration,
 ) -> Result<Observed, RunError> {
     let recorder = tell.recorder;
     let began = recorder.clock().now();
-    let scene = Scene { scenario, provider, fleet, probes, recorder, began };
+    let scene = Scene { scenario, provider, fleet, probes, recorder, guard, began };
     let deadline = Deadline::after(ready);
     let course = async {
         let played = match provider {

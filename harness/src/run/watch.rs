@@ -52,6 +52,7 @@ impl Scene<'_> {
         self.missed(None, format!("every proxy ready; {why}"), waited.try_into().unwrap_or_default());
         external.ask(self.patience()).await;
         sample(self.fleet.proxies(), self.probes, Depth::Collect).await;
+        external.tell_issued().await;
         self.kept()?;
         Ok(Observed::ToTheEnd)
     }
@@ -64,6 +65,7 @@ impl Scene<'_> {
         let mut seen = Seen::default();
         let mut from = seen.take_in(&self.recorder.since(0));
         let mut times = Times::of(self, &seen);
+        let mut events = self.scenario.provider.events.iter().peekable();
         let mut index = 1;
         loop {
             self.kept()?;
@@ -77,7 +79,8 @@ impl Scene<'_> {
                 u32::try_from(planned).unwrap_or(u32::MAX),
                 u64::try_from(passed).unwrap_or(0),
             );
-            let enough = self.scenario.observe.duration.is_none() && self.enough(&seen, &times);
+            let open_ended = self.scenario.observe.duration.is_none() && events.peek().is_none();
+            let enough = open_ended && self.enough(&seen, &times);
             if enough || now >= times.end(self, &seen) {
                 if !enough {
                     // What does somebody get who comes now?
@@ -85,16 +88,22 @@ impl Scene<'_> {
                 }
                 self.step(index, if enough { "enough renewals came" } else { "end of the observation" });
                 self.look(from, false, Depth::Collect, deadline).await;
+                external.tell_issued().await;
                 self.kept()?;
                 return Ok(Observed::ToTheEnd);
             }
-            let due = times.next(now).min(times.end(self, &seen));
+            if let Some(event) = events.next_if(|event| now >= self.began + event.at.duration()) {
+                external.undergo(event.action, self.guard).await?;
+                continue;
+            }
+            let due = times.next(now, &seen).min(times.end(self, &seen));
+            let due = events.peek().map_or(due, |event| due.min(self.began + event.at.duration()));
             let left = Duration::try_from(due.duration_since(now)).unwrap_or_default();
             let pushed = self.recorder.await_until(from, Deadline::after(left), is_news).await;
             if pushed {
                 tokio::time::sleep(ONE_PUSH).await;
             }
-            let what = times.pass(self.clock().now()).unwrap_or("the provider pushed");
+            let what = times.pass(self.clock().now(), &seen).unwrap_or("the provider pushed");
             if !pushed && what == "the provider pushed" {
                 continue;
             }
@@ -183,12 +192,14 @@ struct Times {
     first_expiry: Option<jiff::Timestamp>,
     ttl: Duration,
     planned: Vec<(jiff::Timestamp, &'static str)>,
+    /// The last expiry of a newest generation after which a sample was taken.
+    past: Option<jiff::Timestamp>,
 }
 
 impl Times {
     fn of(scene: &Scene<'_>, seen: &Seen) -> Self {
         let ttl = scene.scenario.provider.ttl().duration();
-        let mut times = Self { first_expiry: None, ttl, planned: Vec::new() };
+        let mut times = Self { first_expiry: None, ttl, planned: Vec::new(), past: None };
         times.learn(scene, seen);
         times
     }
@@ -211,13 +222,24 @@ impl Times {
     }
 
     /// The next sample that is due.
-    fn next(&self, now: jiff::Timestamp) -> jiff::Timestamp {
-        self.planned.iter().map(|(at, _)| *at).min().unwrap_or(now + self.ttl)
+    fn next(&self, now: jiff::Timestamp, seen: &Seen) -> jiff::Timestamp {
+        let planned = self.planned.iter().map(|(at, _)| *at).min();
+        planned.into_iter().chain(self.past_newest(seen)).min().unwrap_or(now + self.ttl)
+    }
+
+    /// When what some proxy accepted last has expired, unless that was looked at already.
+    fn past_newest(&self, seen: &Seen) -> Option<jiff::Timestamp> {
+        let newest = seen.accepted.values().filter_map(|leaves| leaves.last()).map(|(_, leaf)| leaf.not_after).min()?;
+        Some(newest + Duration::from_secs(1)).filter(|at| self.past.is_none_or(|past| past < *at))
     }
 
     /// What has become due; it is done with.
-    fn pass(&mut self, now: jiff::Timestamp) -> Option<&'static str> {
-        let what = self.planned.iter().rfind(|(at, _)| *at <= now).map(|(_, what)| *what);
+    fn pass(&mut self, now: jiff::Timestamp, seen: &Seen) -> Option<&'static str> {
+        let mut what = self.planned.iter().rfind(|(at, _)| *at <= now).map(|(_, what)| *what);
+        if let Some(at) = self.past_newest(seen).filter(|at| *at <= now) {
+            self.past = Some(at);
+            what = what.or(Some("the newest generation has expired"));
+        }
         self.planned.retain(|(at, _)| *at > now);
         what
     }

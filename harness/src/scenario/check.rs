@@ -4,8 +4,8 @@ use crate::timeline::{Layer, ProxyId, SecretName};
 
 use super::error::Problem;
 use super::{
-    AuthorityAction, ClockKind, ExpectedJudgement, Fault, FaultPlace, FaultSpec, Profile, ProviderKind, Role, Scenario,
-    Serials, Span,
+    AuthorityAction, ClockKind, ExpectedJudgement, Fault, FaultPlace, FaultSpec, Profile, ProviderAction, ProviderKind,
+    Role, Scenario, Serials, Span,
 };
 
 /// Longest observation in real time.
@@ -49,6 +49,7 @@ impl Scenario {
         if found.0.is_empty() {
             self.check_faults(&mut found);
             self.check_authorities(&mut found);
+            self.check_events(&mut found);
         }
         self.check_fleet(&mut found);
         self.check_expectation(&mut found);
@@ -117,6 +118,11 @@ impl Scenario {
                 "Istio's agents have their sockets where Istio puts them, and istiod is started with the cell",
             );
         }
+        if provider.kind == ProviderKind::Spire && (provider.socket.is_some() || !provider.command.is_empty()) {
+            found
+                .add("provider", "SPIRE's server and agent are started with the cell, in a place of their own")
+                .hint("one that runs already is `kind: external` (--provider external)");
+        }
         if matches!(provider.kind, ProviderKind::Fake | ProviderKind::Files) {
             if provider.socket.is_some() {
                 found
@@ -132,7 +138,7 @@ impl Scenario {
             return;
         }
         match &provider.socket {
-            _ if provider.kind == ProviderKind::IstioCa => {}
+            _ if provider.kind != ProviderKind::External => {}
             None => {
                 found
                     .add("provider", "an external provider needs a `socket`")
@@ -289,6 +295,41 @@ impl Scenario {
         }
     }
 
+    fn check_events(&self, found: &mut Problems) {
+        let events = &self.provider.events;
+        if self.provider.kind != ProviderKind::Spire && !events.is_empty() {
+            found
+                .add("provider.events", "only a SPIRE that is started for the cell has events")
+                .hint("`kind: spire`; what goes wrong in the harness's own provider are `faults`");
+            return;
+        }
+        for (n, event) in events.iter().enumerate() {
+            let at = |key: &str| format!("provider.events[{n}].{key}");
+            let earlier = &events[..n];
+            if earlier.last().is_some_and(|before| before.at > event.at) {
+                found.add(at("at"), "events must be given in their order");
+            }
+            if event.at >= self.observed() {
+                found.add(at("at"), format!("it never comes: the observation ends after {}", self.observed()));
+            }
+            let same_part = |other: &&super::ProviderEvent| other.action.is_of_agent() == event.action.is_of_agent();
+            let last = earlier.iter().rev().find(same_part).map(|event| event.action);
+            // What was undone, or leaves the part running, is as if it had not been.
+            let down = last.filter(|last| last.undoes().is_none() && *last != ProviderAction::DeleteEntry);
+            match (event.action.undoes(), down) {
+                (wanted, down) if wanted == down => {}
+                (Some(wanted), _) => {
+                    found.add(at("action"), format!("`{}` comes after `{}`", event.action.name(), wanted.name()));
+                }
+                (None, _) => {
+                    let down = down.map_or("nothing", ProviderAction::name);
+                    let message = format!("after `{down}`, `{}` finds nobody", event.action.name());
+                    found.add(at("action"), message);
+                }
+            }
+        }
+    }
+
     fn check_authorities(&self, found: &mut Problems) {
         let last = self.renewals();
         if let Some(every) = self.provider.bundle_every {
@@ -407,6 +448,7 @@ impl Scenario {
             .flatten()
             .any(|life| life.duration() < self.observed().duration() + self.provider.ttl().duration());
         ends || !self.provider.faults.is_empty()
+            || !self.provider.events.is_empty()
             || !self.provider.authorities.is_empty()
             || self.fleet.duplicate_subscription
     }

@@ -120,6 +120,9 @@ pub struct ProviderSpec {
     /// When authorities change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub authorities: Vec<AuthorityStep>,
+    /// What is done to a SPIRE that was started for the cell, and when.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<ProviderEvent>,
     /// Interval at which the trust bundle changes and is pushed, between the renewals: others' authorities that come
     /// and go. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,6 +148,8 @@ pub enum ProviderKind {
     External,
     /// Istio's own CA: Istio's agents get certificates from istiod, and serve them to their proxies.
     IstioCa,
+    /// A SPIRE server and a SPIRE agent, started for the cell, behind a tap.
+    Spire,
 }
 
 /// What the fake imitates.
@@ -331,6 +336,74 @@ impl Fault {
             | Fault::FileMissing => FaultPlace::Files,
             _ => FaultPlace::Content,
         }
+    }
+}
+
+/// Something that is done to a real provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ProviderEvent {
+    /// How long after the first secrets.
+    pub at: Span,
+    /// What is done.
+    pub action: ProviderAction,
+}
+
+/// What can be done to SPIRE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum ProviderAction {
+    /// Its agent is killed. What it keeps on disk stays.
+    KillAgent,
+    /// Its agent is started again.
+    StartAgent,
+    /// Its agent is stopped by SIGSTOP: it neither answers nor closes anything.
+    FreezeAgent,
+    /// Its agent goes on.
+    WakeAgent,
+    /// Its server is ended. What it keeps on disk stays.
+    StopServer,
+    /// Its server is started again, at the same place.
+    StartServer,
+    /// The registration entry of the proxies is deleted.
+    DeleteEntry,
+}
+
+impl ProviderAction {
+    /// The name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProviderAction::KillAgent => "kill-agent",
+            ProviderAction::StartAgent => "start-agent",
+            ProviderAction::FreezeAgent => "freeze-agent",
+            ProviderAction::WakeAgent => "wake-agent",
+            ProviderAction::StopServer => "stop-server",
+            ProviderAction::StartServer => "start-server",
+            ProviderAction::DeleteEntry => "delete-entry",
+        }
+    }
+
+    /// What must have been done before, as the last to the same part; `None`: nothing, it runs.
+    pub(super) fn undoes(self) -> Option<ProviderAction> {
+        match self {
+            ProviderAction::StartAgent => Some(ProviderAction::KillAgent),
+            ProviderAction::WakeAgent => Some(ProviderAction::FreezeAgent),
+            ProviderAction::StartServer => Some(ProviderAction::StopServer),
+            _ => None,
+        }
+    }
+
+    /// Whether it concerns the agent; else, the server.
+    pub(super) fn is_of_agent(self) -> bool {
+        matches!(
+            self,
+            ProviderAction::KillAgent
+                | ProviderAction::StartAgent
+                | ProviderAction::FreezeAgent
+                | ProviderAction::WakeAgent
+        )
     }
 }
 
@@ -675,7 +748,18 @@ impl ProviderKind {
             ProviderKind::Files => "files",
             ProviderKind::External => "external",
             ProviderKind::IstioCa => "istio-ca",
+            ProviderKind::Spire => "spire",
         }
+    }
+
+    /// Whether SPIRE's programs are needed.
+    pub fn has_spire(self) -> bool {
+        self == ProviderKind::Spire
+    }
+
+    /// Whether nobody but the provider knows when it renews: SPIRE's agent does at half of the lifetime, more or less.
+    pub fn has_own_timer(self) -> bool {
+        matches!(self, ProviderKind::External | ProviderKind::Spire)
     }
 }
 

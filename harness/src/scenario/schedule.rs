@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::timeline::Criteria;
 
-use super::{ProviderKind, Scenario, Span};
+use super::{Scenario, Span};
 
 /// Generations past the first expiry where a scenario does not say how long to observe.
 const PAST_EXPIRY: u32 = 2;
@@ -83,7 +83,7 @@ impl Scenario {
         Criteria {
             ttl_s: self.provider.ttl().as_secs(),
             renew_every_s: match (self.provider.kind, self.provider.renew_every) {
-                (ProviderKind::External, None) => None,
+                (kind, None) if kind.has_own_timer() => None,
                 _ => Some(self.interval_s()),
             },
             lag_bound_ms: ms(self.criteria.lag_bound),
@@ -110,7 +110,7 @@ impl Scenario {
         match self.observe.duration {
             Some(duration) => duration.as_secs(),
             // Nobody knows when it renews: at the latest one TTL after the other.
-            None if self.provider.kind == ProviderKind::External => {
+            None if self.provider.kind.has_own_timer() => {
                 u64::from(self.past_expiry_wanted()).saturating_add(2).saturating_mul(self.provider.ttl().as_secs())
             }
             None => u64::from(self.renewals()).saturating_mul(self.interval_s()),

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use super::kubernetes::{Kubernetes, ServiceAccount};
 use super::mesh::NAMESPACE;
 use crate::clock::Deadline;
-use crate::fleet::{FleetError, admin, keep, ports};
+use crate::fleet::{FleetError, admin, keep};
 use crate::pki::{Authority, Validity};
-use crate::proc::{Guard, Process, Spawn};
+use crate::proc::{Guard, Process, Spawn, free_ports};
 use crate::timeline::{Exited, Recorder, Source, Spawned};
 
 /// How long it may take to serve. It takes about a second.
@@ -82,7 +82,7 @@ impl Istiod {
         let IstiodConfig { program, directory, log, trust_domain, mesh, tokens, issues, started } = config;
         let unserved = |source| FleetError::Kubernetes { source };
         let kubernetes = Kubernetes::serve(&["default", "istio-system", NAMESPACE], tokens).await.map_err(unserved)?;
-        let [grpc, secure, http, monitoring] = ports::free().map_err(unserved)?;
+        let [grpc, secure, http, monitoring] = free_ports().map_err(unserved)?;
 
         let kubeconfig = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "stub",

@@ -19,7 +19,7 @@ use super::members::Fleet;
 use super::ports::{self, Addresses};
 use super::process::{FleetConfig, dial_out};
 use super::{FleetError, Proxy, keep};
-use crate::proc::Guard;
+use crate::proc::{Guard, free_ports};
 use crate::scenario::Span;
 use crate::timeline::{AGENT_SAYS, ProxyId, Recorder};
 use crate::xds::Delivery;
@@ -183,7 +183,7 @@ async fn place(id: &ProxyId, n: u32) -> Result<Place, FleetError> {
     let address = address(n);
     let held = ports::Reserved::at(address).map_err(refused)?;
     // These can't be held: Istio's configuration does not share them.
-    let [admin, status, prometheus] = ports::free().map_err(refused)?;
+    let [admin, status, prometheus] = free_ports().map_err(refused)?;
     let answer = Bytes::from(format!("{id}\n"));
     let app = Server::start(move |_| {
         let answer = answer.clone();
