@@ -13,8 +13,8 @@ use crate::plan::{Cell, Plan};
 use crate::provider::SpirePrograms;
 use crate::report::{ReportSpec, Reporter};
 use crate::run::{CellJob, IstioPrograms, Ran, RunOptions, Stop, Told};
-use crate::scenario::{ProviderKind, Span};
-use crate::timeline::{EnvoyRequest, EnvoySubject, IstioSubject, ProgramRequest, ProviderSubject, Subject};
+use crate::scenario::Span;
+use crate::timeline::{EnvoyRequest, EnvoySubject, IstioSubject, ProgramRequest, Subject};
 
 /// Arguments of `rotacheck run`.
 #[derive(Debug, clap::Args)]
@@ -229,16 +229,10 @@ fn job(cell: &Cell, executables: &Executables) -> Result<CellJob, CliError> {
     let subject = Subject {
         envoy: EnvoySubject { version: binary.version.clone(), source: binary.source.clone() },
         istio: istio.as_ref().map(|(subject, _)| subject.clone()),
-        provider: match (cell.scenario.provider.kind, &istio) {
-            // It is a part of Istio.
-            (ProviderKind::IstioCa, Some((subject, _))) => {
-                ProviderSubject { version: subject.version.clone(), ..cell.scenario.provider.subject() }
-            }
-            _ => match &spire {
-                Some((version, _)) => ProviderSubject { version: version.clone(), ..cell.scenario.provider.subject() },
-                None => cell.scenario.provider.subject(),
-            },
-        },
+        provider: cell.scenario.provider.subject(
+            istio.as_ref().map(|(subject, _)| subject.version.as_str()),
+            spire.as_ref().map(|(version, _)| version.as_str()),
+        ),
     };
     Ok(CellJob {
         id: cell.id(&binary.version),

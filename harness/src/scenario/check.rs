@@ -162,7 +162,7 @@ impl Scenario {
                 found
                     .add(
                         format!("provider.{key}"),
-                        format!("{key} can't be provoked in a provider that is not the harness's own"),
+                        format!("{key} can't be provoked in a provider of kind `{}`", provider.kind.name()),
                     )
                     .hint("choose a scenario without them, such as `rotation`; or the fake");
             }

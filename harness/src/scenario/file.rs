@@ -776,13 +776,19 @@ impl Profile {
 }
 
 impl ProviderSpec {
-    /// What a report says of it. The version of the harness's own ones is its own; nothing tells an external one's.
-    pub fn subject(&self) -> ProviderSubject {
-        let own = matches!(self.kind, ProviderKind::Fake | ProviderKind::Files);
+    /// What a report says of it. The harness's own ones have its version; Istio's CA and SPIRE that of their programs;
+    /// nothing tells an external one's.
+    pub fn subject(&self, istio: Option<&str>, spire: Option<&str>) -> ProviderSubject {
+        let version = match self.kind {
+            ProviderKind::Fake | ProviderKind::Files => Some(env!("CARGO_PKG_VERSION")),
+            ProviderKind::IstioCa => istio,
+            ProviderKind::Spire => spire,
+            ProviderKind::External => None,
+        };
         ProviderSubject {
             kind: self.kind.name().to_owned(),
             profile: (self.kind == ProviderKind::Fake).then(|| self.profile.name().to_owned()),
-            version: if own { env!("CARGO_PKG_VERSION") } else { "unknown" }.to_owned(),
+            version: version.unwrap_or("unknown").to_owned(),
         }
     }
 
