@@ -50,7 +50,7 @@ impl Cell {
             directory: path.to_owned(),
             delivery: Delivery::Socket(path.join("provider.sock")),
             members: spec.members().into_iter().map(|(id, spiffe_id)| (id, Some(spiffe_id))).collect(),
-            trust_domain: None,
+            identity: None,
             further_contexts: 3,
             duplicate_subscription: false,
             resumption: false,

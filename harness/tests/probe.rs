@@ -67,7 +67,7 @@ impl Mesh {
             directory: path,
             delivery: Delivery::Socket(socket.clone()),
             members: known,
-            trust_domain: None,
+            identity: None,
             further_contexts: 2,
             duplicate_subscription: false,
             resumption: false,

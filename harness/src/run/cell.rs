@@ -281,8 +281,7 @@ impl Living<'_> {
     ) -> Result<Observed, RunError> {
         self.tell.phase("bring_up");
         let scenario = &self.job.scenario;
-        let identity = provider.learnt().and_then(|learnt| learnt.spiffe_id.as_ref());
-        let trust_domain = identity.map(|id| id.trust_domain().to_owned());
+        let identity = provider.learnt().and_then(|learnt| learnt.spiffe_id.clone());
         let config = FakeConfig {
             socket: self.socket.clone(),
             trust_domain: TRUST_DOMAIN.to_owned(),
@@ -294,7 +293,7 @@ impl Living<'_> {
         let scratch = self.istio_scratch();
         let agents = members.iter().map(|(id, _)| (id.clone(), workload_socket(&scratch, id))).collect();
         let provider = self.limit.on(provider.start(config, agents, program, recorder.clone())).await?;
-        let result = self.with_provider(&provider, members, trust_domain, recorder).await;
+        let result = self.with_provider(&provider, members, identity, recorder).await;
         // The recording ends before anything is taken down: what dies then says nothing.
         let _ = recorder.finish(incomplete(&result));
         provider.stop().await;
@@ -305,7 +304,7 @@ impl Living<'_> {
         &self,
         provider: &Provider,
         members: Vec<(ProxyId, Option<SpiffeId>)>,
-        trust_domain: Option<String>,
+        identity: Option<SpiffeId>,
         recorder: &Recorder,
     ) -> Result<Observed, RunError> {
         let roots = Roots::default();
@@ -316,7 +315,7 @@ impl Living<'_> {
             directory: self.kept.path().to_owned(),
             delivery: provider.delivery(),
             members,
-            trust_domain,
+            identity,
             further_contexts: self.job.scenario.fleet.contexts,
             duplicate_subscription: self.job.scenario.fleet.duplicate_subscription,
             resumption: self.job.scenario.fleet.resumption,

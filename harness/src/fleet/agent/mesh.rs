@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use serde_json::{Value, json};
 
 use crate::fleet::ports::Addresses;
-use crate::timeline::ProxyId;
+use crate::timeline::{ProxyId, SpiffeId};
 
 /// The namespace of all workloads; it stands in their SPIFFE IDs.
 pub(super) const NAMESPACE: &str = "demo";
@@ -24,6 +24,8 @@ pub(super) struct Workload<'a> {
     /// Who calls it, and where that one's calls go in.
     pub(super) caller: SocketAddr,
     pub(super) next: &'a ProxyId,
+    /// What its certificate will say, where that is not the name of its service account.
+    pub(super) identity: Option<&'a SpiffeId>,
     /// What Envoy is given beside Istio's own: a cluster and a listener.
     pub(super) dial_out: [Value; 2],
 }
@@ -57,16 +59,20 @@ pub(super) fn configuration(workloads: &[Workload<'_>], further_contexts: u32) -
 }
 
 fn of_workload(workload: &Workload<'_>, further_contexts: u32) -> Vec<Value> {
-    let Workload { id, address, at, app, caller, next, dial_out } = workload;
+    let Workload { id, address, at, app, caller, next, identity, dial_out } = workload;
     let labels = json!({ "app": id.as_str() });
     let selector = json!({ "labels": labels });
     // The same endpoint under a second name, to which connections are kept.
     let kept = kept(id);
     let service = |name: &str| {
-        json!({
+        let mut service = json!({
             "hosts": [host(name)], "location": "MESH_INTERNAL", "resolution": "STATIC",
             "ports": [port(caller.port())], "workloadSelector": selector,
-        })
+        });
+        if let Some(identity) = identity {
+            service["subjectAltNames"] = json!([identity.as_str()]);
+        }
+        service
     };
     let [cluster, listener] = dial_out;
     let hosts: Vec<String> = [next.to_string(), self::kept(next)]

@@ -21,7 +21,7 @@ use super::process::{FleetConfig, dial_out};
 use super::{FleetError, Proxy, keep};
 use crate::proc::{Guard, free_ports};
 use crate::scenario::Span;
-use crate::timeline::{AGENT_SAYS, ProxyId, Recorder};
+use crate::timeline::{AGENT_SAYS, ProxyId, Recorder, SpiffeId};
 use crate::xds::Delivery;
 use istiod::{Istiod, IstiodConfig};
 use kubernetes::ServiceAccount;
@@ -90,8 +90,8 @@ pub(super) async fn start(
         Delivery::Mesh(_) => None,
         _ => return Err(FleetError::AgentWithoutSocket),
     };
-    let trust_domain = config.members.iter().find_map(|(_, id)| Some(id.as_ref()?.trust_domain().to_owned()));
-    let trust_domain = trust_domain.or_else(|| config.trust_domain.clone()).unwrap_or_default();
+    let known = config.members.iter().find_map(|(_, id)| id.as_ref()).or(config.identity.as_ref());
+    let trust_domain = known.map(SpiffeId::trust_domain).unwrap_or_default();
     let mut places = Vec::new();
     for (n, (id, _)) in (0u32..).zip(&config.members) {
         places.push(place(id, n).await?);
@@ -108,6 +108,7 @@ pub(super) async fn start(
             app: place.app.addr(),
             caller: ring(n, places.len() - 1).at.outbound,
             next: &ring(n, 1).id,
+            identity: config.identity.as_ref(),
             dial_out: dial_out(&place.id, place.at.dial_out, &config.delivery, &config.dialled),
         })
         .collect();
@@ -115,7 +116,7 @@ pub(super) async fn start(
         program: &istio.discovery,
         directory: &istio.scratch.join("istiod"),
         log: config.directory.join("istiod.log"),
-        trust_domain: &trust_domain,
+        trust_domain,
         mesh: &mesh::configuration(&workloads, config.further_contexts),
         tokens: places.iter().map(Place::account).collect(),
         issues: socket.is_none(),
@@ -145,7 +146,7 @@ pub(super) async fn start(
             token: &place.token,
             secret_ttl: istio.secret_ttl,
             files_socket_blocked: istio.files_socket_blocked,
-            trust_domain: &trust_domain,
+            trust_domain,
             admin: place.at.admin,
             status: place.status,
             taken: place.at.late,

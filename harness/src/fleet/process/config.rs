@@ -22,8 +22,9 @@ pub struct FleetConfig {
     /// The proxies and their identities, as far as these are known, in the order of the ring: each calls the next, the
     /// last one the first.
     pub members: Vec<(ProxyId, Option<SpiffeId>)>,
-    /// The trust domain of peers whose identity is not known; without one, whoever the bundle vouches for is a peer.
-    pub trust_domain: Option<String>,
+    /// Where their identities are not known, the one that a fresh subscriber got: its trust domain is that of all peers.
+    /// Without one, whoever the bundle vouches for is a peer.
+    pub identity: Option<SpiffeId>,
     /// TLS contexts with the proxy's certificate beside those that every proxy has.
     pub further_contexts: u32,
     /// One cluster asks for its secrets by another ConfigSource.

@@ -15,7 +15,7 @@ use super::member::Start;
 use super::members::{Fleet, Late};
 use super::{FleetError, MAX_SOCKET_PATH, Proxy, keep, ports};
 use crate::proc::{Guard, MOUNTED, Spawn};
-use crate::timeline::{ProxyId, RELOAD_FAILED, Recorder, SecretName};
+use crate::timeline::{ProxyId, RELOAD_FAILED, Recorder, SecretName, SpiffeId};
 use crate::xds::{Delivery, Lds, watched_directory};
 use bootstrap::Sidecar;
 
@@ -52,7 +52,7 @@ pub(super) async fn start(config: FleetConfig, guard: &Guard, recorder: &Recorde
             spiffe_id: spiffe_id.as_ref(),
             at,
             next: (inbound[next], next_spiffe_id.as_ref()),
-            trust_domain: config.trust_domain.as_deref(),
+            trust_domain: config.identity.as_ref().map(SpiffeId::trust_domain),
             delivery: &seen,
             dialled: (config.dialled.server, &config.dialled.authority_pem),
             further_contexts: config.further_contexts,
