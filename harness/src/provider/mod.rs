@@ -39,7 +39,7 @@ pub enum Provider {
     /// The harness's own.
     Fake(Box<Fake>),
     /// One that is not ours.
-    External(External),
+    External(Box<External>),
 }
 
 /// A provider before its cell is recorded: what can be learnt of it must stand at the recording's head.
@@ -49,7 +49,7 @@ pub enum Approached {
     /// Nor here.
     Files,
     /// It serves, and was asked once.
-    External(Met),
+    External(Box<Met>),
     /// It comes with the proxies.
     IstioCa,
 }
@@ -77,10 +77,10 @@ impl Approached {
             ProviderKind::Fake => Approached::Fake,
             ProviderKind::Files => Approached::Files,
             ProviderKind::IstioCa => Approached::IstioCa,
-            ProviderKind::External => Approached::External(Met::meet(spec, ground).await?),
+            ProviderKind::External => Approached::External(Box::new(Met::meet(spec, ground).await?)),
             ProviderKind::Spire => {
                 let programs = spire.ok_or_else(|| ProviderError::NoProgram("spire-server".to_owned()))?;
-                Approached::External(Met::spire(spec, programs, ground).await?)
+                Approached::External(Box::new(Met::spire(spec, programs, ground).await?))
             }
         })
     }
@@ -114,10 +114,10 @@ impl Approached {
                 let directory = config.socket.with_file_name("secrets");
                 Provider::Fake(Box::new(Fake::start_with_files(&directory, config, recorder).await?))
             }
-            Approached::IstioCa => Provider::External(External::behind(&agents, &config.socket, recorder)?),
+            Approached::IstioCa => Provider::External(Box::new(External::behind(&agents, &config.socket, recorder)?)),
             Approached::External(met) => {
                 let proxies = config.identities.into_iter().map(|(id, _)| id).collect();
-                Provider::External(External::start(met, &config.socket, proxies, recorder)?)
+                Provider::External(Box::new(External::start(*met, &config.socket, proxies, recorder)?))
             }
         })
     }

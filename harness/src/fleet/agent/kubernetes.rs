@@ -255,3 +255,72 @@ fn not_found() -> Response<Body> {
 fn refused(why: &str) -> Response<Body> {
     failure(StatusCode::BAD_REQUEST, "BadRequest", why)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::Deadline;
+    use crate::fleet::admin;
+
+    async fn asked(kubernetes: &Kubernetes, path: &str) -> (u16, Value) {
+        let deadline = Deadline::after(Duration::from_secs(30));
+        let (status, body) = admin::ask(kubernetes.addr(), path, deadline).await.unwrap();
+        (status.as_u16(), serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn there_is_nothing_but_the_namespaces() {
+        let kubernetes = Kubernetes::serve(&["default", "demo"], HashMap::new()).await.unwrap();
+        assert_eq!(asked(&kubernetes, "/version").await.0, 200);
+        let (_, list) = asked(&kubernetes, "/api/v1/namespaces").await;
+        assert_eq!((list["kind"].as_str(), list["items"].as_array().unwrap().len()), (Some("NamespaceList"), 2));
+        let (_, list) = asked(&kubernetes, "/apis/discovery.k8s.io/v1/endpointslices?limit=500").await;
+        assert_eq!(list["kind"], "EndpointSliceList");
+        assert_eq!(list["items"], json!([]));
+        assert_eq!(asked(&kubernetes, "/api/v1/namespaces/demo").await.1["metadata"]["name"], "demo");
+        assert_eq!(asked(&kubernetes, "/api/v1/namespaces/demo/secrets/x").await.0, 404);
+    }
+
+    #[tokio::test]
+    async fn a_watch_is_held() {
+        let kubernetes = Kubernetes::serve(&["default"], HashMap::new()).await.unwrap();
+        let watch = "/api/v1/pods?watch=true&sendInitialEvents=true";
+        let ended = admin::ask(kubernetes.addr(), watch, Deadline::after(Duration::from_millis(200))).await;
+        assert!(matches!(ended, Err(crate::fleet::ReachError::TimedOut { .. })), "{ended:?}");
+    }
+
+    #[test]
+    fn a_token_stands_for_its_account_only() {
+        let account = ServiceAccount { namespace: "demo".to_owned(), name: "a".to_owned() };
+        let api = Api { objects: Mutex::default(), tokens: [("secret".to_owned(), account)].into() };
+        let review = |token: &str| api.review(json!({ "spec": { "token": token, "audiences": ["istio-ca"] } }));
+        let good = review("secret");
+        assert_eq!(good["status"]["user"]["username"], "system:serviceaccount:demo:a");
+        assert_eq!(good["status"]["audiences"], json!(["istio-ca"]));
+        assert_eq!(review("guessed")["status"]["authenticated"], false);
+        assert_eq!(api.review(json!({}))["status"]["authenticated"], false);
+    }
+
+    #[test]
+    fn what_is_created_can_be_read_again() {
+        let api = Api { objects: Mutex::default(), tokens: HashMap::new() };
+        let path = |text| Path::of(text).unwrap();
+        api.keep(
+            &path("/api/v1/namespaces/demo/configmaps"),
+            json!({ "metadata": { "name": "x" }, "data": { "a": "b" } }),
+        );
+        let kept = api.get(&path("/api/v1/namespaces/demo/configmaps/x")).unwrap();
+        assert_eq!((&kept["data"]["a"], &kept["metadata"]["namespace"]), (&json!("b"), &json!("demo")));
+        assert_eq!(api.listed(&path("/api/v1/configmaps")).len(), 1);
+        assert_eq!(api.listed(&path("/api/v1/namespaces/other/configmaps")).len(), 0);
+    }
+
+    #[test]
+    fn strange_paths_are_nothing() {
+        for strange in ["", "/", "/healthz", "/api", "/apis/x", "/api/v1", "//api//v1//"] {
+            assert_eq!(Path::of(strange), None, "{strange}");
+        }
+    }
+}

@@ -186,3 +186,36 @@ fn object(version: &str, kind: &str, namespace: &str, name: &str, spec: Value) -
         "apiVersion": version, "kind": kind, "metadata": { "name": name, "namespace": namespace }, "spec": spec,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_workload_calls_the_next_one() {
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let at = |port| Addresses {
+            admin: local(port),
+            inbound: local(port + 1),
+            outbound: local(port + 2),
+            dial_out: local(port + 3),
+            stapled: local(port + 4),
+            late: local(port + 5),
+            foreign: local(port + 6),
+        };
+        let ids = ["proxy-a", "proxy-b"].map(|id| ProxyId::parse(id).unwrap());
+        let learnt = SpiffeId::parse("spiffe://cluster.local/ns/demo/sa/proxies").unwrap();
+        let workload = |n: usize| Workload {
+            id: &ids[n],
+            address: Ipv4Addr::new(127, 0, 1, 1 + n as u8),
+            at: at(if n == 0 { 15000 } else { 16000 }),
+            app: local(8000),
+            caller: local(if n == 0 { 16002 } else { 15002 }),
+            next: &ids[1 - n],
+            identity: (n == 1).then_some(&learnt),
+            dial_out: [json!({ "name": "a-cluster" }), json!({ "name": "a-listener" })],
+        };
+        let all = configuration(&[workload(0), workload(1)], 1);
+        insta::assert_snapshot!(serde_json::to_string_pretty(&all).unwrap());
+    }
+}

@@ -165,3 +165,27 @@ impl Agent<'_> {
         start
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEMPLATE: &str = r#"{"address": "{{ .wildcard }}",
+        "pipe": {"path": "./var/run/secrets/workload-spiffe-uds/{{ .workload_identity_socket_file }}"}}"#;
+
+    #[test]
+    fn the_template_listens_on_loopback_and_leads_to_the_tap() {
+        let own = adapted(TEMPLATE, None).unwrap();
+        assert!(own.contains("127.0.0.1") && own.contains("{{ .workload_identity_socket_file }}"), "{own}");
+        let tapped = adapted(TEMPLATE, Some("/run/x.sock".into())).unwrap();
+        assert!(tapped.contains(r#""path": "/run/x.sock""#) && !tapped.contains("workload-spiffe-uds"), "{tapped}");
+        assert_eq!(adapted("{}", Some("/run/x.sock".into())), None);
+    }
+
+    #[test]
+    fn the_workload_socket_lies_where_the_agent_looks() {
+        let id = ProxyId::parse("proxy-a").unwrap();
+        let path = workload_socket("/tmp/cell/istio".into(), &id);
+        assert_eq!(path, "/tmp/cell/istio/proxy-a/var/run/secrets/workload-spiffe-uds/socket");
+    }
+}
