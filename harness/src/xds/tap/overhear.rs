@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -29,8 +30,13 @@ struct State {
     dialogue: Dialogue,
     asked: Deframer,
     said: Deframer,
+    /// When the last piece of a response came.
+    came: Option<Instant>,
     closed: bool,
 }
+
+/// A response of which nothing came for so long hangs; one of which something did is on its way.
+const STILL: Duration = Duration::from_secs(1);
 
 impl Conversation {
     pub(super) fn open(ear: Arc<Ear>, rpc: Rpc, peer_pid: Option<i32>) -> Arc<Self> {
@@ -41,17 +47,21 @@ impl Conversation {
         conversation
     }
 
-    /// Tells of a response that was begun and has not ended.
+    /// Tells of a response that was begun, has not ended, and goes on no more.
     pub(super) fn tell_unfinished(&self) {
         let state = self.lock();
-        if let Some((came, of)) = state.said.unfinished().filter(|_| !state.closed) {
+        let hangs = !state.closed && state.came.is_some_and(|came| came.elapsed() >= STILL);
+        if let Some((came, of)) = state.said.unfinished().filter(|_| hangs) {
             self.remark(&format!("the provider began a response and did not end it: {came} of {of} bytes have come"));
         }
     }
 
     fn hear(&self, direction: Direction, piece: &[u8]) {
         let mut state = self.lock();
-        let State { dialogue, asked, said, .. } = &mut *state;
+        let State { dialogue, asked, said, came, .. } = &mut *state;
+        if direction == Direction::Response {
+            *came = Some(Instant::now());
+        }
         match direction {
             Direction::Request => asked.feed(piece, |found| self.request(dialogue, &found)),
             Direction::Response => said.feed(piece, |found| self.response(dialogue, &found)),
