@@ -49,7 +49,7 @@ pub enum Approached {
     /// Nor here.
     Files,
     /// It serves, and was asked once.
-    External(Met),
+    External(Box<Met>),
     /// It comes with the proxies.
     IstioCa,
 }
@@ -77,10 +77,10 @@ impl Approached {
             ProviderKind::Fake => Approached::Fake,
             ProviderKind::Files => Approached::Files,
             ProviderKind::IstioCa => Approached::IstioCa,
-            ProviderKind::External => Approached::External(Met::meet(spec, ground).await?),
+            ProviderKind::External => Approached::External(Box::new(Met::meet(spec, ground).await?)),
             ProviderKind::Spire => {
                 let programs = spire.ok_or_else(|| ProviderError::NoProgram("spire-server".to_owned()))?;
-                Approached::External(Met::spire(spec, programs, ground).await?)
+                Approached::External(Box::new(Met::spire(spec, programs, ground).await?))
             }
         })
     }
@@ -117,7 +117,7 @@ impl Approached {
             Approached::IstioCa => Provider::External(External::behind(&agents, &config.socket, recorder)?),
             Approached::External(met) => {
                 let proxies = config.identities.into_iter().map(|(id, _)| id).collect();
-                Provider::External(External::start(met, &config.socket, proxies, recorder)?)
+                Provider::External(External::start(*met, &config.socket, proxies, recorder)?)
             }
         })
     }
