@@ -92,6 +92,23 @@ fn mistakes_about_authorities_are_shown_where_they_stand() {
 }
 
 #[test]
+fn events_befall_what_is_there() {
+    let good = include_str!("../../../../scenarios/real/spire-agent-killed.yaml");
+    Scenario::read(good, "spire-agent-killed.yaml").unwrap();
+    let mistakes = [
+        ("kind: spire", "kind: fake"),
+        ("action: kill-agent", "action: kill-server"),
+        ("action: kill-agent", "action: freeze-agent"),
+        ("action: kill-agent", "action: delete-entry"),
+        ("action: start-agent", "action: freeze-agent"),
+        ("at: 12s", "at: 7s"),
+        ("at: 12s", "at: 60s"),
+    ];
+    let shown = mistakes.map(|(from, to)| rendered(&good.replacen(from, to, 1), "spire-agent-killed.yaml"));
+    insta::assert_snapshot!(shown.join("\n\n"));
+}
+
+#[test]
 fn authorities_live_for_whole_seconds() {
     let read = |key: &str, life: &str| {
         let text = changed("  ttl: 1h", &format!("  ttl: 1h\n  {key}: {life}"));
