@@ -29,9 +29,10 @@ impl Layout {
         self.directory.join(name)
     }
 
-    /// The server's configuration. Its data outlives it, so that it can be stopped and started again.
+    /// The server's configuration. Its data outlives it, so that it can be stopped and started again. The agent's own
+    /// certificate outlives the cell: an agent without one ends when its server is away.
     pub(super) fn server_conf(&self) -> String {
-        let (path, ttl) = (|name: &str| quoted(self.path(name).as_str()), self.ttl);
+        let path = |name: &str| quoted(self.path(name).as_str());
         format!(
             r#"server {{
   trust_domain = {trust_domain}
@@ -41,7 +42,7 @@ impl Layout {
   data_dir = {data}
   log_level = "DEBUG"
   log_format = "json"
-  default_x509_svid_ttl = "{ttl}"
+  agent_ttl = "1h"
   experimental {{
     cache_reload_interval = "1s"
   }}

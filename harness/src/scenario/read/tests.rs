@@ -102,7 +102,7 @@ fn events_befall_what_is_there() {
         ("action: kill-agent", "action: delete-entry"),
         ("action: start-agent", "action: freeze-agent"),
         ("at: 12s", "at: 7s"),
-        ("at: 12s", "at: 60s"),
+        ("at: 12s", "at: 90s"),
     ];
     let shown = mistakes.map(|(from, to)| rendered(&good.replacen(from, to, 1), "spire-agent-killed.yaml"));
     insta::assert_snapshot!(shown.join("\n\n"));
