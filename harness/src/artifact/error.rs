@@ -270,7 +270,7 @@ impl GoTrouble {
     fn hint(self) -> String {
         match self {
             Self::TooOld => "install a newer Go, or let it fetch one: GOTOOLCHAIN=auto".into(),
-            Self::Off => "`go env GOPROXY` is off: set it to a module proxy, such as https://proxy.golang.org".into(),
+            Self::Off => "`go env GOPROXY` is off: set it to a module proxy".into(),
             Self::Unreachable => "look at the network and at `go env GOPROXY GOSUMDB`; programs of your own can be \
                  given with path=/x/directory"
                 .into(),
