@@ -9,10 +9,11 @@ use super::selection::SelectionArgs;
 use super::{CliError, Exit};
 use crate::archive::{ArchiveError, DEFAULT_BASE};
 use crate::artifact::{EnvoyBinary, Lock, Program, ProgramBinary, Store, StoreOptions};
+use crate::fleet::IstioPrograms;
 use crate::plan::{Cell, Plan};
 use crate::provider::SpirePrograms;
 use crate::report::{ReportSpec, Reporter};
-use crate::run::{CellJob, IstioPrograms, Ran, RunOptions, Stop, Told};
+use crate::run::{CellJob, Ran, RunOptions, Stop, Told};
 use crate::scenario::Span;
 use crate::timeline::{EnvoyRequest, EnvoySubject, IstioSubject, ProgramRequest, Subject};
 

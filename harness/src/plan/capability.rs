@@ -59,6 +59,13 @@ const TTL_FLOORS: &[TtlFloor] = &[
     },
 ];
 
+/// Whose time can't be moved.
+const IN_REAL_TIME: &[(ProviderKind, &str)] = &[
+    (ProviderKind::External, "an external provider lives"),
+    (ProviderKind::IstioCa, "istiod and Istio's agents live"),
+    (ProviderKind::Spire, "SPIRE lives"),
+];
+
 /// What a scenario may ask for that only an Envoy configured by the harness itself has.
 struct OnlyProcess {
     asks: fn(&Scenario) -> bool,
@@ -87,18 +94,10 @@ static MOUNTS: OnceLock<Result<(), String>> = OnceLock::new();
 /// Why this scenario makes no sense on this harness; `None` if it does.
 pub fn unsupported(scenario: &Scenario) -> Option<String> {
     let (ttl, clock, provider) = (scenario.provider.ttl(), scenario.clock, scenario.provider.kind);
-    if (provider, clock) == (ProviderKind::External, ClockKind::Virtual) {
-        return Some(
-            "an external provider lives in the machine's time, which can't be moved: use a real clock".to_owned(),
-        );
-    }
-    if (provider, clock) == (ProviderKind::IstioCa, ClockKind::Virtual) {
-        return Some(
-            "istiod and Istio's agents live in the machine's time, which can't be moved: use a real clock".into(),
-        );
-    }
-    if (provider, clock) == (ProviderKind::Spire, ClockKind::Virtual) {
-        return Some("SPIRE lives in the machine's time, which can't be moved: use a real clock".into());
+    if clock == ClockKind::Virtual
+        && let Some((_, who)) = IN_REAL_TIME.iter().find(|(kind, _)| *kind == provider)
+    {
+        return Some(format!("{who} in the machine's time, which can't be moved: use a real clock"));
     }
     if provider == ProviderKind::IstioCa && scenario.fleet.kind != FleetKind::Agent {
         return Some(

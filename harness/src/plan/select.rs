@@ -4,9 +4,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::cell::Origin;
 use super::library::read_file;
-use super::{Cell, Library, Overrides, PlanError, unsupported};
+use super::{Cell, Library, Matrix, Overrides, PlanError, unsupported};
 use crate::scenario::{ExpectedJudgement, Role, Scenario, nearest};
-use crate::timeline::{EnvoyRequest, ProgramRequest};
+use crate::timeline::{EnvoyRequest, ProgramRequest, ProgramVersion};
 
 /// What is selected, and what is changed in it.
 #[derive(Debug, Clone, Default)]
@@ -33,30 +33,23 @@ pub struct Plan {
 impl Plan {
     /// The plan of a selection.
     pub fn select(library: &Library, selection: &Selection) -> Result<Self, PlanError> {
-        let scenarios = selected(library, &selection.scenarios)?;
+        let mut scenarios = selected(library, &selection.scenarios)?;
+        scenarios.iter_mut().for_each(|(_, scenario)| selection.overrides.apply(scenario));
         let envoys = match selection.envoys.as_slice() {
             [] => library.matrix()?.envoy.into_iter().map(EnvoyRequest::Version).collect(),
             given => without_repetition(given),
         };
-        let with_istio = selection.overrides.topology.map_or_else(
-            || scenarios.iter().any(|(_, scenario)| scenario.fleet.kind.has_istio()),
-            |topology| topology.has_istio(),
-        );
-        let istios = match selection.istios.as_slice() {
-            [] if with_istio => library.matrix()?.istio.into_iter().map(ProgramRequest::Version).collect(),
-            given => without_repetition(given),
+        let named = |given: &[ProgramRequest], needed: bool, of_matrix: fn(Matrix) -> Vec<ProgramVersion>| match given {
+            [] if needed => {
+                library.matrix().map(|matrix| of_matrix(matrix).into_iter().map(ProgramRequest::Version).collect())
+            }
+            given => Ok(without_repetition(given)),
         };
-        let with_spire = selection.overrides.provider.map_or_else(
-            || scenarios.iter().any(|(_, scenario)| scenario.provider.kind.has_spire()),
-            |provider| provider.has_spire(),
-        );
-        let spires = match selection.spires.as_slice() {
-            [] if with_spire => library.matrix()?.spire.into_iter().map(ProgramRequest::Version).collect(),
-            given => without_repetition(given),
-        };
+        let any = |needs: fn(&Scenario) -> bool| scenarios.iter().any(|(_, scenario)| needs(scenario));
+        let istios = named(&selection.istios, any(|s| s.fleet.kind.has_istio()), |matrix| matrix.istio)?;
+        let spires = named(&selection.spires, any(|s| s.provider.kind.has_spire()), |matrix| matrix.spire)?;
         let mut cells = Vec::new();
-        for (argument, mut scenario) in scenarios {
-            selection.overrides.apply(&mut scenario);
+        for (argument, scenario) in scenarios {
             let unsupported = unsupported(&scenario);
             if unsupported.is_none() {
                 sound(&scenario, &selection.overrides)?;

@@ -12,26 +12,17 @@ use super::teller::Teller;
 use super::{RunError, RunOptions, Stop, milliseconds};
 use crate::archive::{CellDirectory, RunDirectory, RunEvent};
 use crate::clock::{Clock, Deadline, OffsetFile};
-use crate::fleet::{Dialled, Fleet, FleetConfig, FleetError, ForeignConfig, Istio, expectations, workload_socket};
+use crate::fleet::{
+    Dialled, Fleet, FleetConfig, FleetError, ForeignConfig, Istio, IstioPrograms, expectations, workload_socket,
+};
 use crate::plan::{CellReport, Outcome, unsupported};
 use crate::probe::{OutboundServer, ProbeContext, Roots};
 use crate::proc::{Guard, ProcError};
 use crate::provider::{Approached, FakeConfig, Ground, Provider, SpirePrograms};
-use crate::scenario::{ClockKind, ProviderKind, Scenario, Span, TRUST_DOMAIN};
+use crate::scenario::{ClockKind, Scenario, Span, TRUST_DOMAIN};
 use crate::timeline::{CellId, Header, ProxyId, Recorder, Role, SCHEMA_VERSION, SpiffeId, Subject, Timeline};
 use crate::verdict::{Judgement, Unproven, judge};
 use crate::xds::Delivery;
-
-/// Istio's programs, as they are found on this machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IstioPrograms {
-    /// `pilot-agent`.
-    pub agent: Utf8PathBuf,
-    /// `pilot-discovery`.
-    pub discovery: Utf8PathBuf,
-    /// The bootstrap template that belongs to them.
-    pub template: Utf8PathBuf,
-}
 
 /// One cell that is to be run: everything decided, nothing started.
 #[derive(Debug, Clone)]
@@ -262,9 +253,6 @@ impl Limit {
     }
 }
 
-/// Lifetime of certificates of Istio's own CA where nothing else is wanted: Istio's default.
-const ISTIO_TTL: Span = Span::seconds(86_400);
-
 /// The directory for sockets in a cell's scratch: a proxy sees it, and what comes and goes in it.
 const SOCKETS: &str = "sockets";
 
@@ -328,14 +316,9 @@ impl Living<'_> {
             socket_mounted_by: self.job.scenario.fleet.socket_file_mounted.then(|| self.options.exe.clone()),
             stats: self.job.scenario.fleet.stats,
             istio: self.job.istio.clone().map(|programs| Istio {
-                agent: programs.agent,
-                discovery: programs.discovery,
-                template: programs.template,
+                programs,
                 scratch: self.istio_scratch(),
-                secret_ttl: match self.job.scenario.provider.kind {
-                    ProviderKind::IstioCa => self.job.scenario.provider.ttl(),
-                    _ => ISTIO_TTL,
-                },
+                secret_ttl: self.job.scenario.provider.ttl(),
                 agents_first: self.job.scenario.fleet.agents_first,
                 files_socket_blocked: self.job.scenario.fleet.files_socket_blocked,
             }),

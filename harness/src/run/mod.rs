@@ -14,12 +14,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
+use futures::future::maybe_done;
+use futures::poll;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::watch as watched;
 use tokio::task::{JoinError, JoinSet};
 
-pub use cell::{CellJob, IstioPrograms};
+pub use cell::CellJob;
 pub use error::RunError;
 pub use stop::Stop;
 
@@ -144,6 +146,11 @@ where
     for (place, mut job) in order {
         let (lane, run, cell) = (lanes.of(&job), run.clone(), cell.clone());
         let mut proven = (!unproven.contains(&place)).then(|| proven.clone());
+        let mut turn = Box::pin(maybe_done(lane.acquire_owned()));
+        // Tasks begin in any order; turns are given in that of the first polls. Who waits for proofs must not hold one.
+        if proven.as_ref().is_none_or(|proven| proven.borrow().is_some()) {
+            let _ = poll!(turn.as_mut());
+        }
         let task = tasks.spawn(async move {
             if let Some(proven) = &mut proven
                 && let Ok(known) = proven.wait_for(Option::is_some).await
@@ -151,7 +158,8 @@ where
                 let here = known.as_ref().and_then(|known| known.get(&job.subject.envoy));
                 job.unproven = here.cloned().unwrap_or_default();
             }
-            let _permit = lane.acquire_owned().await;
+            turn.as_mut().await;
+            let _permit = turn.as_mut().take_output();
             if run.stop.asked() {
                 return None;
             }

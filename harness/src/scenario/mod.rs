@@ -11,6 +11,7 @@ mod members;
 mod nearest;
 mod read;
 mod schedule;
+mod span;
 mod stats;
 
 pub(crate) use document::{Document, refusal};
@@ -19,4 +20,5 @@ pub use file::*;
 pub use members::TRUST_DOMAIN;
 pub(crate) use nearest::nearest;
 pub use schedule::StepPlan;
+pub use span::{Share, Span};
 pub use stats::StatsInclusion;

@@ -30,15 +30,22 @@ pub use sidecar::workload_socket;
 use sidecar::{Agent, SOCKET_NAME};
 use web::Server;
 
-/// Istio's programs.
+/// Istio's programs, as they are found on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Istio {
+pub struct IstioPrograms {
     /// `pilot-agent`.
     pub agent: Utf8PathBuf,
     /// `pilot-discovery`.
     pub discovery: Utf8PathBuf,
     /// The bootstrap template that belongs to this agent.
     pub template: Utf8PathBuf,
+}
+
+/// An Istio for one cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Istio {
+    /// What is run.
+    pub programs: IstioPrograms,
     /// A private directory, outside the run, for what these programs read and write. Its path is short.
     pub scratch: Utf8PathBuf,
     /// Lifetime of the certificates that the agents ask istiod for, where no provider has a socket for them.
@@ -48,6 +55,9 @@ pub struct Istio {
     /// The agents can't open their socket for certificates from files.
     pub files_socket_blocked: bool,
 }
+
+/// Lifetime of certificates of Istio's own CA where it is not the one that is tested: Istio's default.
+const DEFAULT_TTL: Span = Span::seconds(86_400);
 
 /// Entries in `/certs` that hold the proxy's certificate when no further contexts are asked for: the inbound listener,
 /// the cluster to the next proxy and its second one for long-lived connections, the cluster that dials the harness.
@@ -113,7 +123,7 @@ pub(super) async fn start(
         })
         .collect();
     let istiod = IstiodConfig {
-        program: &istio.discovery,
+        program: &istio.programs.discovery,
         directory: &istio.scratch.join("istiod"),
         log: config.directory.join("istiod.log"),
         trust_domain,
@@ -135,7 +145,7 @@ pub(super) async fn start(
         };
         let agent = Agent {
             id: &place.id,
-            program: &istio.agent,
+            program: &istio.programs.agent,
             envoy: &config.envoy,
             template: &template(istio, &place.id, tap)?,
             directory: &directory,
@@ -144,7 +154,7 @@ pub(super) async fn start(
             address: place.address,
             discovery: istiod.discovery(),
             token: &place.token,
-            secret_ttl: istio.secret_ttl,
+            secret_ttl: if tap.is_some() { istio.secret_ttl } else { DEFAULT_TTL },
             files_socket_blocked: istio.files_socket_blocked,
             trust_domain,
             admin: place.at.admin,
@@ -217,10 +227,10 @@ fn token() -> String {
 }
 
 fn template(istio: &Istio, id: &ProxyId, tap: Option<&Utf8PathBuf>) -> Result<Utf8PathBuf, FleetError> {
-    let read = std::fs::read_to_string(&istio.template);
-    let text = read.map_err(|source| FleetError::Read { path: istio.template.clone(), source })?;
+    let read = std::fs::read_to_string(&istio.programs.template);
+    let text = read.map_err(|source| FleetError::Read { path: istio.programs.template.clone(), source })?;
     let text = sidecar::adapted(&text, tap.map(|tap| tap.as_path()))
-        .ok_or_else(|| FleetError::Template { path: istio.template.clone() })?;
+        .ok_or_else(|| FleetError::Template { path: istio.programs.template.clone() })?;
     let path = istio.scratch.join(format!("bootstrap-template-{id}.json"));
     keep::file(&path, text.as_bytes()).map_err(|source| FleetError::Write { path: path.clone(), source })?;
     Ok(path)
