@@ -571,7 +571,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__plan)
-            opts="-h --scenarios --envoy --istio --spire --envoy-path --topology --provider --socket --clock --ttl --renew-every --proxies --contexts --stats --json --help"
+            opts="-h --scenarios --envoy --istio --spire --envoy-path --topology --provider --socket --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -602,10 +602,26 @@ _rotacheck() {
                     return 0
                     ;;
                 --provider)
-                    COMPREPLY=($(compgen -W "fake files external istio-ca spire" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "fake files external istio-ca spire tbot" -- "${cur}"))
                     return 0
                     ;;
                 --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tbot)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tbot-proxy)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tbot-token)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tbot-identity)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -701,7 +717,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__run)
-            opts="-j -h --scenarios --envoy --istio --spire --envoy-path --topology --provider --socket --clock --ttl --renew-every --proxies --contexts --stats --report --jobs --timeout --keep --runs --offline --lock --require-controls --help"
+            opts="-j -h --scenarios --envoy --istio --spire --envoy-path --topology --provider --socket --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --report --jobs --timeout --keep --runs --offline --lock --require-controls --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -732,10 +748,26 @@ _rotacheck() {
                     return 0
                     ;;
                 --provider)
-                    COMPREPLY=($(compgen -W "fake files external istio-ca spire" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "fake files external istio-ca spire tbot" -- "${cur}"))
                     return 0
                     ;;
                 --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tbot)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tbot-proxy)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tbot-token)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tbot-identity)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -54,8 +54,13 @@ complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l provider -d 
 files\t'The harness\'s own, by files that the proxies watch instead of a socket'
 external\t'One that is not ours: whatever serves SDS v3 on the socket given with --socket'
 istio-ca\t'Istio\'s own: its agents get certificates from istiod. It takes --topology agent'
-spire\t'A SPIRE server and agent, started for each cell'"
+spire\t'A SPIRE server and agent, started for each cell'
+tbot\t'Teleport\'s tbot, started for each cell; the cluster that it joins is yours'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l socket -d 'The Unix socket on which an external provider serves SDS v3 (StreamSecrets)' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l tbot -d 'The executable [default: tbot, as a shell finds it]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l tbot-proxy -d 'The address of the Teleport cluster\'s Proxy Service: teleport.example.com:443' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l tbot-token -d 'Where its join token is read: a file, or an environment variable. It is in no argument and no evidence' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l tbot-identity -d 'The name of the WorkloadIdentity that the proxies get' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l clock -d 'Whose time the proxies live in' -r -f -a "virtual\t'Moved by the harness: hours pass in milliseconds'
 real\t'The machine\'s'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l ttl -d 'Lifetime of a certificate: 20s, 2m, 1h. Renewals, a margin floor in seconds and the duration keep their share of it' -r
@@ -97,8 +102,13 @@ complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l provider -d
 files\t'The harness\'s own, by files that the proxies watch instead of a socket'
 external\t'One that is not ours: whatever serves SDS v3 on the socket given with --socket'
 istio-ca\t'Istio\'s own: its agents get certificates from istiod. It takes --topology agent'
-spire\t'A SPIRE server and agent, started for each cell'"
+spire\t'A SPIRE server and agent, started for each cell'
+tbot\t'Teleport\'s tbot, started for each cell; the cluster that it joins is yours'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l socket -d 'The Unix socket on which an external provider serves SDS v3 (StreamSecrets)' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l tbot -d 'The executable [default: tbot, as a shell finds it]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l tbot-proxy -d 'The address of the Teleport cluster\'s Proxy Service: teleport.example.com:443' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l tbot-token -d 'Where its join token is read: a file, or an environment variable. It is in no argument and no evidence' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l tbot-identity -d 'The name of the WorkloadIdentity that the proxies get' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l clock -d 'Whose time the proxies live in' -r -f -a "virtual\t'Moved by the harness: hours pass in milliseconds'
 real\t'The machine\'s'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l ttl -d 'Lifetime of a certificate: 20s, 2m, 1h. Renewals, a margin floor in seconds and the duration keep their share of it' -r

@@ -41,8 +41,13 @@ agent\:"Istio'\''s real agent each, which starts its Envoy, and a real istiod th
 files\:"The harness'\''s own, by files that the proxies watch instead of a socket"
 external\:"One that is not ours\: whatever serves SDS v3 on the socket given with --socket"
 istio-ca\:"Istio'\''s own\: its agents get certificates from istiod. It takes --topology agent"
-spire\:"A SPIRE server and agent, started for each cell"))' \
+spire\:"A SPIRE server and agent, started for each cell"
+tbot\:"Teleport'\''s tbot, started for each cell; the cluster that it joins is yours"))' \
 '--socket=[The Unix socket on which an external provider serves SDS v3 (StreamSecrets)]:PATH:_default' \
+'--tbot=[The executable \[default\: tbot, as a shell finds it\]]:PATH:_default' \
+'--tbot-proxy=[The address of the Teleport cluster'\''s Proxy Service\: teleport.example.com\:443]:ADDRESS:_default' \
+'--tbot-token=[Where its join token is read\: a file, or an environment variable. It is in no argument and no evidence]:file=PATH|env=NAME:_default' \
+'--tbot-identity=[The name of the WorkloadIdentity that the proxies get]:NAME:_default' \
 '--clock=[Whose time the proxies live in]:CLOCK:((virtual\:"Moved by the harness\: hours pass in milliseconds"
 real\:"The machine'\''s"))' \
 '--ttl=[Lifetime of a certificate\: 20s, 2m, 1h. Renewals, a margin floor in seconds and the duration keep their share of it]:TIME:_default' \
@@ -102,8 +107,13 @@ agent\:"Istio'\''s real agent each, which starts its Envoy, and a real istiod th
 files\:"The harness'\''s own, by files that the proxies watch instead of a socket"
 external\:"One that is not ours\: whatever serves SDS v3 on the socket given with --socket"
 istio-ca\:"Istio'\''s own\: its agents get certificates from istiod. It takes --topology agent"
-spire\:"A SPIRE server and agent, started for each cell"))' \
+spire\:"A SPIRE server and agent, started for each cell"
+tbot\:"Teleport'\''s tbot, started for each cell; the cluster that it joins is yours"))' \
 '--socket=[The Unix socket on which an external provider serves SDS v3 (StreamSecrets)]:PATH:_default' \
+'--tbot=[The executable \[default\: tbot, as a shell finds it\]]:PATH:_default' \
+'--tbot-proxy=[The address of the Teleport cluster'\''s Proxy Service\: teleport.example.com\:443]:ADDRESS:_default' \
+'--tbot-token=[Where its join token is read\: a file, or an environment variable. It is in no argument and no evidence]:file=PATH|env=NAME:_default' \
+'--tbot-identity=[The name of the WorkloadIdentity that the proxies get]:NAME:_default' \
 '--clock=[Whose time the proxies live in]:CLOCK:((virtual\:"Moved by the harness\: hours pass in milliseconds"
 real\:"The machine'\''s"))' \
 '--ttl=[Lifetime of a certificate\: 20s, 2m, 1h. Renewals, a margin floor in seconds and the duration keep their share of it]:TIME:_default' \

@@ -23,6 +23,7 @@ mod selection;
 mod selfcheck;
 mod stderr;
 mod stdout;
+mod tbot;
 
 use std::pin::Pin;
 use std::process::ExitCode;

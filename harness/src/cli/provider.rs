@@ -10,7 +10,7 @@ use super::stderr::say;
 use super::{CliError, Exit};
 use crate::clock::{Clock, Deadline};
 use crate::provider::{Fake, FakeConfig, ProviderError};
-use crate::scenario::{FaultSpec, KeyType, Profile, ProviderKind, ProviderSpec, Serials, Span};
+use crate::scenario::{FaultSpec, KeyType, NodeAttestation, Profile, ProviderKind, ProviderSpec, Serials, Span};
 use crate::timeline::{
     CellId, ClockKind, Criteria, EnvoySubject, EnvoyVersion, Expectation, ExpectedJudgement, Fact, Header, Observation,
     Payload, ProviderSubject, Recorder, Role, SCHEMA_VERSION, ScenarioName, SentSecret, Subject,
@@ -73,6 +73,8 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         profile: args.profile,
         socket: None,
         command: Vec::new(),
+        attestation: NodeAttestation::default(),
+        tbot: None,
         ttl: Some(args.ttl),
         renew_every: args.renew_every,
         key_type: args.key_type,
@@ -195,7 +197,8 @@ fn line(o: &Observation) -> Option<String> {
         Fact::Issued(i) => {
             let stream = i.stream.map(|s| format!(" for stream {s}")).unwrap_or_default();
             let whose = i.cert.uris.join(" ");
-            format!("issued {} for {whose}{stream}, valid until {}", i.cert.serial.short(), i.cert.not_after)
+            // In full: it is what other logs are searched for.
+            format!("issued {} for {whose}{stream}, valid until {}", i.cert.serial, i.cert.not_after)
         }
         Fact::FaultNote(f) => format!("fault {}: {}", f.fault, f.action),
         Fact::StreamOpened(s) => {

@@ -2,6 +2,7 @@
 
 use camino::Utf8PathBuf;
 
+use super::tbot::TbotArgs;
 use super::{CliError, Exit};
 use crate::plan::{Library, Overrides, Plan, PlanError, Selection};
 use crate::scenario::{ClockKind, FleetKind, ProviderKind, Span, StatsInclusion};
@@ -39,6 +40,8 @@ pub(super) struct SelectionArgs {
     /// The Unix socket on which an external provider serves SDS v3 (StreamSecrets).
     #[arg(long, value_name = "PATH", help_heading = CHANGES)]
     socket: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    tbot: TbotArgs,
     /// Whose time the proxies live in.
     #[arg(long, value_enum, help_heading = CHANGES)]
     clock: Option<ClockArg>,
@@ -112,6 +115,8 @@ enum ProviderArg {
     IstioCa,
     /// A SPIRE server and agent, started for each cell.
     Spire,
+    /// Teleport's tbot, started for each cell; the cluster that it joins is yours.
+    Tbot,
 }
 
 impl SelectionArgs {
@@ -135,8 +140,10 @@ impl SelectionArgs {
                     ProviderArg::External => ProviderKind::External,
                     ProviderArg::IstioCa => ProviderKind::IstioCa,
                     ProviderArg::Spire => ProviderKind::Spire,
+                    ProviderArg::Tbot => ProviderKind::Tbot,
                 }),
                 socket: self.socket.clone(),
+                tbot: self.tbot.spec(),
                 clock: self.clock.map(|clock| match clock {
                     ClockArg::Virtual => ClockKind::Virtual,
                     ClockArg::Real => ClockKind::Real,

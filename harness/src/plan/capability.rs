@@ -52,6 +52,12 @@ const TTL_FLOORS: &[TtlFloor] = &[
               it, what it renews is as good as expired when a busy machine gets to it",
     },
     TtlFloor {
+        provider: ProviderKind::Tbot,
+        clock: ClockKind::Real,
+        floor: Span::seconds(20),
+        why: "Teleport dates certificates back, and tbot asks its cluster, over the network, for each stream anew",
+    },
+    TtlFloor {
         provider: ProviderKind::External,
         clock: ClockKind::Real,
         floor: Span::seconds(6),
@@ -64,7 +70,39 @@ const IN_REAL_TIME: &[(ProviderKind, &str)] = &[
     (ProviderKind::External, "an external provider lives"),
     (ProviderKind::IstioCa, "istiod and Istio's agents live"),
     (ProviderKind::Spire, "SPIRE lives"),
+    (ProviderKind::Tbot, "tbot lives"),
 ];
+
+/// Something that is known to be wrong in versions of a provider.
+#[derive(Debug, PartialEq, Eq)]
+pub struct KnownDefect {
+    provider: ProviderKind,
+    /// Affected from (inclusive), and until before: one pair for each line of releases.
+    versions: &'static [(&'static str, &'static str)],
+    /// The mode that it shows as.
+    pub mode: &'static str,
+    /// What happens, and where it is fixed.
+    pub what: &'static str,
+}
+
+const KNOWN_DEFECTS: &[KnownDefect] = &[KnownDefect {
+    provider: ProviderKind::Tbot,
+    versions: &[("0.0.0", "17.7.14"), ("18.0.0", "18.6.4")],
+    mode: "resend-cached",
+    what: "sends Envoy the certificate that it has, under a new version, when a renewal is due; fixed in 17.7.14 and \
+           18.6.4 (gravitational/teleport#62813)",
+}];
+
+/// What is known to be wrong in this version of the provider, as its own program says the version.
+pub fn known_defects(provider: ProviderKind, version: &str) -> Vec<&'static KnownDefect> {
+    let Ok(version) = semver::Version::parse(version) else { return Vec::new() };
+    let at = |text: &str| semver::Version::parse(text).expect("the versions of the table are versions");
+    let affected = |defect: &&KnownDefect| {
+        defect.provider == provider
+            && defect.versions.iter().any(|(from, until)| version >= at(from) && version < at(until))
+    };
+    KNOWN_DEFECTS.iter().filter(affected).collect()
+}
 
 /// What a scenario may ask for that only an Envoy configured by the harness itself has.
 struct OnlyProcess {
@@ -120,4 +158,44 @@ pub fn unsupported(scenario: &Scenario) -> Option<String> {
     let row = TTL_FLOORS.iter().find(|row| row.provider == provider && row.clock == clock && ttl < row.floor);
     let too_short = row.map(|row| format!("a ttl of {ttl} is below the floor of {}: {}", row.floor, row.why));
     too_short.or_else(|| scenario.too_long_in_real_time())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Library;
+
+    #[test]
+    fn versions_of_tbot_with_the_known_bug_are_known() {
+        let modes = |version| -> Vec<_> {
+            known_defects(ProviderKind::Tbot, version).iter().map(|defect| defect.mode).collect()
+        };
+        for version in ["16.5.12", "17.7.13", "18.0.0", "18.6.3"] {
+            assert_eq!(modes(version), ["resend-cached"], "{version}");
+        }
+        for version in ["17.7.14", "17.8.0", "18.6.4", "19.0.0", "unknown", ""] {
+            assert!(modes(version).is_empty(), "{version}");
+        }
+        assert!(known_defects(ProviderKind::Spire, "1.13.3").is_empty());
+        assert!(KNOWN_DEFECTS.iter().all(|defect| crate::verdict::mode(defect.mode).is_some()));
+    }
+
+    #[test]
+    fn below_its_floor_a_provider_is_refused_and_at_it_it_is_not() {
+        let mut scenario = Library::embedded().scenario("rotation").unwrap().unwrap();
+        for row in TTL_FLOORS {
+            (scenario.provider.kind, scenario.clock) = (row.provider, row.clock);
+            if row.provider == ProviderKind::IstioCa {
+                scenario.fleet.kind = FleetKind::Agent;
+            } else {
+                scenario.fleet.kind = FleetKind::Process;
+            }
+            scenario.provider.renew_every = None;
+            scenario.provider.ttl = Some(row.floor);
+            assert_eq!(unsupported(&scenario), None, "{:?}", row.provider);
+            scenario.provider.ttl = Some(Span::seconds(row.floor.as_secs() - 1));
+            let why = unsupported(&scenario).unwrap();
+            assert!(why.contains(&format!("is below the floor of {}: {}", row.floor, row.why)), "{why}");
+        }
+    }
 }

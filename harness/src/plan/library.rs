@@ -84,8 +84,11 @@ const REAL: &[(&str, &str)] = embedded![
     "real/files-socket-red-herring.yaml",
     "real/spire-agent-frozen.yaml",
     "real/spire-agent-gone.yaml",
+    "real/spire-agent-joined-once.yaml",
     "real/spire-agent-killed.yaml",
+    "real/spire-bundle-rotation.yaml",
     "real/spire-entry-deleted.yaml",
+    "real/spire-entry-updated.yaml",
     "real/spire-server-down-past-expiry.yaml",
 ];
 const MATRIX: (&str, &str) = ("matrix.yaml", include_str!("../../../scenarios/matrix.yaml"));

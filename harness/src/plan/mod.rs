@@ -11,7 +11,7 @@ mod outcome;
 mod overrides;
 mod select;
 
-pub use capability::unsupported;
+pub use capability::{KnownDefect, known_defects, unsupported};
 pub use cell::Cell;
 pub use error::PlanError;
 pub use library::Library;

@@ -2,7 +2,7 @@
 
 use camino::Utf8PathBuf;
 
-use crate::scenario::{ClockKind, FleetKind, ProviderKind, Scenario, Share, Span, StatsInclusion};
+use crate::scenario::{ClockKind, FleetKind, ProviderKind, Scenario, Share, Span, StatsInclusion, TbotSpec};
 
 use super::cell::quoted;
 
@@ -15,6 +15,8 @@ pub struct Overrides {
     pub provider: Option<ProviderKind>,
     /// Where an external provider serves.
     pub socket: Option<Utf8PathBuf>,
+    /// The tbot that issues, as far as it is given.
+    pub tbot: TbotSpec,
     /// Whose time the proxies live in.
     pub clock: Option<ClockKind>,
     /// Lifetime of a leaf.
@@ -49,16 +51,27 @@ impl Overrides {
         }
         if let Some(kind) = self.provider.filter(|kind| *kind != scenario.provider.kind) {
             scenario.provider.kind = kind;
+            scenario.provider.tbot = None;
             match kind {
                 ProviderKind::Fake | ProviderKind::Files => scenario.provider.command.clear(),
                 ProviderKind::External => {
                     (scenario.provider.ttl, scenario.provider.renew_every) = (None, None);
                     scenario.clock = ClockKind::Real;
                 }
-                ProviderKind::IstioCa | ProviderKind::Spire => {
+                ProviderKind::IstioCa | ProviderKind::Spire | ProviderKind::Tbot => {
                     (scenario.provider.ttl, scenario.provider.renew_every) = (Some(SHORT), None);
                     scenario.clock = ClockKind::Real;
                 }
+            }
+        }
+        if self.tbot != TbotSpec::default() {
+            let tbot = scenario.provider.tbot.get_or_insert_default();
+            let TbotSpec { program, proxy, token, workload_identity, svid_path } = self.tbot.clone();
+            tbot.program = program.or(tbot.program.take());
+            tbot.proxy = proxy.or(tbot.proxy.take());
+            tbot.token = token.or(tbot.token.take());
+            if workload_identity.is_some() || svid_path.is_some() {
+                (tbot.workload_identity, tbot.svid_path) = (workload_identity, svid_path);
             }
         }
         let known_interval = !scenario.provider.kind.has_own_timer() || scenario.provider.renew_every.is_some();
@@ -108,6 +121,10 @@ impl Overrides {
             ("--topology", self.topology.map(|kind| kind.name().to_owned())),
             ("--provider", self.provider.map(|kind| kind.name().to_owned())),
             ("--socket", self.socket.as_ref().map(ToString::to_string)),
+            ("--tbot", self.tbot.program.as_ref().map(ToString::to_string)),
+            ("--tbot-proxy", self.tbot.proxy.clone()),
+            ("--tbot-token", self.tbot.token.as_ref().map(ToString::to_string)),
+            ("--tbot-identity", self.tbot.workload_identity.clone()),
             ("--clock", clock),
             ("--ttl", self.ttl.map(|span| span.to_string())),
             ("--renew-every", self.renew_every.map(|span| span.to_string())),

@@ -1,21 +1,26 @@
 //! A provider that is not ours: a tap in front of its socket, and what a fresh subscriber gets.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use futures::future::select_all;
 use tokio::sync::Mutex;
+use tokio::task::AbortHandle;
 
 use super::settled::settled;
-use super::spire::{Spire, SpirePrograms, signed_until_now};
+use super::signed::SignedLog;
+use super::spire::{Spire, SpirePrograms};
+use super::tbot::Tbot;
 use super::{Ground, ProviderError};
 use crate::clock::{Clock, Deadline};
 use crate::proc::{Guard, Process, Signal, Spawn};
 use crate::scenario::{ProviderAction, ProviderSpec, Span};
-use crate::timeline::{At, Exited, Fact, FaultNote, ProxyId, Recorder, SecretName, Source, Spawned, SpiffeId};
+use crate::timeline::{
+    At, Exited, Fact, FaultNote, Observation, ProxyId, Recorder, SecretName, Source, Spawned, SpiffeId,
+};
 use crate::xds::{Delivery, Journal, Subscribers, Tap, WitnessError, ask};
 
 /// How long the first secret is waited for before the proxies are brought up without it.
@@ -24,6 +29,8 @@ const FIRST_ANSWER: Duration = Duration::from_secs(5);
 const TO_SERVE: Duration = Duration::from_secs(60);
 /// Between two looks for its socket: nothing tells that somebody begins to listen.
 const LOOK: Duration = Duration::from_millis(50);
+/// Longer than any cell lives.
+const FOREVER: Duration = Duration::from_secs(30 * 86_400);
 /// How long it may take to end when it is asked to.
 const TO_END: Duration = Duration::from_secs(2);
 
@@ -36,6 +43,8 @@ pub struct Learnt {
     pub ttl: Option<Span>,
     /// Whether both the certificate and the bundle came.
     pub complete: bool,
+    /// Its version, where its program says one.
+    pub version: Option<String>,
 }
 
 /// An external provider that serves and was asked once, before anything is recorded.
@@ -45,6 +54,8 @@ pub struct Met {
     processes: Vec<Process>,
     /// What can be done to it.
     spire: Option<Spire>,
+    /// What it says that it signed.
+    signed: Option<SignedLog>,
     next_stream: Arc<AtomicU64>,
     /// What was seen so far.
     seen: Vec<(At, Source, Option<SecretName>, Fact)>,
@@ -71,8 +82,9 @@ impl Met {
         programs: &SpirePrograms,
         ground: &Ground<'_>,
     ) -> Result<Self, ProviderError> {
-        let (spire, started) = Spire::start(programs, spec.ttl(), ground).await?;
+        let (spire, started) = Spire::start(programs, spec, ground).await?;
         let mut met = Self::at(spire.socket());
+        met.signed = Some(spire.signed());
         met.spire = Some(spire);
         started.into_iter().for_each(|process| met.own(process));
         let deadline = Deadline::after(TO_SERVE);
@@ -89,11 +101,23 @@ impl Met {
         }
     }
 
+    /// A tbot, started for this cell.
+    pub(super) async fn tbot(spec: &ProviderSpec, ground: &Ground<'_>) -> Result<Self, ProviderError> {
+        let Tbot { socket, process, signed, version } = Tbot::start(spec, ground).await?;
+        let mut met = Self::at(socket);
+        met.signed = Some(signed);
+        met.own(process);
+        met.ask_first(ground.clock).await?;
+        met.learnt.version = version;
+        Ok(met)
+    }
+
     fn at(upstream: Utf8PathBuf) -> Self {
         Self {
             upstream,
             processes: Vec::new(),
             spire: None,
+            signed: None,
             next_stream: Arc::new(AtomicU64::new(1)),
             seen: Vec::new(),
             roots: Vec::new(),
@@ -159,6 +183,7 @@ impl Met {
                 u64::try_from(lifetime).ok().filter(|s| *s > 0).map(Span::seconds)
             }),
             complete: svid.answered && bundle.answered,
+            version: None,
         };
         self.roots = bundle.roots;
         Ok(())
@@ -173,6 +198,10 @@ pub struct External {
     processes: Vec<Process>,
     /// A SPIRE to which something can be done.
     spire: Option<Mutex<Spire>>,
+    /// What it says that it signed.
+    signed: Option<Telling>,
+    /// Processes that are ended on purpose.
+    ends: Ends,
     recorder: Recorder,
     /// What a fresh subscriber got before the proxies came; of Istio's agents, which come with them, nothing.
     learnt: Option<Learnt>,
@@ -195,18 +224,20 @@ impl External {
         proxies: Vec<ProxyId>,
         recorder: Recorder,
     ) -> Result<Self, ProviderError> {
-        let Met { upstream, processes, spire, next_stream, seen, roots, learnt } = met;
+        let Met { upstream, processes, spire, signed, next_stream, seen, roots, learnt } = met;
         for (at, source, secret, fact) in seen {
             recorder.record_at(Some(at), source, None, secret.as_ref(), fact);
         }
         let journal = journal(&proxies, &recorder);
         let tap = Tap::start(socket, &upstream, journal, next_stream.clone(), roots)?;
+        let ends = Ends::default();
         for process in &processes {
-            tell_end(process, &recorder);
+            ends.tell(process, &recorder);
         }
         let spire = spire.map(Mutex::new);
+        let signed = signed.map(|log| Telling::start(log, &recorder));
         let outlets = vec![Outlet { tap, upstream, of: None, present: AtomicBool::new(true) }];
-        Ok(Self { outlets, next_stream, proxies, processes, spire, recorder, learnt: Some(learnt) })
+        Ok(Self { outlets, next_stream, proxies, processes, spire, signed, ends, recorder, learnt: Some(learnt) })
     }
 
     /// Sockets that Istio's agents will serve, each to its own proxy. The taps lie beside `socket`.
@@ -225,7 +256,17 @@ impl External {
             Ok::<_, ProviderError>(Outlet { tap, upstream: upstream.clone(), of: Some(id.clone()), present })
         };
         let outlets = agents.iter().map(outlet).collect::<Result<_, _>>()?;
-        Ok(Self { outlets, next_stream, proxies, processes: Vec::new(), spire: None, recorder, learnt: None })
+        Ok(Self {
+            outlets,
+            next_stream,
+            proxies,
+            processes: Vec::new(),
+            spire: None,
+            signed: None,
+            ends: Ends::default(),
+            recorder,
+            learnt: None,
+        })
     }
 
     /// Where proxies subscribe: at the taps.
@@ -297,19 +338,22 @@ impl External {
         let Some(spire) = &self.spire else { return Ok(()) };
         let note = FaultNote { fault: action.name().to_owned(), action: "done to SPIRE".to_owned() };
         self.recorder.record(Source::Provider, None, None, note);
-        if let Some(process) = spire.lock().await.undergo(action, guard).await? {
+        let mut spire = spire.lock().await;
+        if let Some(process) = spire.ended_by(action) {
+            self.ends.expect(process);
+        }
+        if let Some(process) = spire.undergo(action, guard).await? {
             let spawned = Spawned { pid: process.pid, what: process.what.to_string() };
             self.recorder.record(Source::Process, None, None, spawned);
-            tell_end(&process, &self.recorder);
+            self.ends.tell(&process, &self.recorder);
         }
         Ok(())
     }
 
-    /// Records what its own log says that it issued, where it has one that is understood: for people.
-    pub async fn tell_issued(&self) {
-        let Some(spire) = &self.spire else { return };
-        for fact in signed_until_now(spire.lock().await.server_log()) {
-            self.recorder.record(Source::Provider, None, None, fact);
+    /// Records what its own log says that it signed until now, where it has one that is understood.
+    pub fn tell_signed(&self) {
+        if let Some(signed) = &self.signed {
+            signed.tell();
         }
     }
 
@@ -325,19 +369,85 @@ impl External {
             }
         });
         futures::future::join_all(ends).await;
+        if let Some(spire) = &spire {
+            spire.keep_logs();
+        }
     }
 }
 
-/// Records its end when it comes: at the latest when the guard ends it.
-fn tell_end(process: &Process, recorder: &Recorder) {
-    let (process, recorder) = (process.clone(), recorder.clone());
-    tokio::spawn(async move {
-        let exit = process.exited().await;
-        let (code, signal) = (exit.code, exit.signal);
-        // What it said is in its log, and is not ours to repeat.
-        let exited = Exited { code, signal, expected: false, log_tail: Vec::new() };
-        recorder.record(Source::Process, None, None, exited);
-    });
+/// What a provider's log says that it signed, on its way into the recording. It goes on until this is dropped.
+struct Telling {
+    log: Arc<std::sync::Mutex<SignedLog>>,
+    recorder: Recorder,
+    task: AbortHandle,
+}
+
+impl Telling {
+    /// Whenever something moves on the provider's streams, its log is read: what is signed is signed for them.
+    fn start(log: SignedLog, recorder: &Recorder) -> Self {
+        let log = Arc::new(std::sync::Mutex::new(log));
+        record_signed(&log, recorder);
+        let task = tokio::spawn({
+            let (log, recorder) = (log.clone(), recorder.clone());
+            async move {
+                loop {
+                    let from = recorder.len();
+                    let moved = |o: &Observation| matches!(o.source, Source::Tap | Source::Witness);
+                    recorder.await_until(from, Deadline::after(FOREVER), moved).await;
+                    // It may write a moment after it has sent.
+                    tokio::time::sleep(LOOK).await;
+                    record_signed(&log, &recorder);
+                }
+            }
+        });
+        Self { log, recorder: recorder.clone(), task: task.abort_handle() }
+    }
+
+    fn tell(&self) {
+        record_signed(&self.log, &self.recorder);
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn record_signed(log: &std::sync::Mutex<SignedLog>, recorder: &Recorder) {
+    // Held until all is recorded, so that it is recorded in its order.
+    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    for signed in log.news() {
+        recorder.record(Source::Provider, None, None, signed);
+    }
+}
+
+/// Ends of a provider's processes, and which of them were asked for.
+#[derive(Clone, Default)]
+struct Ends(Arc<std::sync::Mutex<BTreeSet<i32>>>);
+
+impl Ends {
+    fn asked_for(&self) -> std::sync::MutexGuard<'_, BTreeSet<i32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It will be ended.
+    fn expect(&self, process: &Process) {
+        self.asked_for().insert(process.pid);
+    }
+
+    /// Records its end when it comes: at the latest when the guard ends it.
+    fn tell(&self, process: &Process, recorder: &Recorder) {
+        // A number that comes again is another process.
+        self.asked_for().remove(&process.pid);
+        let (process, recorder, ends) = (process.clone(), recorder.clone(), self.clone());
+        tokio::spawn(async move {
+            let exit = process.exited().await;
+            let (code, signal, expected) = (exit.code, exit.signal, ends.asked_for().contains(&process.pid));
+            // What it said is in its log, and is not ours to repeat.
+            recorder.record(Source::Process, None, None, Exited { code, signal, expected, log_tail: Vec::new() });
+        });
+    }
 }
 
 /// Awaits that somebody listens at the socket. Who does not within a minute is asked all the same, and the answer says
@@ -364,7 +474,7 @@ fn journal(proxies: &[ProxyId], recorder: &Recorder) -> Arc<Journal> {
 }
 
 /// The program as a shell finds it.
-fn which(program: &str) -> Option<Utf8PathBuf> {
+pub(super) fn which(program: &str) -> Option<Utf8PathBuf> {
     if program.contains('/') {
         return Some(program.into());
     }

@@ -1,9 +1,10 @@
-//! Who issues certificates: the fake, which a scenario drives, on a socket or by files; SPIRE, started for the cell; or
-//! an external one. What is not ours stands behind a tap.
+//! Who issues certificates: the fake, which a scenario drives, on a socket or by files; SPIRE or tbot, started for the
+//! cell; or an external one. What is not ours stands behind a tap.
 //!
 //! Of the fake, an issuer decides what is minted and when, and which content is spoiled; the outlet (room `xds`) serves
 //! sockets and streams. There is no timer: renewals happen when they are asked for, in cell time.
 
+mod errand;
 mod external;
 mod fake;
 mod faults;
@@ -15,8 +16,10 @@ mod profile;
 mod renewal;
 mod serving;
 mod settled;
+mod signed;
 mod spire;
 mod streams;
+mod tbot;
 
 use std::collections::BTreeMap;
 
@@ -82,6 +85,7 @@ impl Approached {
                 let programs = spire.ok_or_else(|| ProviderError::NoProgram("spire-server".to_owned()))?;
                 Approached::External(Box::new(Met::spire(spec, programs, ground).await?))
             }
+            ProviderKind::Tbot => Approached::External(Box::new(Met::tbot(spec, ground).await?)),
         })
     }
 
@@ -121,6 +125,15 @@ impl Approached {
             }
         })
     }
+}
+
+/// Writes a new file that is for nobody else's eyes.
+fn write_private(path: &Utf8Path, text: &str) -> Result<(), ProviderError> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|source| ProviderError::Files { path: path.to_owned(), source })
 }
 
 impl Provider {
@@ -214,7 +227,15 @@ pub enum ProviderError {
         /// What it said.
         log: Utf8PathBuf,
     },
-    /// A command that talks to SPIRE's server failed.
+    /// tbot can't join.
+    #[error("tbot's join token can't be read from {from}: {why}")]
+    Token {
+        /// A file, or a variable; never the token.
+        from: String,
+        /// Why.
+        why: String,
+    },
+    /// One of the provider's own commands failed.
     #[error("{what} {how}: {said}")]
     Errand {
         /// Which.
@@ -223,6 +244,12 @@ pub enum ProviderError {
         how: crate::proc::Exit,
         /// Its last line.
         said: String,
+    },
+    /// Or did not say what was asked.
+    #[error("SPIRE's server does not say its {what}")]
+    NoAnswer {
+        /// What.
+        what: String,
     },
     /// Or did not end.
     #[error("{what} did not end within {seconds} s")]
@@ -255,13 +282,15 @@ impl ProviderError {
                 WitnessError::NotGrpc { .. } => "is this the provider's SDS socket, and not another one of it?",
                 WitnessError::NoSds { .. } => "it must serve envoy.service.secret.v3.SecretDiscoveryService",
                 WitnessError::Denied { .. } => {
-                    "the provider knows rotacheck by its process: register an entry for its user \
-                     (SPIRE: -selector unix:uid:N), and wait until the agent has it"
+                    "the provider knows rotacheck by its process: register its user (SPIRE: an entry with -selector \
+                     unix:uid:N; tbot: the rules of the WorkloadIdentity), and wait until the agent has it"
                 }
             }),
             Self::Errand { .. } | Self::ErrandHangs { .. } => {
-                Some("the logs of SPIRE's server and agent are in the run directory")
+                Some("the logs of the provider's programs are in the run directory")
             }
+            Self::NoProgram(_) => Some("give its path (tbot: --tbot PATH)"),
+            Self::Token { .. } => Some("name a file or a variable that holds it: --tbot-token file=PATH, or env=NAME"),
             Self::CommandEnded { .. } => Some("read its log, which is in the run directory"),
             _ => None,
         }

@@ -75,6 +75,9 @@ impl CellJob {
         let mut job = self.clone();
         if let Some(learnt) = provider.learnt() {
             job.scenario.provider.ttl = job.scenario.provider.ttl.or(learnt.ttl);
+            if let Some(version) = &learnt.version {
+                job.subject.provider.version.clone_from(version);
+            }
             if let Some(why) = unsupported(&job.scenario) {
                 return Err(RunError::Lifetime(why));
             }
@@ -135,6 +138,8 @@ pub(super) async fn run(
     match live(job, &kept, options, stop, events).await {
         Ok((timeline, cell_time_s, unready)) => {
             report.cell_time_s = cell_time_s;
+            // The provider's version may be known only since it was started.
+            report.subject = timeline.header.subject.clone();
             let mut verdict = judge(&timeline);
             if job.scenario.role == Role::Conformance {
                 verdict.refuse(&job.unproven);
@@ -197,6 +202,7 @@ async fn live(
     let _stalls = StallWatch::start(recorder.clone());
     let tell = Teller { cell: &job.id, events, recorder: &recorder };
     tell.phase("prepare");
+    tell.known_defects(&job.scenario, &job.subject);
     let started = clock.now();
 
     let limit = Limit::from_now(options.timeout + real_time(&job.scenario));

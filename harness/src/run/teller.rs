@@ -3,7 +3,9 @@
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::archive::RunEvent;
-use crate::timeline::{CellId, Phase, Recorder, Source};
+use crate::plan::known_defects;
+use crate::scenario::Scenario;
+use crate::timeline::{CellId, Log, Phase, ProviderSubject, Recorder, Source, Subject};
 
 /// Where a cell tells how it gets on.
 pub(super) struct Teller<'a> {
@@ -17,6 +19,16 @@ impl Teller<'_> {
     pub(super) fn phase(&self, name: &str) {
         self.recorder.record(Source::Harness, None, None, Phase { name: name.to_owned() });
         self.progress(name, 0, 0, 0);
+    }
+
+    /// Says what is known to be wrong in the versions that are used, before anything is found.
+    pub(super) fn known_defects(&self, scenario: &Scenario, subject: &Subject) {
+        let ProviderSubject { kind, version, .. } = &subject.provider;
+        for defect in known_defects(scenario.provider.kind, version) {
+            let line = format!("{kind} {version} is known for {}: it {}", defect.mode, defect.what);
+            let _ = self.events.send(RunEvent::Notice { text: format!("{}: {line}", self.cell) });
+            self.recorder.record(Source::Harness, None, None, Log { line });
+        }
     }
 
     pub(super) fn progress(&self, phase: &str, step: u32, steps: u32, cell_time_s: u64) {

@@ -52,7 +52,7 @@ impl Scene<'_> {
         self.missed(None, format!("every proxy ready; {why}"), waited.try_into().unwrap_or_default());
         external.ask(self.patience()).await;
         sample(self.fleet.proxies(), self.probes, Depth::Collect).await;
-        external.tell_issued().await;
+        external.tell_signed();
         self.kept()?;
         Ok(Observed::ToTheEnd)
     }
@@ -61,6 +61,7 @@ impl Scene<'_> {
         tell.phase("observe");
         self.step(0, "first secrets");
         trust(self.probes.roots(), self.provider);
+        external.tell_signed();
         self.look(0, true, Depth::Complete, deadline).await;
         let mut seen = Seen::default();
         let mut from = seen.take_in(&self.recorder.since(0));
@@ -88,7 +89,7 @@ impl Scene<'_> {
                 }
                 self.step(index, if enough { "enough renewals came" } else { "end of the observation" });
                 self.look(from, false, Depth::Collect, deadline).await;
-                external.tell_issued().await;
+                external.tell_signed();
                 self.kept()?;
                 return Ok(Observed::ToTheEnd);
             }
@@ -103,6 +104,7 @@ impl Scene<'_> {
             if pushed {
                 tokio::time::sleep(ONE_PUSH).await;
             }
+            external.tell_signed();
             let what = times.pass(self.clock().now(), &seen).unwrap_or("the provider pushed");
             if !pushed && what == "the provider pushed" {
                 continue;

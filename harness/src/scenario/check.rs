@@ -3,9 +3,10 @@
 use crate::timeline::{Layer, ProxyId, SecretName};
 
 use super::error::Problem;
+use super::real::Part;
 use super::{
-    AuthorityAction, ClockKind, ExpectedJudgement, Fault, FaultPlace, FaultSpec, Profile, ProviderAction, ProviderKind,
-    Role, Scenario, Serials, Span,
+    AuthorityAction, ClockKind, ExpectedJudgement, Fault, FaultPlace, FaultSpec, NodeAttestation, Profile,
+    ProviderAction, ProviderKind, Role, Scenario, Serials, Span,
 };
 
 /// Longest observation in real time.
@@ -123,6 +124,10 @@ impl Scenario {
                 .add("provider", "SPIRE's server and agent are started with the cell, in a place of their own")
                 .hint("one that runs already is `kind: external` (--provider external)");
         }
+        if provider.attestation != NodeAttestation::default() && provider.kind != ProviderKind::Spire {
+            found.add("provider.attestation", "only the agent of a SPIRE attests");
+        }
+        self.check_tbot(found);
         if matches!(provider.kind, ProviderKind::Fake | ProviderKind::Files) {
             if provider.socket.is_some() {
                 found
@@ -165,6 +170,46 @@ impl Scenario {
                         format!("{key} can't be provoked in a provider of kind `{}`", provider.kind.name()),
                     )
                     .hint("choose a scenario without them, such as `rotation`; or the fake");
+            }
+        }
+    }
+
+    fn check_tbot(&self, found: &mut Problems) {
+        let provider = &self.provider;
+        if provider.kind != ProviderKind::Tbot {
+            if provider.tbot.is_some() {
+                found.add("provider.tbot", "no tbot is started").hint("it is for `kind: tbot`");
+            }
+            return;
+        }
+        if provider.socket.is_some() || !provider.command.is_empty() {
+            found
+                .add("provider", "tbot is started with the cell, and serves in a place of its own")
+                .hint("one that runs already is `kind: external` (--provider external)");
+        }
+        let tbot = provider.tbot.clone().unwrap_or_default();
+        let missing = [
+            (tbot.proxy.is_none(), "`proxy`, the address of the Teleport cluster's Proxy Service (--tbot-proxy)"),
+            (tbot.token.is_none(), "`token`, where its join token is to be read (--tbot-token)"),
+            (
+                tbot.workload_identity.is_none() == tbot.svid_path.is_none(),
+                "either `workload_identity` (--tbot-identity) or, for an older tbot, `svid_path`",
+            ),
+        ];
+        let missing: Vec<&str> = missing.into_iter().filter(|(missing, _)| *missing).map(|(_, what)| what).collect();
+        if !missing.is_empty() {
+            found
+                .add("provider", format!("a tbot needs {}", missing.join("; ")))
+                .hint("they are keys of `provider.tbot`; the program itself is `program` (--tbot PATH)");
+        }
+        let texts = [
+            ("proxy", tbot.proxy.as_deref()),
+            ("workload_identity", tbot.workload_identity.as_deref()),
+            ("svid_path", tbot.svid_path.as_deref()),
+        ];
+        for (key, text) in texts {
+            if text.is_some_and(|text| text.trim().is_empty() || text.chars().any(char::is_control)) {
+                found.add(format!("provider.tbot.{key}"), format!("{key} is no text that tbot could use"));
             }
         }
     }
@@ -312,20 +357,20 @@ impl Scenario {
             if event.at >= self.observed() {
                 found.add(at("at"), format!("it never comes: the observation ends after {}", self.observed()));
             }
-            let same_part = |other: &&super::ProviderEvent| other.action.is_of_agent() == event.action.is_of_agent();
-            let last = earlier.iter().rev().find(same_part).map(|event| event.action);
-            // What was undone, or leaves the part running, is as if it had not been.
-            let down = last.filter(|last| last.undoes().is_none() && *last != ProviderAction::DeleteEntry);
-            match (event.action.undoes(), down) {
-                (wanted, down) if wanted == down => {}
-                (Some(wanted), _) => {
-                    found.add(at("action"), format!("`{}` comes after `{}`", event.action.name(), wanted.name()));
-                }
-                (None, _) => {
-                    let down = down.map_or("nothing", ProviderAction::name);
-                    let message = format!("after `{down}`, `{}` finds nobody", event.action.name());
-                    found.add(at("action"), message);
-                }
+            let last = |part| earlier.iter().rev().map(|event| event.action).find(|action| action.part() == part);
+            let before = last(event.action.part());
+            if !event.action.follows().contains(&before) {
+                let name = event.action.name();
+                let wanted: Vec<&str> = event.action.follows().iter().flatten().map(|action| action.name()).collect();
+                let message = match before {
+                    Some(before) => format!("`{name}` can't follow `{}`", before.name()),
+                    None => format!("`{name}` comes after `{}`", wanted.join("` or `")),
+                };
+                found.add(at("action"), message);
+            }
+            let by_server = matches!(event.action.part(), Part::Entry | Part::Authority);
+            if by_server && last(Part::Server) == Some(ProviderAction::StopServer) {
+                found.add(at("action"), format!("`{}` is asked of the server, which is down", event.action.name()));
             }
         }
     }
@@ -432,8 +477,9 @@ impl Scenario {
                 }
             }
         }
-        // Of an external provider, the fault is its own.
-        if self.role == Role::Control && self.provider.kind != ProviderKind::External && !self.seeds_a_fault() {
+        // Of a provider that is not started in a place of its own, or not of a known version, the fault is its own.
+        let own = matches!(self.provider.kind, ProviderKind::External | ProviderKind::Tbot);
+        if self.role == Role::Control && !own && !self.seeds_a_fault() {
             found.add("role", "a control seeds a fault, and there is none in `provider.faults`");
         }
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::timeline::{ClockKind, Expectation, ExpectedJudgement, Role, ScenarioName};
 
-use super::{Share, Span, StatsInclusion};
+use super::{NodeAttestation, ProviderEvent, Share, Span, StatsInclusion, TbotSpec};
 use crate::timeline::{Layer, ProviderSubject, ProxyId, SecretName};
 
 /// One scenario file.
@@ -87,6 +87,12 @@ pub struct ProviderSpec {
     /// What starts an external provider: a program and its arguments. It ends with the cell. Default: it runs already.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
+    /// How a SPIRE's agent proves to the server which node it is.
+    #[serde(default, skip_serializing_if = "NodeAttestation::is_default")]
+    pub attestation: NodeAttestation,
+    /// The tbot that is started for the cell, and the Teleport cluster that it joins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tbot: Option<TbotSpec>,
     /// Lifetime of a leaf, such as `2m`, `1h`, `20s`. Default: 2m; of an external provider, that of its first one.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Span"))]
@@ -147,6 +153,8 @@ pub enum ProviderKind {
     IstioCa,
     /// A SPIRE server and a SPIRE agent, started for the cell, behind a tap.
     Spire,
+    /// Teleport's tbot, started for the cell, behind a tap; its Teleport cluster is the user's.
+    Tbot,
 }
 
 /// What the fake imitates.
@@ -336,74 +344,6 @@ impl Fault {
     }
 }
 
-/// Something that is done to a real provider.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct ProviderEvent {
-    /// How long after the first secrets.
-    pub at: Span,
-    /// What is done.
-    pub action: ProviderAction,
-}
-
-/// What can be done to SPIRE.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum ProviderAction {
-    /// Its agent is killed. What it keeps on disk stays.
-    KillAgent,
-    /// Its agent is started again.
-    StartAgent,
-    /// Its agent is stopped by SIGSTOP: it neither answers nor closes anything.
-    FreezeAgent,
-    /// Its agent goes on.
-    WakeAgent,
-    /// Its server is ended. What it keeps on disk stays.
-    StopServer,
-    /// Its server is started again, at the same place.
-    StartServer,
-    /// The registration entry of the proxies is deleted.
-    DeleteEntry,
-}
-
-impl ProviderAction {
-    /// The name in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            ProviderAction::KillAgent => "kill-agent",
-            ProviderAction::StartAgent => "start-agent",
-            ProviderAction::FreezeAgent => "freeze-agent",
-            ProviderAction::WakeAgent => "wake-agent",
-            ProviderAction::StopServer => "stop-server",
-            ProviderAction::StartServer => "start-server",
-            ProviderAction::DeleteEntry => "delete-entry",
-        }
-    }
-
-    /// What must have been done before, as the last to the same part; `None`: nothing, it runs.
-    pub(super) fn undoes(self) -> Option<ProviderAction> {
-        match self {
-            ProviderAction::StartAgent => Some(ProviderAction::KillAgent),
-            ProviderAction::WakeAgent => Some(ProviderAction::FreezeAgent),
-            ProviderAction::StartServer => Some(ProviderAction::StopServer),
-            _ => None,
-        }
-    }
-
-    /// Whether it concerns the agent; else, the server.
-    pub(super) fn is_of_agent(self) -> bool {
-        matches!(
-            self,
-            ProviderAction::KillAgent
-                | ProviderAction::StartAgent
-                | ProviderAction::FreezeAgent
-                | ProviderAction::WakeAgent
-        )
-    }
-}
-
 /// A change of the signing authorities.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -572,6 +512,7 @@ impl ProviderKind {
             ProviderKind::External => "external",
             ProviderKind::IstioCa => "istio-ca",
             ProviderKind::Spire => "spire",
+            ProviderKind::Tbot => "tbot",
         }
     }
 
@@ -606,7 +547,8 @@ impl ProviderSpec {
             ProviderKind::Fake | ProviderKind::Files => Some(env!("CARGO_PKG_VERSION")),
             ProviderKind::IstioCa => istio,
             ProviderKind::Spire => spire,
-            ProviderKind::External => None,
+            // It is asked when it is started.
+            ProviderKind::External | ProviderKind::Tbot => None,
         };
         ProviderSubject {
             kind: self.kind.name().to_owned(),

@@ -86,6 +86,22 @@ impl Payload {
             _ => &[],
         }
     }
+
+    /// The leaf, where it is a certificate.
+    pub fn leaf(&self) -> Option<&CertFacts> {
+        match self {
+            Payload::Certificate { chain, .. } => chain.first(),
+            _ => None,
+        }
+    }
+}
+
+impl Signed {
+    /// Whether it can be this certificate that the log is about.
+    pub fn is(&self, cert: &CertFacts) -> bool {
+        let expiry = self.not_after.is_none_or(|t| t.as_second() == cert.not_after.as_second());
+        self.serial == cert.serial && cert.uris.contains(&self.spiffe_id) && expiry
+    }
 }
 
 /// One secret in an SDS response.
@@ -169,6 +185,7 @@ pub enum Fact {
     // provider, tap, witness
     Authority(Authority),
     Issued(Issued),
+    Signed(Signed),
     StreamOpened(StreamOpened),
     Subscribed(Subscribed),
     Sent(Sent),
@@ -243,7 +260,7 @@ macro_rules! facts {
 facts! {
     Phase = "phase", Step = "step", FaultNote = "fault", Stall = "stall", DeadlineMissed = "deadline_missed", Blind = "blind",
     Jump = "jump", Receipt = "receipt",
-    Authority = "authority", Issued = "issued", StreamOpened = "stream_opened", Subscribed = "subscribed", Sent = "sent",
+    Authority = "authority", Issued = "issued", Signed = "signed", StreamOpened = "stream_opened", Subscribed = "subscribed", Sent = "sent",
     Acked = "acked", Nacked = "nacked", StreamClosed = "stream_closed",
     Written = "written", ListenerSent = "listener_sent", ListenerAnswered = "listener_answered",
     Certs = "certs", ConfigDump = "config_dump", Stats = "stats", ServerInfo = "server_info", Listeners = "listeners",
@@ -340,6 +357,17 @@ data! {
         /// The stream it was minted for, where the provider mints per stream: of no other stream is it due.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stream: Option<u64>,
+    }
+    /// A provider's own log says that it signed a leaf: which one, and not the certificate itself.
+    Signed {
+        /// Its serial number.
+        serial: Serial,
+        /// The SPIFFE ID in it.
+        spiffe_id: String,
+        /// Its notAfter, where the log says it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, schemars(with = "Option<String>"))]
+        not_after: Option<jiff::Timestamp>,
     }
     /// A stream (one RPC) was opened to the provider.
     StreamOpened {

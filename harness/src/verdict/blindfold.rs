@@ -79,7 +79,7 @@ impl Blindfold {
 impl Hidden {
     fn hides(self, o: &Observation) -> bool {
         match self {
-            Hidden::Issuer => matches!(o.fact, Fact::Issued(_) | Fact::Authority(_)),
+            Hidden::Issuer => matches!(o.fact, Fact::Issued(_) | Fact::Signed(_) | Fact::Authority(_)),
             Hidden::Streams => matches!(o.source, Source::Provider | Source::Tap | Source::Witness),
             Hidden::Witness => o.source == Source::Witness,
             Hidden::Stats => matches!(o.fact, Fact::Stats(_)),

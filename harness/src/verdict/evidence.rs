@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use crate::timeline::ledger::{Generation, Mark, MintedFor, ProxyLedger, Push, Row, Served, Stream};
-use crate::timeline::{CertFacts, Ledger, TlsRole};
+use crate::timeline::{CertFacts, Ledger, Signed, TlsRole};
+
+/// Within so long of a subscription, what is minted was minted for it.
+pub(super) const MINTED_FOR_ASKER: Duration = Duration::from_secs(2);
 
 pub(super) const ROLES: [TlsRole; 2] = [TlsRole::Inbound, TlsRole::Outbound];
 
@@ -139,6 +142,24 @@ pub(super) fn due<'a>(ledger: &'a Ledger<'a>, p: &'a ProxyLedger<'a>) -> Vec<(&'
         .filter_map(|row| Some((row, ledger.generations.get(&row.generation)?)))
         .filter(|(row, _)| row.sends > 0 || row.minted_for > MintedFor::Others)
         .collect()
+}
+
+/// What a provider's log says that it signed for the identity of this proxy between two observations, and that was not
+/// sent to it. What a log tells just after somebody subscribed may have been minted for that subscriber: of a provider
+/// that mints per stream, the streams of the bundle get certificates too.
+pub(super) fn signed_and_not_sent(ledger: &Ledger, p: &ProxyLedger, from: u64, to: u64) -> Vec<Mark> {
+    let own = |s: &Signed| p.spiffe_id.as_ref().is_none_or(|id| *id == s.spiffe_id);
+    let sent = |s: &Signed| p.rows.iter().any(|row| row.sends > 0 && s.is(row.cert));
+    let opened = || {
+        let streams = ledger.proxies.iter().flat_map(|p| &p.streams).map(|s| s.opened);
+        streams.chain(ledger.witness.iter().map(|asked| asked.mark))
+    };
+    let for_asker = |at: Mark| {
+        let since = |opened: Mark| Duration::try_from(at.at.wall.duration_since(opened.at.wall)).ok();
+        opened().filter(|opened| opened.seq < at.seq).filter_map(since).any(|since| since <= MINTED_FOR_ASKER)
+    };
+    let between = ledger.signed.iter().filter(|(mark, _)| mark.seq > from && mark.seq < to);
+    between.filter(|(mark, s)| own(s) && !sent(s) && !for_asker(*mark)).map(|(mark, _)| *mark).collect()
 }
 
 /// Responses on the streams of the proxy's own certificate, after `from` and before `to`.

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use crate::scenario::Span;
 
-/// The agent's place in the trust domain, by the certificate that it shows to the server.
+/// The agent's place in the trust domain, by the certificate that it shows to the server; and where tokens have theirs.
 const NODE: &str = "/x509pop/node";
+const JOINED: &str = "/join_token";
 /// The one registration entry.
 pub(super) const ENTRY: &str = "proxies";
 
@@ -20,8 +21,16 @@ pub(super) struct Layout {
     pub(super) trust_domain: &'static str,
     /// Where the server is reached by its agent.
     pub(super) server: SocketAddr,
-    /// Lifetime of a leaf.
-    pub(super) ttl: Span,
+    /// How the agent proves to the server which node it is.
+    pub(super) attestation: Attestation,
+}
+
+/// How the agent proves to the server which node it is.
+pub(super) enum Attestation {
+    /// By a certificate, with its keys on disk.
+    X509pop,
+    /// By this token, with its keys in memory.
+    Token(String),
 }
 
 impl Layout {
@@ -65,6 +74,9 @@ plugins {{
       agent_path_template = "{NODE}"
     }}
   }}
+  NodeAttestor "join_token" {{
+    plugin_data {{}}
+  }}
 }}
 "#,
             trust_domain = quoted(self.trust_domain),
@@ -78,9 +90,25 @@ plugins {{
         )
     }
 
-    /// The agent's configuration. It keeps its keys, and so its own certificate, over a restart.
+    /// The agent's configuration. One that keeps its keys has its own certificate over a restart.
     pub(super) fn agent_conf(&self) -> String {
         let path = |name: &str| quoted(self.path(name).as_str());
+        let (join_token, keys, attestor) = match &self.attestation {
+            Attestation::X509pop => (
+                String::new(),
+                format!("\"disk\" {{\n    plugin_data {{\n      directory = {}\n    }}\n  }}", path("agent")),
+                format!(
+                    "\"x509pop\" {{\n    plugin_data {{\n      certificate_path = {}\n      private_key_path = {}\n    }}\n  }}",
+                    path("node.pem"),
+                    path("node.key")
+                ),
+            ),
+            Attestation::Token(token) => (
+                format!("\n  join_token = {}", quoted(token)),
+                "\"memory\" {\n    plugin_data {}\n  }".to_owned(),
+                "\"join_token\" {\n    plugin_data {}\n  }".to_owned(),
+            ),
+        };
         format!(
             r#"agent {{
   trust_domain = {trust_domain}
@@ -88,7 +116,7 @@ plugins {{
   server_port = {port}
   socket_path = {socket}
   data_dir = {data}
-  insecure_bootstrap = true
+  insecure_bootstrap = true{join_token}
   log_level = "DEBUG"
   log_format = "json"
   sds {{
@@ -100,17 +128,8 @@ plugins {{
   }}
 }}
 plugins {{
-  KeyManager "disk" {{
-    plugin_data {{
-      directory = {data}
-    }}
-  }}
-  NodeAttestor "x509pop" {{
-    plugin_data {{
-      certificate_path = {certificate}
-      private_key_path = {key}
-    }}
-  }}
+  KeyManager {keys}
+  NodeAttestor {attestor}
   WorkloadAttestor "unix" {{
     plugin_data {{}}
   }}
@@ -121,20 +140,22 @@ plugins {{
             port = self.server.port(),
             socket = path("agent.sock"),
             data = path("agent"),
-            certificate = path("node.pem"),
-            key = path("node.key"),
         )
     }
 
     /// The registration entry: whoever runs as this user is this workload. SPIRE sees the tap, for all proxies.
-    pub(super) fn entries(&self, uid: u32, workload: &str) -> Value {
+    pub(super) fn entries(&self, uid: u32, ttl: Span) -> Value {
         let trust_domain = self.trust_domain;
+        let node = match &self.attestation {
+            Attestation::X509pop => NODE.to_owned(),
+            Attestation::Token(token) => format!("{JOINED}/{token}"),
+        };
         json!({ "entries": [{
             "entry_id": ENTRY,
-            "spiffe_id": workload,
-            "parent_id": format!("spiffe://{trust_domain}/spire/agent{NODE}"),
+            "spiffe_id": format!("spiffe://{trust_domain}/ns/demo/sa/proxies"),
+            "parent_id": format!("spiffe://{trust_domain}/spire/agent{node}"),
             "selectors": [{ "type": "unix", "value": format!("uid:{uid}") }],
-            "x509_svid_ttl": self.ttl.as_secs(),
+            "x509_svid_ttl": ttl.as_secs(),
         }] })
     }
 }
@@ -148,30 +169,40 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn layout(directory: &str) -> Layout {
+    fn layout(directory: &str, attestation: Attestation) -> Layout {
         Layout {
             directory: directory.into(),
             trust_domain: "cluster.local",
             server: ([127, 0, 0, 1], 8081).into(),
-            ttl: Span::seconds(30),
+            attestation,
         }
     }
 
     #[test]
     fn server_and_agent_are_told_the_same_place() {
-        let layout = layout("/scratch/spire");
+        let layout = layout("/scratch/spire", Attestation::X509pop);
         insta::assert_snapshot!(format!("{}\n{}", layout.server_conf(), layout.agent_conf()));
     }
 
     #[test]
     fn the_entry_is_for_whoever_runs_as_this_user() {
-        let entries = layout("/scratch/spire").entries(1000, "spiffe://cluster.local/ns/demo/sa/proxies");
+        let entries = layout("/scratch/spire", Attestation::X509pop).entries(1000, Span::seconds(30));
         insta::assert_json_snapshot!(entries);
     }
 
     #[test]
+    fn an_agent_with_a_token_keeps_nothing_on_disk() {
+        let layout = layout("/scratch/spire", Attestation::Token("once".to_owned()));
+        let conf = layout.agent_conf();
+        assert!(conf.contains("join_token = \"once\"") && conf.contains("KeyManager \"memory\""), "{conf}");
+        assert!(!conf.contains("node.key"), "{conf}");
+        let entries = layout.entries(1000, Span::seconds(30));
+        assert_eq!(entries["entries"][0]["parent_id"], "spiffe://cluster.local/spire/agent/join_token/once");
+    }
+
+    #[test]
     fn a_path_can_break_out_of_nothing() {
-        let conf = layout("/a \"b\"\n}").server_conf();
+        let conf = layout("/a \"b\"\n}", Attestation::X509pop).server_conf();
         assert!(conf.contains(r#"socket_path = "/a \"b\"\n}/server.sock""#), "{conf}");
     }
 }

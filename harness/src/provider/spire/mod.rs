@@ -1,24 +1,27 @@
 //! SPIRE: a real server and a real agent, started for one cell, on loopback and in a private directory.
 //!
-//! The agent proves itself by a certificate of an authority made for it (x509pop), so that there is no join token that
-//! could get into a log. What either of them keeps on disk lies in the scratch directory, which the guard removes.
+//! The agent proves itself by a certificate of an authority made for it (x509pop), or by a join token, which is in the
+//! agent's name and so in both logs: then these lie with everything else that is kept on disk in the scratch directory,
+//! which the guard removes, and are copied without it.
 
 mod config;
 mod log;
 
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
 
 use super::external::until_served;
-use super::{Ground, ProviderError};
+use super::signed::SignedLog;
+use super::{Ground, ProviderError, errand, write_private};
 use crate::clock::Deadline;
 use crate::pki::{Authority, LeafRequest, San, Validity};
-use crate::proc::{Exit, Guard, Process, Signal, Spawn, free_ports, is_stopped};
-use crate::scenario::{KeyType, ProviderAction, Span, TRUST_DOMAIN};
-use crate::timeline::{At, Fact, Log};
-use config::{ENTRY, Layout};
+use crate::proc::{Guard, Process, Signal, Spawn, free_ports, is_stopped};
+use crate::scenario::{KeyType, NodeAttestation, ProviderAction, ProviderSpec, Span, TRUST_DOMAIN};
+use crate::timeline::At;
+use config::{Attestation, ENTRY, Layout};
 
 /// The server's own socket, and the agent's.
 const API: &str = "server.sock";
@@ -27,13 +30,9 @@ const SOCKET: &str = "agent.sock";
 const TO_END: Duration = Duration::from_secs(5);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(1);
-/// How long one question to the server may take.
-const TO_ANSWER: Duration = Duration::from_secs(30);
 /// What the agent shows to the server begins before the clocks of both, and outlives every cell.
 const BEFORE: Duration = Duration::from_secs(3600);
 const NODE_LIFETIME: Duration = Duration::from_secs(2 * 86_400);
-/// More of the server's log is not looked through.
-const LOG_AT_MOST: u64 = 64 << 20;
 
 /// SPIRE's programs, as they are found on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +49,12 @@ pub(super) struct Spire {
     layout: Layout,
     /// Where both say what they do.
     logs: Utf8PathBuf,
+    /// Where that is kept, if it is elsewhere.
+    kept: Option<Utf8PathBuf>,
     server: Process,
     agent: Process,
+    /// Lifetime of a leaf, as the entry has it.
+    ttl: Span,
 }
 
 impl Spire {
@@ -59,25 +62,47 @@ impl Spire {
     /// more until it has the entry.
     pub(super) async fn start(
         programs: &SpirePrograms,
-        ttl: Span,
+        spec: &ProviderSpec,
         ground: &Ground<'_>,
     ) -> Result<(Self, [(At, Process); 2]), ProviderError> {
         let [server] = free_ports().map_err(ProviderError::Port)?;
-        let layout = Layout { directory: ground.scratch.join("spire"), trust_domain: TRUST_DOMAIN, server, ttl };
+        let (directory, attestation) = (ground.scratch.join("spire"), Attestation::X509pop);
+        let mut layout = Layout { directory, trust_domain: TRUST_DOMAIN, server, attestation };
         furnish(&layout, ground.clock.now())?;
-        let logs = ground.directory;
+        let by_token = spec.attestation == NodeAttestation::JoinToken;
+        // Both name the agent by its token.
+        let logs = if by_token { layout.directory.clone() } else { ground.directory.to_owned() };
+        let kept = by_token.then(|| ground.directory.to_owned());
 
         let server_at = ground.clock.at();
-        let server = ground.guard.spawn(server_run(programs, &layout, logs)).await?;
-        until_served(&server, &layout.path(API)).await?;
-        let entries = layout.path("entries.json");
-        ask_server(programs, &layout, ["entry", "create", "-data", entries.as_str()], ground.guard).await?;
-
+        let server = ground.guard.spawn(server_run(programs, &layout, &logs)).await?;
+        until_served(&server, &layout.path(API)).await.map_err(|e| keep(&layout, &logs, kept.as_deref(), e))?;
+        if by_token {
+            let words = ["token", "generate", "-output", "json"];
+            let said = ask_server(programs, &layout, &words, ground.guard).await?;
+            layout.attestation = Attestation::Token(field(&said, &["value"])?);
+        }
+        register(programs, &layout, "create", spec.ttl(), ground.guard).await?;
+        write(&layout, "agent.conf", &layout.agent_conf())?;
         let agent_at = ground.clock.at();
-        let agent = ground.guard.spawn(agent_run(programs, &layout, logs)).await?;
-        until_served(&agent, &layout.path(SOCKET)).await?;
+        let agent = ground.guard.spawn(agent_run(programs, &layout, &logs)).await?;
+        until_served(&agent, &layout.path(SOCKET)).await.map_err(|e| keep(&layout, &logs, kept.as_deref(), e))?;
         let started = [(server_at, server.clone()), (agent_at, agent.clone())];
-        Ok((Self { programs: programs.clone(), layout, logs: logs.to_owned(), server, agent }, started))
+        Ok((Self { programs: programs.clone(), layout, logs, kept, server, agent, ttl: spec.ttl() }, started))
+    }
+
+    /// Does something to the authority that stands in this place: `prepared`, `old`.
+    async fn authority(&self, verb: &str, place: &str, guard: &Guard) -> Result<(), ProviderError> {
+        let show = ["localauthority", "x509", "show", "-output", "json"];
+        let said = ask_server(&self.programs, &self.layout, &show, guard).await?;
+        let id = field(&said, &[place, "authority_id"])?;
+        let words = ["localauthority", "x509", verb, "-authorityID", &id];
+        ask_server(&self.programs, &self.layout, &words, guard).await.map(drop)
+    }
+
+    /// Leaves in the run directory what both said, if that lies elsewhere.
+    pub(super) fn keep_logs(&self) {
+        keep_logs(&self.layout, &self.logs, self.kept.as_deref());
     }
 
     /// Where the agent serves.
@@ -85,9 +110,18 @@ impl Spire {
         self.layout.path(SOCKET)
     }
 
-    /// The log of the server.
-    pub(super) fn server_log(&self) -> &Utf8Path {
-        &self.server.log
+    /// What the server says that it signed.
+    pub(super) fn signed(&self) -> SignedLog {
+        SignedLog::new(&self.server.log, log::signed)
+    }
+
+    /// The process that ends by this, if one does.
+    pub(super) fn ended_by(&self, action: ProviderAction) -> Option<&Process> {
+        match action {
+            ProviderAction::KillAgent => Some(&self.agent),
+            ProviderAction::StopServer => Some(&self.server),
+            _ => None,
+        }
     }
 
     /// What runs, or ran last.
@@ -114,8 +148,18 @@ impl Spire {
                 self.server = guard.spawn(server_run(&self.programs, &self.layout, &self.logs)).await?;
                 return Ok(Some(self.server.clone()));
             }
+            ProviderAction::UpdateEntry => {
+                self.ttl = Span::seconds(self.ttl.as_secs() + 1);
+                register(&self.programs, &self.layout, "update", self.ttl, guard).await?;
+            }
+            ProviderAction::PrepareCa => {
+                ask_server(&self.programs, &self.layout, &["localauthority", "x509", "prepare"], guard).await?;
+            }
+            ProviderAction::ActivateCa => self.authority("activate", "prepared", guard).await?,
+            ProviderAction::TaintCa => self.authority("taint", "old", guard).await?,
+            ProviderAction::RevokeCa => self.authority("revoke", "old", guard).await?,
             ProviderAction::DeleteEntry => {
-                ask_server(&self.programs, &self.layout, ["entry", "delete", "-entryID", ENTRY], guard).await?;
+                ask_server(&self.programs, &self.layout, &["entry", "delete", "-entryID", ENTRY], guard).await?;
             }
         }
         Ok(None)
@@ -148,15 +192,6 @@ async fn freeze(process: &Process) -> Result<(), ProviderError> {
     Ok(())
 }
 
-/// What the server says in its log that it signed until now, for people.
-pub(super) fn signed_until_now(log: &Utf8Path) -> Vec<Fact> {
-    use std::io::{BufRead as _, BufReader, Read as _};
-    let Ok(file) = std::fs::File::open(log) else { return Vec::new() };
-    let lines = BufReader::new(file.take(LOG_AT_MOST)).split(b'\n').map_while(Result::ok);
-    let signed = lines.filter_map(|line| log::signed(&String::from_utf8_lossy(&line)));
-    signed.map(|signed| Log { line: signed.sentence() }.into()).collect()
-}
-
 /// Puts into place what both read.
 fn furnish(layout: &Layout, now: jiff::Timestamp) -> Result<(), ProviderError> {
     for directory in ["", "server", "agent"] {
@@ -168,30 +203,58 @@ fn furnish(layout: &Layout, now: jiff::Timestamp) -> Result<(), ProviderError> {
     let nodes = Authority::new("SPIRE's agents", validity)?;
     let names = vec![San::Dns("node".to_owned())];
     let node = nodes.mint(&LeafRequest { names, validity, key_type: KeyType::EcdsaP256, serial: None })?;
-    let uid = rustix::process::getuid().as_raw();
-    let workload = format!("spiffe://{}/ns/demo/sa/proxies", layout.trust_domain);
     write(layout, "nodes.pem", &nodes.pem())?;
     write(layout, "node.pem", &node.chain_pem())?;
     write(layout, "node.key", &node.key.to_pem())?;
-    write(layout, "entries.json", &layout.entries(uid, &workload).to_string())?;
-    write(layout, "server.conf", &layout.server_conf())?;
-    write(layout, "agent.conf", &layout.agent_conf())
+    write(layout, "server.conf", &layout.server_conf())
 }
 
 fn write(layout: &Layout, name: &str, text: &str) -> Result<(), ProviderError> {
-    use std::io::Write as _;
-    let path = layout.path(name);
-    let file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&path);
-    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|source| ProviderError::Files { path, source })
+    write_private(&layout.path(name), text)
+}
+
+const SERVER_LOG: &str = "spire-server.log";
+const AGENT_LOG: &str = "spire-agent.log";
+
+/// An error that names a log names the one that is kept.
+fn keep(layout: &Layout, logs: &Utf8Path, kept: Option<&Utf8Path>, error: ProviderError) -> ProviderError {
+    keep_logs(layout, logs, kept);
+    match (error, kept) {
+        (ProviderError::CommandEnded { what, how, socket, log }, Some(kept)) => {
+            let log = kept.join(log.file_name().unwrap_or_default());
+            ProviderError::CommandEnded { what, how, socket, log }
+        }
+        (error, _) => error,
+    }
+}
+
+/// Copies the logs, without the token. What can't be copied is lost: then the disk is full, or gone.
+fn keep_logs(layout: &Layout, logs: &Utf8Path, kept: Option<&Utf8Path>) {
+    let Some(kept) = kept else { return };
+    for name in [SERVER_LOG, AGENT_LOG] {
+        let Ok(said) = std::fs::read(logs.join(name)) else { continue };
+        let mut said = String::from_utf8_lossy(&said).into_owned();
+        if let Attestation::Token(token) = &layout.attestation {
+            said = said.replace(token, "(join token)");
+        }
+        let _ = write_private(&kept.join(name), &said);
+    }
+}
+
+/// A text in the JSON that SPIRE's command line answers with.
+fn field(said: &[String], path: &[&str]) -> Result<String, ProviderError> {
+    let answer = said.iter().find_map(|line| serde_json::from_str::<Value>(line).ok());
+    let found = answer.as_ref().and_then(|answer| path.iter().try_fold(answer, |value, key| value.get(key)));
+    let found = found.and_then(Value::as_str).map(str::to_owned);
+    found.ok_or_else(|| ProviderError::NoAnswer { what: path.join(".") })
 }
 
 fn server_run(programs: &SpirePrograms, layout: &Layout, logs: &Utf8Path) -> Spawn {
-    run(layout, "SPIRE's server", &programs.server, "server.conf", logs.join("spire-server.log"))
+    run(layout, "SPIRE's server", &programs.server, "server.conf", logs.join(SERVER_LOG))
 }
 
 fn agent_run(programs: &SpirePrograms, layout: &Layout, logs: &Utf8Path) -> Spawn {
-    run(layout, "SPIRE's agent", &programs.agent, "agent.conf", logs.join("spire-agent.log"))
+    run(layout, "SPIRE's agent", &programs.agent, "agent.conf", logs.join(AGENT_LOG))
 }
 
 fn run(layout: &Layout, what: &str, program: &Utf8Path, config: &str, log: Utf8PathBuf) -> Spawn {
@@ -209,23 +272,34 @@ fn spawn(layout: &Layout, what: &str, program: &Utf8Path, args: &[&str], log: Ut
     }
 }
 
+/// Has the server take the entry, with this lifetime.
+async fn register(
+    programs: &SpirePrograms,
+    layout: &Layout,
+    verb: &str,
+    ttl: Span,
+    guard: &Guard,
+) -> Result<(), ProviderError> {
+    let uid = rustix::process::getuid().as_raw();
+    let name = format!("entries-{verb}-{}.json", ttl.as_secs());
+    write(layout, &name, &layout.entries(uid, ttl).to_string())?;
+    let file = layout.path(&name);
+    ask_server(programs, layout, &["entry", verb, "-data", file.as_str()], guard).await.map(drop)
+}
+
 /// Has the server's own command line talk to the server. What it says stays in the scratch directory.
 async fn ask_server(
     programs: &SpirePrograms,
     layout: &Layout,
-    [object, verb, option, value]: [&str; 4],
+    words: &[&str],
     guard: &Guard,
-) -> Result<(), ProviderError> {
-    let what = format!("spire-server {object} {verb}");
-    let args = [object, verb, "-socketPath", layout.path(API).as_str(), option, value].map(str::to_owned);
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let errand = guard.spawn(spawn(layout, &what, &programs.server, &args, layout.path("errands.log"))).await?;
-    match tokio::time::timeout(TO_ANSWER, errand.exited()).await {
-        Ok(Exit { code: Some(0), .. }) => Ok(()),
-        Ok(how) => {
-            let said = errand.log_tail(1).ok().and_then(|lines| lines.into_iter().next()).unwrap_or_default();
-            Err(ProviderError::Errand { what, how, said })
-        }
-        Err(_) => Err(ProviderError::ErrandHangs { what, seconds: TO_ANSWER.as_secs() }),
-    }
+) -> Result<Vec<String>, ProviderError> {
+    static NTH: AtomicU64 = AtomicU64::new(0);
+    let socket = layout.path(API);
+    let command = words.iter().take_while(|word| !word.starts_with('-')).count();
+    let (command, options) = words.split_at(command);
+    let what = format!("spire-server {}", command.join(" "));
+    let args = [command, &["-socketPath", socket.as_str()], options].concat();
+    let log = layout.path(&format!("errand-{}.log", NTH.fetch_add(1, Ordering::Relaxed)));
+    errand::run(guard, spawn(layout, &what, &programs.server, &args, log)).await
 }

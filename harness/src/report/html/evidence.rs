@@ -49,6 +49,7 @@ fn view(o: &Observation) -> Cited {
 fn says(fact: &Fact) -> String {
     match fact {
         Fact::Issued(i) => format!("minted {}", leaf(&i.cert)),
+        Fact::Signed(s) => format!("signed serial {} for {}, says its log", s.serial.short(), s.spiffe_id),
         Fact::Sent(s) => {
             let secrets: Vec<String> =
                 s.secrets.iter().map(|one| format!("{}: {}", one.name, payload(&one.payload))).collect();

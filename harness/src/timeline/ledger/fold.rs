@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use super::super::{
-    CertFacts, Fact, Observation, Payload, ProxyId, RELOAD_FAILED, SecretName, Source, Timeline, TlsRole, UNREACHED,
-    WITNESS_NODE,
+    CertFacts, Fact, Fingerprint, Observation, Payload, ProxyId, RELOAD_FAILED, SecretName, Serial, Source, Timeline,
+    TlsRole, UNREACHED, WITNESS_NODE,
 };
 use super::chain::Anchors;
 use super::owner::owners;
@@ -48,6 +48,7 @@ impl<'t> Fold<'t> {
             authorities: Vec::new(),
             anchors: Anchors::default(),
             issuer_seen: false,
+            signed: Vec::new(),
             streams_seen: false,
             unattributed_streams: 0,
             witness: Vec::new(),
@@ -132,6 +133,10 @@ impl<'t> Fold<'t> {
                 self.ledger.issuer_seen = true;
                 let issue = Issue { mark, proxy: o.proxy.as_ref(), stream: issued.stream };
                 self.see(&issued.cert, mark).issued.push(issue);
+            }
+            Fact::Signed(signed) => {
+                self.ledger.issuer_seen = true;
+                self.ledger.signed.push((mark, signed));
             }
             // The witness's streams are the harness's own: they belong to no proxy.
             _ if o.source == Source::Witness => self.take_witness(o, mark),
@@ -372,9 +377,34 @@ impl<'t> Fold<'t> {
                 }
             }
         }
+        self.join_signed();
         self.ledger.anchors = Anchors::of(&self.ledger.authorities, &self.ledger.proxies);
         rows::build(&mut self.ledger);
         self.ledger
+    }
+}
+
+impl<'t> Fold<'t> {
+    /// What a log says was signed is a generation where one with that serial number, identity and expiry was sent. It
+    /// was minted for the stream on which it came first: others may get it too, but nobody owes it to them.
+    fn join_signed(&mut self) {
+        let mut first_sent: HashMap<Fingerprint, (u64, u64)> = HashMap::new();
+        for push in self.ledger.proxies.iter().flat_map(|p| &p.pushes) {
+            for leaf in push.secrets.iter().filter_map(|secret| secret.payload.leaf()) {
+                let sent = first_sent.entry(leaf.fingerprint).or_insert((push.mark.seq, push.stream));
+                *sent = (*sent).min((push.mark.seq, push.stream));
+            }
+        }
+        let mut by_serial: HashMap<&Serial, Vec<&mut Generation<'t>>> = HashMap::new();
+        for g in self.ledger.generations.values_mut() {
+            by_serial.entry(&g.cert.serial).or_default().push(g);
+        }
+        for (mark, signed) in &self.ledger.signed {
+            for g in by_serial.get_mut(&signed.serial).into_iter().flatten().filter(|g| signed.is(g.cert)) {
+                let stream = first_sent.get(&g.cert.fingerprint).map(|(_, stream)| *stream);
+                g.issued.push(Issue { mark: *mark, proxy: None, stream });
+            }
+        }
     }
 }
 

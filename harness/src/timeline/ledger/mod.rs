@@ -17,7 +17,7 @@ pub use proxy::{
 pub use rows::{Entry, MintedFor, Row};
 pub use succession::Succession;
 
-use super::{At, Authority, CertFacts, Fingerprint, Header, Layer, ProxyId, Timeline};
+use super::{At, Authority, CertFacts, Fingerprint, Header, Layer, ProxyId, Signed, Timeline};
 
 /// An observation's place in the timeline, and its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +77,8 @@ pub struct Ledger<'t> {
     anchors: chain::Anchors<'t>,
     /// Whether there is a journal of what was minted.
     pub issuer_seen: bool,
+    /// What the provider's own log says that it signed, seen or not.
+    pub signed: Vec<(Mark, &'t Signed)>,
     /// Whether anything was seen of what is delivered: on SDS streams, by the provider or a tap; or in files.
     pub streams_seen: bool,
     /// Streams of which nothing tells whose they are.

@@ -3,13 +3,12 @@
 use std::collections::HashSet;
 
 use super::super::Confidence;
-use super::super::evidence::{clock_time, defect, due, sent_only, stream_open_at};
+use super::super::evidence::{
+    MINTED_FOR_ASKER, clock_time, defect, due, sent_only, signed_and_not_sent, stream_open_at,
+};
 use super::{Case, ISSUER_DECIDES, Stop, many, one};
 use crate::timeline::ledger::{Mark, MintedFor, Push, SECRET_TYPE_URL, StreamEnd};
 use crate::timeline::{CertFacts, Fingerprint, Layer, SecretName, UNREADABLE};
-
-/// Within so many seconds of a fresh subscription, what it is answered with was minted for it.
-const MINTED_FOR_ASKER_S: i64 = 2;
 
 /// What tells a provider that does not push from one that does nothing at all.
 const OUTLET_DECIDES: &str = "a fresh subscription at the provider's socket: is it answered?";
@@ -128,6 +127,8 @@ impl<'a> Case<'a> {
     /// No newer generation that is sound was ever seen.
     pub(super) fn nothing_newer(&self) -> Stop {
         let certain = self.ledger.issuer_seen;
+        let since = self.served.and_then(|row| row.sent.first()).map_or(0, |m| m.seq);
+        let signed = signed_and_not_sent(self.ledger, self.p, since, self.wrong.seq);
         if let Some(stop) = self.not_extended().or_else(|| self.stream_lost("no newer certificate came")) {
             return stop;
         }
@@ -162,6 +163,14 @@ impl<'a> Case<'a> {
         if let Some((mark, line)) = self.broken_response() {
             let story = format!("no newer certificate came whole: at {} on {line}", clock_time(mark.at.wall));
             return self.stop(Layer::Sent, Vec::new(), story);
+        }
+        if !signed.is_empty() {
+            let minted = match signed.len() {
+                1 => "a newer certificate was signed".to_owned(),
+                n => format!("{n} newer certificates were signed"),
+            };
+            let evidence: Vec<u64> = signed.iter().map(|mark| mark.seq).take(20).chain(self.seqs()).collect();
+            return self.perhaps_for_others(&minted, self.repeats(), &evidence);
         }
         if let Some((mark, leaf)) = self.withheld().filter(|_| !certain) {
             let mode = if self.repeats() > 0 { "resend-stale" } else { "issues-never-pushes" };
@@ -269,7 +278,8 @@ impl<'a> Case<'a> {
         // Some providers date certificates back; what was sent to proxies tells by how much.
         let rows = self.ledger.proxies.iter().flat_map(|p| &p.rows);
         let dated_back = rows.filter_map(|row| Some(age(row.cert, *row.sent.first()?))).min().unwrap_or(i64::MAX);
-        let minted_before = age(leaf, asked.mark) > dated_back.saturating_add(MINTED_FOR_ASKER_S);
+        let for_asker = i64::try_from(MINTED_FOR_ASKER.as_secs()).unwrap_or(i64::MAX);
+        let minted_before = age(leaf, asked.mark) > dated_back.saturating_add(for_asker);
         let newer = leaf.fingerprint != served.fingerprint && leaf.not_before > served.not_before;
         let own = self.p.spiffe_id.as_ref().is_none_or(|id| leaf.uris.contains(id));
         (minted_before && newer && own).then_some((asked.answered?, leaf))

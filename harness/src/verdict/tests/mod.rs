@@ -4,6 +4,7 @@ mod hypotheses;
 mod outlying;
 mod recorded;
 mod seeded;
+mod signed;
 mod size;
 mod sketch;
 mod succession;
