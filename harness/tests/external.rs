@@ -253,7 +253,7 @@ fn an_external_provider_needs_a_socket_and_takes_no_faults_of_ours() {
     place.run(&["rotation", "--provider", "external"]).with(3, &["needs a `socket`", "--socket PATH"]);
     place
         .run(&["never-renews", "--provider", "external", "--socket", "s"])
-        .with(3, &["can't be provoked in a provider of kind `external`"]);
+        .with(4, &["can't be provoked in a provider of kind `external`"]);
     place.run(&["rotation", "--socket", "s"]).with(3, &["--provider external"]);
     let moved = place
         .rotacheck(&["plan", "rotation", "--provider", "external", "--socket", "s", "--clock", "virtual"])

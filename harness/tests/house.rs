@@ -47,7 +47,7 @@ const FORKS: &[(&str, &str)] = &[
     ("provider/mod.rs", "the constructor of a cell's provider"),
     ("report/html/cell.rs", "a sentence about time"),
     ("run/cell.rs", "the constructor of a cell's clock, and the time that a cell may take"),
-    ("run/mod.rs", "the weight of a cell: one in real time is mostly waiting"),
+    ("run/lanes.rs", "the weight of a cell: one in real time is mostly waiting"),
     ("run/observe.rs", "moving time, or waiting for it"),
     ("verdict/checks/recording.rs", "a sentence about time"),
 ];

@@ -47,6 +47,7 @@ fn killed_run(base: &Utf8Path) -> RunDirectory {
             istio: None,
             provider: ProviderSubject { kind: "fake".into(), profile: None, version: "0.1.0".into() },
         },
+        disclosed: Vec::new(),
         clock: ClockKind::Virtual,
         expect: Expectation { judgement: ExpectedJudgement::Pass, layer: None, diagnosis: None, noted: Vec::new() },
         outcome: Outcome::NotRun,

@@ -239,6 +239,7 @@ fn from_header(header: Header, id: CellId, record: &RunRecord) -> CellReport {
         summary: String::new(),
         role: header.role,
         subject: header.subject,
+        disclosed: Vec::new(),
         clock: header.clock,
         expect: header.expect,
         outcome: Outcome::Error,

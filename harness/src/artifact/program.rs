@@ -163,11 +163,21 @@ impl IstioLine {
         Some(Self { minor: minor[..end].parse().ok()? })
     }
 
-    /// Whether a release of this line ships such an Envoy; if not, the two are off-pair. The proxy of every line since
-    /// 1.26 was built from the Envoy eight minor versions ahead (Istio's supported releases page).
+    /// Whether a release of this line ships such an Envoy; if not, the two are off-pair.
     pub fn ships(self, envoy: &EnvoyVersion) -> bool {
         let envoy = envoy.semver();
-        envoy.major == 1 && envoy.minor == u64::from(self.minor) + 8
+        (envoy.major, envoy.minor) == (1, self.envoy_minor())
+    }
+
+    /// The line of Envoy that its releases ship, `1.39`.
+    pub fn envoy(self) -> String {
+        format!("1.{}", self.envoy_minor())
+    }
+
+    /// The proxy of every line since 1.26 was built from the Envoy eight minor versions ahead (Istio's supported
+    /// releases page).
+    fn envoy_minor(self) -> u64 {
+        u64::from(self.minor) + 8
     }
 }
 

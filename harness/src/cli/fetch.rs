@@ -26,6 +26,7 @@ $XDG_CACHE_HOME/rotacheck, else in ~/.cache/rotacheck.
 
 Examples:
   rotacheck fetch                      the Envoys of the matrix
+  rotacheck fetch --matrix             and Istio's and SPIRE's programs: all that `run --topology agent` needs
   rotacheck fetch --envoy 1.38.3       one
   rotacheck fetch --spire 1.13.3       SPIRE's server and agent
   rotacheck fetch --offline            verify what is cached")]
@@ -42,6 +43,9 @@ pub struct Args {
     /// Every Envoy of the lock file.
     #[arg(long, conflicts_with = "envoys")]
     all: bool,
+    /// All that the matrix names: Envoys, and the programs of Istio and SPIRE that `run --topology agent` needs.
+    #[arg(long, conflicts_with_all = ["envoys", "istio", "spire", "all"])]
+    matrix: bool,
     /// Download nothing: only verify what is cached.
     #[arg(long)]
     offline: bool,
@@ -63,7 +67,13 @@ pub(super) async fn interruptible(work: impl Future<Output = Result<Exit, CliErr
     }
 }
 
-async fn fetch(args: Args) -> Result<Exit, CliError> {
+async fn fetch(mut args: Args) -> Result<Exit, CliError> {
+    if args.matrix {
+        let (envoys, istios, spires) = Library::open(None)?.matrix()?.all();
+        args.envoys = envoys.into_iter().map(EnvoyRequest::Version).collect();
+        args.istio = istios;
+        args.spire = spires.into_iter().map(ProgramRequest::Version).collect();
+    }
     let lock = Lock::discover(args.lock.as_deref()).map_err(|e| CliError::artifact("use the lock file", &e))?;
     let nothing_named = args.envoys.is_empty() && args.istio.is_empty() && args.spire.is_empty();
     let requests = if args.all {

@@ -1,6 +1,6 @@
 //! `rotacheck run`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::Utf8PathBuf;
 
@@ -8,14 +8,14 @@ use super::fetch::Talk;
 use super::selection::SelectionArgs;
 use super::{CliError, Exit};
 use crate::archive::{ArchiveError, DEFAULT_BASE};
-use crate::artifact::{EnvoyBinary, Lock, Program, ProgramBinary, Store, StoreOptions};
-use crate::fleet::IstioPrograms;
+use crate::artifact::{EnvoyBinary, Lock, Program, ProgramBinary, Store, StoreOptions, has_istio_filters};
+use crate::fleet::{IstioPrograms, disclosures};
 use crate::plan::{Cell, Plan};
 use crate::provider::SpirePrograms;
 use crate::report::{ReportSpec, Reporter};
 use crate::run::{CellJob, Ran, RunOptions, Stop, Told};
 use crate::scenario::Span;
-use crate::timeline::{EnvoyRequest, EnvoySubject, IstioSubject, ProgramRequest, Subject};
+use crate::timeline::{Disclosure, EnvoyRequest, EnvoySubject, IstioSubject, ProgramRequest, Subject};
 
 /// Arguments of `rotacheck run`.
 #[derive(Debug, clap::Args)]
@@ -75,8 +75,13 @@ Exit codes: 0 all as expected; 1 a conformance failure, or a control that was mi
 3 an invalid scenario or configuration; 4 nothing selected, or nothing that is supported; 5 it could not be told;
 70 a bug; 130 interrupted.";
 
-/// Memory that a proxy takes, with its share of the harness, in bytes.
+/// Memory, in bytes, that a proxy takes with its share of the harness; Istio's agent beside it; istiod; SPIRE.
 const PER_PROXY: u64 = 100 << 20;
+const PER_AGENT: u64 = 40 << 20;
+const PER_ISTIOD: u64 = 110 << 20;
+const PER_SPIRE: u64 = 180 << 20;
+/// A cell in real time waits most of the time: at most so many of them go beside each one whose time is moved.
+const WAITING_PER_JOB: u32 = 8;
 
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let stop = Stop::default();
@@ -105,9 +110,11 @@ pub(super) async fn carry_out(
         CliError::new(Exit::CouldNotTell, "cannot find the path of this program, which the guard is started from")
     })?;
     let jobs = plan.cells.iter().map(|cell| job(cell, &executables)).collect::<Result<Vec<_>, _>>()?;
+    let at_a_time = if args.keep { 1 } else { args.jobs.unwrap_or_else(|| default_jobs(&jobs)) };
     let options = RunOptions {
         base: args.runs.clone(),
-        jobs: if args.keep { 1 } else { args.jobs.unwrap_or_else(|| default_jobs(&jobs)) },
+        jobs: at_a_time,
+        waiting: as_many_as_fit(&jobs, at_a_time.saturating_mul(WAITING_PER_JOB)),
         timeout: args.timeout.duration(),
         keep: args.keep,
         require_controls,
@@ -164,6 +171,8 @@ fn tell(reporters: &mut [Box<dyn Reporter>], told: &Told<'_>, trouble: &mut Vec<
 /// What the cells of a plan run, verified.
 struct Executables {
     envoys: BTreeMap<EnvoyRequest, EnvoyBinary>,
+    /// Those that are Istio's own build, where that counts.
+    own_envoys: BTreeSet<EnvoyRequest>,
     istios: BTreeMap<ProgramRequest, [ProgramBinary; 2]>,
     spires: BTreeMap<ProgramRequest, [ProgramBinary; 2]>,
 }
@@ -199,7 +208,16 @@ async fn provide(plan: &Plan, args: &HowArgs) -> Result<Executables, CliError> {
         let binaries = [program(Program::SpireServer, &request).await?, program(Program::SpireAgent, &request).await?];
         spires.insert(request, binaries);
     }
-    Ok(Executables { envoys, istios, spires })
+    let behind_istio: BTreeSet<_> =
+        plan.cells.iter().filter(|cell| cell.istio.is_some()).map(|cell| &cell.envoy).collect();
+    let mut own_envoys = BTreeSet::new();
+    for request in behind_istio {
+        let told = has_istio_filters(&envoys[request].path).await;
+        if told.map_err(|e| CliError::artifact(format!("read Envoy {request}"), &e))? {
+            own_envoys.insert(request.clone());
+        }
+    }
+    Ok(Executables { envoys, own_envoys, istios, spires })
 }
 
 impl Executables {
@@ -210,11 +228,21 @@ impl Executables {
         envoys.chain(programs.map(|b| (format!("{} {}", b.program, b.version), b.digest.to_string()))).collect()
     }
 
-    fn istio(&self, request: &ProgramRequest) -> (IstioSubject, IstioPrograms) {
+    fn istio(&self, request: &ProgramRequest, envoy: &EnvoyRequest) -> (IstioSubject, IstioPrograms) {
         let [agent, discovery] = &self.istios[request];
-        let subject = IstioSubject { version: agent.version.clone(), source: agent.source.clone() };
+        let name = Some(agent.name.clone()).filter(|name| *name != agent.version);
+        let subject = IstioSubject { version: agent.version.clone(), source: agent.source.clone(), name };
         let template = agent.bootstrap_template.clone().unwrap_or_default();
-        (subject, IstioPrograms { agent: agent.path.clone(), discovery: discovery.path.clone(), template })
+        let own_envoy = self.own_envoys.contains(envoy);
+        (subject, IstioPrograms { agent: agent.path.clone(), discovery: discovery.path.clone(), template, own_envoy })
+    }
+
+    /// Where the subject of a cell is not as its makers ship it.
+    fn disclosed(&self, cell: &Cell) -> Vec<Disclosure> {
+        let Some([agent, _]) = cell.istio.as_ref().map(|request| &self.istios[request]) else { return Vec::new() };
+        let envoy = &self.envoys[&cell.envoy].version;
+        let tapped = cell.scenario.provider.kind.is_of_istio();
+        disclosures(envoy, agent.line, self.own_envoys.contains(&cell.envoy), tapped)
     }
 }
 
@@ -225,7 +253,7 @@ fn spire([server, agent]: &[ProgramBinary; 2]) -> (String, SpirePrograms) {
 
 fn job(cell: &Cell, executables: &Executables) -> Result<CellJob, CliError> {
     let binary = &executables.envoys[&cell.envoy];
-    let istio = cell.istio.as_ref().map(|request| executables.istio(request));
+    let istio = cell.istio.as_ref().map(|request| executables.istio(request, &cell.envoy));
     let spire = cell.spire.as_ref().map(|request| spire(&executables.spires[request]));
     let subject = Subject {
         envoy: EnvoySubject { version: binary.version.clone(), source: binary.source.clone() },
@@ -243,6 +271,7 @@ fn job(cell: &Cell, executables: &Executables) -> Result<CellJob, CliError> {
         envoy: binary.path.clone(),
         istio: istio.map(|(_, programs)| programs),
         spire: spire.map(|(_, programs)| programs),
+        disclosed: if cell.unsupported.is_none() { executables.disclosed(cell) } else { Vec::new() },
         command: cell.command(),
         unsupported: cell.unsupported.clone(),
         unproven: Vec::new(),
@@ -252,11 +281,22 @@ fn job(cell: &Cell, executables: &Executables) -> Result<CellJob, CliError> {
 /// A job for each processor, as far as the memory goes.
 fn default_jobs(jobs: &[CellJob]) -> u32 {
     let processors = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
-    let proxies = jobs.iter().map(|j| u64::from(j.scenario.fleet.proxies)).max().unwrap_or(1).max(1);
-    let memory = rustix::system::sysinfo();
-    let free = memory.totalram.saturating_mul(u64::from(memory.mem_unit)) / 2;
-    let by_memory = u32::try_from(free / (proxies * PER_PROXY)).unwrap_or(u32::MAX);
-    processors.min(by_memory).max(1)
+    as_many_as_fit(jobs, processors)
+}
+
+/// So many cells at a time, if half of the memory holds as many of the largest.
+fn as_many_as_fit(jobs: &[CellJob], wanted: u32) -> u32 {
+    let largest = jobs.iter().map(memory).max().unwrap_or(PER_PROXY);
+    let machine = rustix::system::sysinfo();
+    let half = machine.totalram.saturating_mul(u64::from(machine.mem_unit)) / 2;
+    wanted.min(u32::try_from(half / largest).unwrap_or(u32::MAX)).max(1)
+}
+
+fn memory(job: &CellJob) -> u64 {
+    let proxies = u64::from(job.scenario.fleet.proxies.max(1));
+    let mesh = job.istio.as_ref().map_or(0, |_| PER_ISTIOD + proxies * PER_AGENT);
+    let issuer = job.spire.as_ref().map_or(0, |_| PER_SPIRE);
+    proxies * PER_PROXY + mesh + issuer
 }
 
 #[cfg(test)]

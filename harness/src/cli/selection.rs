@@ -6,12 +6,13 @@ use super::tbot::TbotArgs;
 use super::{CliError, Exit};
 use crate::plan::{Library, Overrides, Plan, PlanError, Selection};
 use crate::scenario::{ClockKind, FleetKind, ProviderKind, Span, StatsInclusion};
-use crate::timeline::{EnvoyRequest, ProgramRequest};
+use crate::timeline::{EnvoyRequest, IstioRequest, ProgramRequest};
 
 /// What is to be run, and on what.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct SelectionArgs {
-    /// Scenarios: names, patterns such as `nack-*`, or paths of scenario files [default: all that `rotacheck list` shows].
+    /// Scenarios: names, patterns such as `nack-*`, or paths of scenario files [default: all that `rotacheck list` shows
+    /// first; with `--topology agent`, those that matrix.yaml lists for it].
     #[arg(value_name = "SCENARIO")]
     scenarios: Vec<String>,
     #[command(flatten)]
@@ -20,23 +21,26 @@ pub(super) struct SelectionArgs {
     /// matrix.yaml; ENVOY_PATH, if it is set, names an executable instead].
     #[arg(long = "envoy", value_name = "VERSION|path=FILE")]
     envoys: Vec<EnvoyRequest>,
-    /// An Istio, where its agent starts the proxies: a version of the lock file, or `path=DIR` for programs of your own
-    /// (pilot-agent, pilot-discovery, envoy_bootstrap.json). Repeatable [default: those of matrix.yaml].
-    #[arg(long = "istio", value_name = "VERSION|path=DIR")]
-    istios: Vec<ProgramRequest>,
+    /// An Istio whose agent starts the proxies: a version of the lock file, `path=DIR` for programs of your own
+    /// (pilot-agent, pilot-discovery, envoy_bootstrap.json), or `none` for Envoys without Istio. Repeatable; every
+    /// scenario meets each [default: as the scenario says, with those of matrix.yaml].
+    #[arg(long = "istio", value_name = "VERSION|path=DIR|none")]
+    istios: Vec<IstioRequest>,
+    /// Who issues the certificates. Repeatable, or a list with commas; every scenario meets each [default: as the
+    /// scenario says].
+    #[arg(long = "provider", value_enum, value_name = "PROVIDER", value_delimiter = ',')]
+    providers: Vec<ProviderArg>,
     /// A SPIRE, where it issues: a version of the lock file, or `path=DIR` for programs of your own (spire-server,
     /// spire-agent). Repeatable [default: those of matrix.yaml].
     #[arg(long = "spire", value_name = "VERSION|path=DIR")]
     spires: Vec<ProgramRequest>,
+    /// How the proxies are run, in every cell. `agent` without a scenario: what matrix.yaml lists for it, which may
+    /// compare with Envoys without Istio.
+    #[arg(long, value_enum)]
+    topology: Option<TopologyArg>,
     /// An Envoy executable to use where `--envoy` is not given.
     #[arg(long, env = "ENVOY_PATH", hide = true, value_name = "FILE")]
     envoy_path: Option<Utf8PathBuf>,
-    /// How the proxies are run.
-    #[arg(long, value_enum, help_heading = CHANGES)]
-    topology: Option<TopologyArg>,
-    /// Who issues the certificates.
-    #[arg(long, value_enum, help_heading = CHANGES)]
-    provider: Option<ProviderArg>,
     /// The Unix socket on which an external provider serves SDS v3 (StreamSecrets).
     #[arg(long, value_name = "PATH", help_heading = CHANGES)]
     socket: Option<Utf8PathBuf>,
@@ -111,12 +115,25 @@ enum ProviderArg {
     Files,
     /// One that is not ours: whatever serves SDS v3 on the socket given with --socket.
     External,
-    /// Istio's own: its agents get certificates from istiod. It takes --topology agent.
+    /// Istio's own: its agents get certificates from istiod.
     IstioCa,
     /// A SPIRE server and agent, started for each cell.
     Spire,
     /// Teleport's tbot, started for each cell; the cluster that it joins is yours.
     Tbot,
+}
+
+impl ProviderArg {
+    fn kind(self) -> ProviderKind {
+        match self {
+            ProviderArg::Fake => ProviderKind::Fake,
+            ProviderArg::Files => ProviderKind::Files,
+            ProviderArg::External => ProviderKind::External,
+            ProviderArg::IstioCa => ProviderKind::IstioCa,
+            ProviderArg::Spire => ProviderKind::Spire,
+            ProviderArg::Tbot => ProviderKind::Tbot,
+        }
+    }
 }
 
 impl SelectionArgs {
@@ -127,21 +144,14 @@ impl SelectionArgs {
         let selection = Selection {
             scenarios: self.scenarios.clone(),
             envoys: envoys.collect(),
+            topology: self.topology.map(|topology| match topology {
+                TopologyArg::Process => FleetKind::Process,
+                TopologyArg::Agent => FleetKind::Agent,
+            }),
             istios: self.istios.clone(),
+            providers: self.providers.iter().map(|provider| provider.kind()).collect(),
             spires: self.spires.clone(),
             overrides: Overrides {
-                topology: self.topology.map(|topology| match topology {
-                    TopologyArg::Process => FleetKind::Process,
-                    TopologyArg::Agent => FleetKind::Agent,
-                }),
-                provider: self.provider.map(|provider| match provider {
-                    ProviderArg::Fake => ProviderKind::Fake,
-                    ProviderArg::Files => ProviderKind::Files,
-                    ProviderArg::External => ProviderKind::External,
-                    ProviderArg::IstioCa => ProviderKind::IstioCa,
-                    ProviderArg::Spire => ProviderKind::Spire,
-                    ProviderArg::Tbot => ProviderKind::Tbot,
-                }),
                 socket: self.socket.clone(),
                 tbot: self.tbot.spec(),
                 clock: self.clock.map(|clock| match clock {
@@ -165,13 +175,7 @@ impl SelectionArgs {
     pub(super) fn with_controls(&self, mut plan: Plan) -> Result<Plan, CliError> {
         let library = self.library.open()?;
         let scenarios = library.every_control()?.iter().map(|control| control.name.to_string()).collect();
-        let controls = Selection {
-            scenarios,
-            envoys: plan.envoys(),
-            istios: plan.istios(),
-            spires: plan.spires(),
-            overrides: Overrides::default(),
-        };
+        let controls = Selection { scenarios, envoys: plan.envoys(), ..Selection::default() };
         let controls = Plan::select(&library, &controls)?.cells;
         let known = |cell: &crate::plan::Cell| {
             plan.cells.iter().any(|c| c.scenario.name == cell.scenario.name && c.envoy == cell.envoy)
@@ -204,6 +208,9 @@ impl From<PlanError> for CliError {
                     None => format!("there are: {}", names.join(", ")),
                 };
                 CliError::with_hint(Exit::NothingSelected, &error, hint)
+            }
+            PlanError::IstioWithoutAgent => {
+                CliError::with_hint(Exit::Usage, error, "leave out --topology process, or say --istio none")
             }
             PlanError::NoIstio { .. } => CliError::with_hint(
                 Exit::Usage,

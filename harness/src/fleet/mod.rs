@@ -20,7 +20,7 @@ use camino::Utf8PathBuf;
 use crate::timeline::{ProxyExpectation, ProxyId, SpiffeId};
 
 pub use admin::ReachError;
-pub use agent::{Istio, IstioPrograms, workload_socket};
+pub use agent::{Istio, IstioPrograms, disclosures, workload_socket};
 pub use error::{FleetError, ProxyExit};
 pub use members::Fleet;
 pub use process::{Dialled, FleetConfig, ForeignConfig};

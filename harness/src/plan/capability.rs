@@ -126,8 +126,44 @@ const ONLY_PROCESS: &[OnlyProcess] = &[
     OnlyProcess { asks: |s| s.fleet.socket_file_mounted, why: "Istio's agent sees the socket through its directory" },
 ];
 
+/// What makes a scenario one of a certain subject only.
+struct OnlyThere {
+    /// Whether it is, given the scenario as it is written and as it would be run.
+    asks: fn(&Scenario, &Scenario) -> bool,
+    why: &'static str,
+}
+
+const ONLY_THERE: &[OnlyThere] = &[
+    OnlyThere {
+        asks: |own, here| own.fleet.kind == FleetKind::Agent && here.fleet.kind != FleetKind::Agent,
+        why: "it is about Istio's agent, and without Istio there is none",
+    },
+    OnlyThere {
+        asks: |own, here| here.provider.kind != ProviderKind::Spire && !own.provider.events.is_empty(),
+        why: "it is about what befalls a SPIRE",
+    },
+    OnlyThere {
+        asks: |own, here| here.provider.kind == ProviderKind::IstioCa && own.fleet.agents_first,
+        why: "with Istio's own CA, the agents are to serve the proxies",
+    },
+];
+
 /// Whether processes can have mounts of their own; tried once.
 static MOUNTS: OnceLock<Result<(), String>> = OnceLock::new();
+
+/// Why a scenario, as it would be run `here`, makes no sense; `None` if it does. It may be written for another subject.
+pub(super) fn unsupported_here(own: &Scenario, here: &Scenario) -> Option<String> {
+    if let Some(row) = ONLY_THERE.iter().find(|row| (row.asks)(own, here)) {
+        return Some(row.why.to_owned());
+    }
+    let kind = here.provider.kind;
+    if kind != own.provider.kind
+        && let Some(key) = here.unprovoked().next()
+    {
+        return Some(format!("{key} can't be provoked in a provider of kind `{}`", kind.name()));
+    }
+    unsupported(here)
+}
 
 /// Why this scenario makes no sense on this harness; `None` if it does.
 pub fn unsupported(scenario: &Scenario) -> Option<String> {
@@ -138,9 +174,7 @@ pub fn unsupported(scenario: &Scenario) -> Option<String> {
         return Some(format!("{who} in the machine's time, which can't be moved: use a real clock"));
     }
     if provider == ProviderKind::IstioCa && scenario.fleet.kind != FleetKind::Agent {
-        return Some(
-            "certificates of Istio's own CA reach a proxy through Istio's agent only: --topology agent".into(),
-        );
+        return Some("certificates of Istio's own CA reach a proxy through Istio's agent only: name an Istio".into());
     }
     if scenario.fleet.socket_file_mounted
         && let Err(why) = MOUNTS.get_or_init(private_mounts)
@@ -153,7 +187,7 @@ pub fn unsupported(scenario: &Scenario) -> Option<String> {
         return Some(row.why.to_owned());
     }
     if scenario.fleet.kind != FleetKind::Agent && (scenario.fleet.agents_first || scenario.fleet.files_socket_blocked) {
-        return Some("it is about Istio's agent: --topology agent".to_owned());
+        return Some("it is about Istio's agent: name an Istio".to_owned());
     }
     let row = TTL_FLOORS.iter().find(|row| row.provider == provider && row.clock == clock && ttl < row.floor);
     let too_short = row.map(|row| format!("a ttl of {ttl} is below the floor of {}: {}", row.floor, row.why));

@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 
 use super::Overrides;
-use crate::scenario::Scenario;
+use crate::scenario::{ProviderKind, Scenario};
 use crate::timeline::{CellId, EnvoyRequest, EnvoyVersion, ProgramRequest};
 
 /// One scenario on one subject.
@@ -30,13 +30,18 @@ pub(super) struct Origin {
     /// The scenario's name, or the path of its file.
     pub(super) argument: String,
     pub(super) directory: Option<Utf8PathBuf>,
+    /// Istio's agent takes part in the scenario, as it is written.
+    pub(super) has_agent: bool,
+    /// The provider, where it is not the scenario's own.
+    pub(super) provider: Option<ProviderKind>,
     pub(super) overrides: Overrides,
 }
 
 impl Cell {
     /// Its name, from the version that was measured: `incident@envoy-1.38.3`; `incident@envoy-1.38.3+path` where the
     /// executable was given by its path (`+path2` for the second one); `incident@envoy-1.38.3+istio-1.31` behind that
-    /// Istio's agent; `rotation@envoy-1.38.3+spire-1.13.3` with certificates of that SPIRE.
+    /// Istio's agent; `rotation@envoy-1.38.3+spire-1.13.3` with certificates of that SPIRE; `rotation@envoy-1.38.3+files`
+    /// with those of another provider than the scenario's own.
     pub fn id(&self, measured: &EnvoyVersion) -> CellId {
         // A version may be long if somebody built it to be; the name is also that of a directory.
         let version: String = measured.as_str().chars().take(80).collect();
@@ -46,11 +51,14 @@ impl Cell {
             n => format!("+path{n}"),
         };
         let istio = part("istio", self.istio.as_ref());
-        let spire = part("spire", self.spire.as_ref());
+        let provider = match (&self.spire, self.origin.provider) {
+            (None, Some(kind)) => format!("+{}", kind.name()),
+            (spire, _) => part("spire", spire.as_ref()),
+        };
         // The whole may be 160 long.
         let version: String =
-            version.chars().take(if istio.is_empty() || spire.is_empty() { 80 } else { 50 }).collect();
-        let id = format!("{}@envoy-{version}{suffix}{istio}{spire}", self.scenario.name);
+            version.chars().take(if istio.is_empty() || provider.is_empty() { 80 } else { 50 }).collect();
+        let id = format!("{}@envoy-{version}{suffix}{istio}{provider}", self.scenario.name);
         CellId::parse(&id).expect("a scenario's name and a version hold nothing that a cell's name may not")
     }
 
@@ -61,7 +69,8 @@ impl Cell {
             EnvoyRequest::Path(_) => {
                 let istio = self.istio.as_ref().map(|istio| format!(" istio {istio}")).unwrap_or_default();
                 let spire = self.spire.as_ref().map(|spire| format!(" spire {spire}")).unwrap_or_default();
-                format!("{}@{}{istio}{spire}", self.scenario.name, self.envoy)
+                let provider = self.origin.provider.map(|kind| format!(" {}", kind.name())).unwrap_or_default();
+                format!("{}@{}{istio}{provider}{spire}", self.scenario.name, self.envoy)
             }
         }
     }
@@ -78,14 +87,36 @@ impl Cell {
             words.push(format!("--scenarios {}", quoted(directory.as_str())));
         }
         words.push(format!("--envoy {}", quoted(&self.envoy.to_string())));
-        if let Some(istio) = &self.istio {
-            words.push(format!("--istio {}", quoted(&istio.to_string())));
+        match &self.istio {
+            Some(istio) => words.push(format!("--istio {}", quoted(&istio.to_string()))),
+            None if self.origin.has_agent => words.push("--istio none".to_owned()),
+            None => {}
         }
         if let Some(spire) = &self.spire {
             words.push(format!("--spire {}", quoted(&spire.to_string())));
         }
-        words.extend(self.origin.overrides.options());
+        words.extend(self.changes());
         words.join(" ")
+    }
+
+    /// What the command line changes in the scenario, in words of a shell.
+    pub(super) fn changes(&self) -> Vec<String> {
+        let provider = self.origin.provider.map(|kind| format!("--provider {}", kind.name()));
+        provider.into_iter().chain(self.origin.overrides.options()).collect()
+    }
+
+    /// Whether the two are the same scenario on the same subject.
+    pub(super) fn is_at_the_place_of(&self, other: &Cell) -> bool {
+        let place = |cell: &Cell| {
+            (
+                cell.scenario.name.clone(),
+                cell.scenario.provider.kind,
+                cell.envoy.clone(),
+                cell.istio.clone(),
+                cell.spire.clone(),
+            )
+        };
+        place(self) == place(other)
     }
 }
 

@@ -38,6 +38,9 @@ pub enum PlanError {
         /// What there is.
         names: Vec<String>,
     },
+    /// No Istio is to take part, and one is named.
+    #[error("without Istio's agent there is no Istio, and --istio names one")]
+    IstioWithoutAgent,
     /// Istio's agent is to start the proxies, and no Istio is named.
     #[error("{scenario} needs an Istio, and neither matrix.yaml nor the command line names one")]
     NoIstio {

@@ -10,12 +10,13 @@ mod matrix;
 mod outcome;
 mod overrides;
 mod select;
+mod subjects;
 
 pub use capability::{KnownDefect, known_defects, unsupported};
 pub use cell::Cell;
 pub use error::PlanError;
 pub use library::Library;
-pub use matrix::Matrix;
+pub use matrix::{Matrix, Product};
 pub use outcome::*;
 pub use overrides::Overrides;
 use select::matrix_order;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::scenario::Role;
-use crate::timeline::{CellId, ClockKind, Expectation, ExpectedJudgement, ScenarioName, Subject};
+use crate::timeline::{CellId, ClockKind, Disclosure, Expectation, ExpectedJudgement, ScenarioName, Subject};
 use crate::verdict::{Judgement, Verdict};
 
 /// What a run reports of a cell: a judgement, or why there is none.
@@ -53,6 +53,9 @@ pub struct CellReport {
     pub role: Role,
     /// What was tested.
     pub subject: Subject,
+    /// Where the subject is not as its makers ship it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disclosed: Vec<Disclosure>,
     /// Whose time the proxies lived in.
     pub clock: ClockKind,
     /// What the scenario expects.

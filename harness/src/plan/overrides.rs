@@ -2,17 +2,13 @@
 
 use camino::Utf8PathBuf;
 
-use crate::scenario::{ClockKind, FleetKind, ProviderKind, Scenario, Share, Span, StatsInclusion, TbotSpec};
+use crate::scenario::{ClockKind, ProviderKind, Scenario, Share, Span, StatsInclusion, TbotSpec};
 
 use super::cell::quoted;
 
 /// What the command line changes in every selected scenario.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Overrides {
-    /// How the proxies are run.
-    pub topology: Option<FleetKind>,
-    /// Who issues.
-    pub provider: Option<ProviderKind>,
     /// Where an external provider serves.
     pub socket: Option<Utf8PathBuf>,
     /// The tbot that issues, as far as it is given.
@@ -35,21 +31,18 @@ pub struct Overrides {
 const SHORT: Span = Span::seconds(30);
 
 impl Overrides {
-    /// The scenario with the changes in it.
+    /// The scenario with the changes in it, and with this provider, where it is to be another than its own.
     ///
     /// With another `ttl` the renewal interval keeps its share of it (unless given too), rounded to whole seconds; a
     /// margin floor that is a time keeps its share as well; and a duration keeps its number of renewals, so that the
     /// faults, which count renewals, still fall where they should.
     ///
     /// Another provider has its own lifetimes: what the scenario says of the fake's is forgotten.
-    pub fn apply(&self, scenario: &mut Scenario) {
-        if let Some(topology) = self.topology {
-            scenario.fleet.kind = topology;
-        }
+    pub fn apply(&self, scenario: &mut Scenario, provider: Option<ProviderKind>) {
         if let Some(socket) = &self.socket {
             scenario.provider.socket = Some(socket.clone());
         }
-        if let Some(kind) = self.provider.filter(|kind| *kind != scenario.provider.kind) {
+        if let Some(kind) = provider {
             scenario.provider.kind = kind;
             scenario.provider.tbot = None;
             match kind {
@@ -118,8 +111,6 @@ impl Overrides {
             ClockKind::Virtual => "virtual".to_owned(),
         });
         let given = [
-            ("--topology", self.topology.map(|kind| kind.name().to_owned())),
-            ("--provider", self.provider.map(|kind| kind.name().to_owned())),
             ("--socket", self.socket.as_ref().map(ToString::to_string)),
             ("--tbot", self.tbot.program.as_ref().map(ToString::to_string)),
             ("--tbot-proxy", self.tbot.proxy.clone()),
@@ -143,7 +134,7 @@ mod tests {
 
     fn scenario(name: &str, overrides: Overrides) -> Scenario {
         let mut scenario = Library::embedded().scenario(name).unwrap().unwrap();
-        overrides.apply(&mut scenario);
+        overrides.apply(&mut scenario, None);
         assert_eq!(scenario.problems(), []);
         scenario
     }

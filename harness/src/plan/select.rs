@@ -2,22 +2,28 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use super::capability::unsupported_here;
 use super::cell::Origin;
 use super::library::read_file;
-use super::{Cell, Library, Matrix, Overrides, PlanError, unsupported};
-use crate::scenario::{ExpectedJudgement, Role, Scenario, nearest};
-use crate::timeline::{EnvoyRequest, ProgramRequest, ProgramVersion};
+use super::subjects::{Subject, products};
+use super::{Cell, Library, Overrides, PlanError};
+use crate::scenario::{ExpectedJudgement, FleetKind, ProviderKind, Role, Scenario, nearest};
+use crate::timeline::{EnvoyRequest, IstioRequest, ProgramRequest};
 
 /// What is selected, and what is changed in it.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// Names, globs (`nack-*`) and paths of scenario files; none: all.
+    /// Names, globs (`nack-*`) and paths of scenario files; none: all, or those that the matrix lists for `topology`.
     pub scenarios: Vec<String>,
+    /// How the proxies are run, in every cell; none: as each scenario and `istios` say.
+    pub topology: Option<FleetKind>,
     /// Envoys; none: those of the matrix.
     pub envoys: Vec<EnvoyRequest>,
-    /// Istios, for scenarios with its agent; none: those of the matrix.
-    pub istios: Vec<ProgramRequest>,
-    /// SPIREs, for scenarios in which it issues; none: those of the matrix.
+    /// Istios, each of which every scenario meets; none: as each scenario says, with those of the matrix.
+    pub istios: Vec<IstioRequest>,
+    /// Who issues, each of which every scenario meets; none: as each scenario says.
+    pub providers: Vec<ProviderKind>,
+    /// SPIREs, where SPIRE issues; none: those of the matrix.
     pub spires: Vec<ProgramRequest>,
     /// What the command line changes.
     pub overrides: Overrides,
@@ -33,53 +39,23 @@ pub struct Plan {
 impl Plan {
     /// The plan of a selection.
     pub fn select(library: &Library, selection: &Selection) -> Result<Self, PlanError> {
-        let mut scenarios = selected(library, &selection.scenarios)?;
-        scenarios.iter_mut().for_each(|(_, scenario)| selection.overrides.apply(scenario));
-        let envoys = match selection.envoys.as_slice() {
-            [] => library.matrix()?.envoy.into_iter().map(EnvoyRequest::Version).collect(),
-            given => without_repetition(given),
-        };
-        let named = |given: &[ProgramRequest], needed: bool, of_matrix: fn(Matrix) -> Vec<ProgramVersion>| match given {
-            [] if needed => {
-                library.matrix().map(|matrix| of_matrix(matrix).into_iter().map(ProgramRequest::Version).collect())
-            }
-            given => Ok(without_repetition(given)),
-        };
-        let any = |needs: fn(&Scenario) -> bool| scenarios.iter().any(|(_, scenario)| needs(scenario));
-        let istios = named(&selection.istios, any(|s| s.fleet.kind.has_istio()), |matrix| matrix.istio)?;
-        let spires = named(&selection.spires, any(|s| s.provider.kind.has_spire()), |matrix| matrix.spire)?;
-        let mut cells = Vec::new();
-        for (argument, scenario) in scenarios {
-            let unsupported = unsupported(&scenario);
-            if unsupported.is_none() {
-                sound(&scenario, &selection.overrides)?;
-            }
-            let mut paths = 0;
-            for envoy in &envoys {
-                paths += usize::from(matches!(envoy, EnvoyRequest::Path(_)));
-                let cell = |istio, spire| Cell {
-                    scenario: scenario.clone(),
-                    envoy: envoy.clone(),
-                    istio,
-                    spire,
-                    unsupported: unsupported.clone(),
-                    nth_path: if matches!(envoy, EnvoyRequest::Path(_)) { paths } else { 0 },
-                    origin: Origin {
-                        argument: argument.clone(),
-                        directory: library.directory().map(Utf8Path::to_owned),
-                        overrides: selection.overrides.clone(),
-                    },
-                };
-                let name = || scenario.name.to_string();
-                let istios = choices(scenario.fleet.kind.has_istio(), &istios)
-                    .ok_or_else(|| PlanError::NoIstio { scenario: name() })?;
-                let spires = choices(scenario.provider.kind.has_spire(), &spires)
-                    .ok_or_else(|| PlanError::NoSpire { scenario: name() })?;
-                for istio in &istios {
-                    cells.extend(spires.iter().map(|spire| cell(istio.clone(), spire.clone())));
+        let has_istio = |istio: &IstioRequest| istio.programs().is_some();
+        if selection.topology.is_some_and(|kind| !kind.has_istio()) && selection.istios.iter().any(has_istio) {
+            return Err(PlanError::IstioWithoutAgent);
+        }
+        let mut cells: Vec<Cell> = Vec::new();
+        for product in products(library, selection)? {
+            for (argument, own) in &product.scenarios {
+                for subject in product.subjects(own)? {
+                    let cell = cell(library, selection, (argument, own), subject)?;
+                    // A scenario may be in several products.
+                    if !cells.iter().any(|other| other.is_at_the_place_of(&cell)) {
+                        cells.push(cell);
+                    }
                 }
             }
         }
+        cells.sort_by_key(|cell| matrix_order(&cell.scenario));
         Ok(Self { cells })
     }
 
@@ -109,7 +85,7 @@ pub(super) fn matrix_order(scenario: &Scenario) -> (bool, bool, String) {
 }
 
 /// The scenarios with the words that select them, each once, in the order of the matrix.
-fn selected(library: &Library, words: &[String]) -> Result<Vec<(String, Scenario)>, PlanError> {
+pub(super) fn selected(library: &Library, words: &[String]) -> Result<Vec<(String, Scenario)>, PlanError> {
     let mut found: Vec<(String, Scenario)> = Vec::new();
     let mut add = |argument: &str, scenario: Scenario| {
         if !found.iter().any(|(_, earlier)| earlier.name == scenario.name) {
@@ -150,29 +126,50 @@ fn selected(library: &Library, words: &[String]) -> Result<Vec<(String, Scenario
     Ok(found)
 }
 
-fn sound(scenario: &Scenario, overrides: &Overrides) -> Result<(), PlanError> {
-    let problems = scenario.problems();
-    if problems.is_empty() {
-        return Ok(());
+/// One scenario, with the word that selects it, on one subject.
+fn cell(
+    library: &Library,
+    selection: &Selection,
+    (argument, own): (&str, &Scenario),
+    subject: Subject,
+) -> Result<Cell, PlanError> {
+    let Subject { envoy, nth_path, istio, provider, spire } = subject;
+    let mut scenario = own.clone();
+    scenario.fleet.kind = FleetKind::of_istio(istio.is_some());
+    let changed = Some(provider).filter(|kind| *kind != own.provider.kind);
+    selection.overrides.apply(&mut scenario, changed);
+    let unsupported = unsupported_here(own, &scenario);
+    let cell = Cell {
+        scenario,
+        envoy,
+        istio,
+        spire,
+        unsupported,
+        nth_path,
+        origin: Origin {
+            argument: argument.to_owned(),
+            directory: library.directory().map(Utf8Path::to_owned),
+            has_agent: own.fleet.kind.has_istio(),
+            provider: changed,
+            overrides: selection.overrides.clone(),
+        },
+    };
+    let problems = cell.scenario.problems();
+    if cell.unsupported.is_none() && !problems.is_empty() {
+        return Err(PlanError::Overridden {
+            scenario: own.name.to_string(),
+            options: cell.changes().join(" "),
+            problems,
+        });
     }
-    let options = overrides.options().join(" ");
-    Err(PlanError::Overridden { scenario: scenario.name.to_string(), options, problems })
-}
-
-/// What a cell's further program can be: nothing where none is needed; no answer where one is, and none was named.
-fn choices(needed: bool, named: &[ProgramRequest]) -> Option<Vec<Option<ProgramRequest>>> {
-    match (needed, named) {
-        (false, _) => Some(vec![None]),
-        (true, []) => None,
-        (true, named) => Some(named.iter().cloned().map(Some).collect()),
-    }
+    Ok(cell)
 }
 
 fn is_path(word: &str) -> bool {
     word.contains('/') || word.ends_with(".yaml") || word.ends_with(".yml")
 }
 
-fn without_repetition<T: Clone + PartialEq>(all: &[T]) -> Vec<T> {
+pub(super) fn without_repetition<T: Clone + PartialEq>(all: &[T]) -> Vec<T> {
     let mut unique: Vec<T> = Vec::new();
     for one in all {
         if !unique.contains(one) {
@@ -220,9 +217,8 @@ mod tests {
         let selection = Selection {
             scenarios: words.iter().map(|&word| word.to_owned()).collect(),
             envoys: envoys.iter().map(|text| text.parse().unwrap()).collect(),
-            spires: Vec::new(),
-            istios: Vec::new(),
             overrides,
+            ..Selection::default()
         };
         Plan::select(&Library::embedded(), &selection)
     }
@@ -233,6 +229,77 @@ mod tests {
         let labels: Vec<String> = plan.cells.iter().map(Cell::label).collect();
         insta::assert_snapshot!(labels.join("\n"));
         assert!(plan.cells.iter().all(|cell| cell.unsupported.is_none()));
+    }
+
+    fn on(words: &[&str], istios: &[&str], providers: &[ProviderKind]) -> Selection {
+        Selection {
+            scenarios: words.iter().map(|&word| word.to_owned()).collect(),
+            envoys: vec!["1.38.3".parse().unwrap()],
+            istios: istios.iter().map(|text| text.parse().unwrap()).collect(),
+            providers: providers.to_vec(),
+            ..Selection::default()
+        }
+    }
+
+    fn told(selection: &Selection) -> Vec<String> {
+        let cells = Plan::select(&Library::embedded(), selection).unwrap().cells;
+        let told = |cell: &Cell| match &cell.unsupported {
+            Some(why) => format!("{}  unsupported: {why}", cell.label()),
+            None => cell.label(),
+        };
+        cells.iter().map(told).collect()
+    }
+
+    #[test]
+    fn the_plan_of_agents_is_what_the_matrix_lists_and_says_what_makes_no_sense() {
+        let selection = Selection { topology: Some(FleetKind::Agent), ..Selection::default() };
+        insta::assert_snapshot!(told(&selection).join("\n"));
+        let fewer = Selection { topology: Some(FleetKind::Agent), ..on(&[], &["none"], &[ProviderKind::Fake]) };
+        let fewer = Plan::select(&Library::embedded(), &fewer).unwrap().cells;
+        assert!(fewer.iter().all(|cell| cell.istio.is_none() && cell.envoy.to_string() == "1.38.3"));
+    }
+
+    #[test]
+    fn each_scenario_meets_every_istio_and_every_provider_that_is_named() {
+        use ProviderKind::{Fake, IstioCa, Spire};
+        let all = told(&on(&["rotation", "agent-incident"], &["none", "1.31"], &[Fake, IstioCa, Spire]));
+        insta::assert_snapshot!(all.join("\n"));
+    }
+
+    #[test]
+    fn a_scenario_stays_at_home_where_nothing_is_named() {
+        assert_eq!(
+            told(&on(&["rotation", "agent-refuses", "spire-agent-gone"], &[], &[])),
+            [
+                "rotation@envoy-1.38.3",
+                "agent-refuses@envoy-1.38.3+istio-1.31-dev.20260827",
+                "spire-agent-gone@envoy-1.38.3+spire-1.13.3",
+            ]
+        );
+        let agent = Selection { topology: Some(FleetKind::Agent), ..on(&["rotation"], &[], &[]) };
+        assert_eq!(told(&agent), ["rotation@envoy-1.38.3+istio-1.31-dev.20260827"]);
+        let process = Selection { topology: Some(FleetKind::Process), ..on(&["rotation"], &[], &[]) };
+        assert_eq!(told(&process), ["rotation@envoy-1.38.3"]);
+        let both = Selection { topology: Some(FleetKind::Process), ..on(&["rotation"], &["1.31"], &[]) };
+        let refused = Plan::select(&Library::embedded(), &both);
+        assert!(matches!(refused, Err(PlanError::IstioWithoutAgent)), "{refused:?}");
+    }
+
+    #[test]
+    fn a_cell_on_another_subject_says_so_in_its_name_and_its_command() {
+        let selection = on(&["rotation"], &["path=/opt/istio"], &[ProviderKind::IstioCa, ProviderKind::Spire]);
+        let cells = Plan::select(&Library::embedded(), &selection).unwrap().cells;
+        let commands: Vec<String> = cells.iter().map(|cell| format!("{}: {}", cell.label(), cell.command())).collect();
+        insta::assert_snapshot!(commands.join("\n"), @"
+        rotation@envoy-1.38.3+istio-path+istio-ca: rotacheck run rotation --envoy 1.38.3 --istio path=/opt/istio --provider istio-ca
+        rotation@envoy-1.38.3+istio-path+spire-1.13.3: rotacheck run rotation --envoy 1.38.3 --istio path=/opt/istio --spire 1.13.3 --provider spire
+        ");
+        // Said once more, it is the same cell.
+        let again = Selection {
+            spires: vec!["1.13.3".parse().unwrap()],
+            ..on(&["rotation"], &["path=/opt/istio"], &[ProviderKind::Spire])
+        };
+        assert_eq!(told(&again), [cells[1].label()]);
     }
 
     #[test]

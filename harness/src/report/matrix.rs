@@ -11,7 +11,7 @@ use crate::timeline::{ScenarioName, Subject};
 pub struct Matrix<'a> {
     /// In the order of the cells.
     pub rows: Vec<&'a ScenarioName>,
-    /// In ascending order of Envoy, Istio, provider.
+    /// By group: Istio, then provider; in it, in ascending order of Envoy.
     pub columns: Vec<Column>,
     grid: BTreeMap<(usize, usize), Vec<&'a CellReport>>,
     common: String,
@@ -20,47 +20,66 @@ pub struct Matrix<'a> {
 /// One column's title.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
-    /// What tells it apart: `1.38.3`, `1.38.3 · istio 1.30`.
+    /// What several columns beside each other have in common, `istio 1.31 · spire`; empty where all have all.
+    pub group: String,
+    /// What tells it apart in its group: `1.38.3`.
     pub label: String,
 }
 
-/// One way in which subjects can differ: how it is told, and how it is sorted.
+/// One way in which subjects can differ: how it is told.
 struct Axis {
     label: fn(&Subject) -> String,
-    /// A provider differs from scenario to scenario; that alone makes no columns.
-    by_scenario: bool,
+    /// A provider differs from scenario to scenario; that alone makes no columns. Within these, it does.
+    within: Option<fn(&CellReport, &CellReport) -> bool>,
 }
 
-const AXES: [Axis; 4] = [
-    Axis { label: |s| format!("envoy {}", s.envoy.version), by_scenario: false },
-    Axis { label: |s| s.envoy.source.clone(), by_scenario: true },
-    Axis {
-        label: |s| s.istio.as_ref().map_or_else(|| "no istio".to_owned(), |i| format!("istio {}", i.version)),
-        by_scenario: false,
-    },
-    Axis { label: provider, by_scenario: true },
+/// What is told of each column.
+const ENVOY: [Axis; 2] = [
+    Axis { label: |s| format!("envoy {}", s.envoy.version), within: None },
+    Axis { label: |s| s.envoy.source.clone(), within: Some(same_versions) },
 ];
 
-fn provider(subject: &Subject) -> String {
-    let p = &subject.provider;
-    match &p.profile {
-        Some(profile) => format!("{} {profile} {}", p.kind, p.version),
-        None => format!("{} {}", p.kind, p.version),
-    }
+/// What is told of each group.
+const GROUP: [Axis; 4] = [
+    Axis {
+        label: |s| s.istio.as_ref().map_or_else(|| "no istio".to_owned(), |i| format!("istio {}", i.name())),
+        within: None,
+    },
+    Axis { label: |s| s.istio.as_ref().map_or_else(String::new, |i| i.source.clone()), within: Some(same_versions) },
+    Axis { label: |s| s.provider.kind.clone(), within: Some(same_versions) },
+    Axis {
+        label: |s| match &s.provider.profile {
+            Some(profile) => format!("{profile} {}", s.provider.version),
+            None => s.provider.version.clone(),
+        },
+        within: Some(|a, b| same_versions(a, b) && a.subject.provider.kind == b.subject.provider.kind),
+    },
+];
+
+fn same_versions(a: &CellReport, b: &CellReport) -> bool {
+    let istio = |cell: &CellReport| cell.subject.istio.as_ref().map(|i| i.version.clone());
+    a.scenario == b.scenario && a.subject.envoy.version == b.subject.envoy.version && istio(a) == istio(b)
 }
 
 impl<'a> Matrix<'a> {
     /// Arranges cells; each is in exactly one place, and a place may hold several.
     pub fn of(cells: &'a [CellReport]) -> Self {
-        let axes: Vec<&Axis> = AXES.iter().filter(|axis| axis.tells_apart(cells)).collect();
-        // Without any difference there is one column, called by its Envoy.
-        let shown = if axes.is_empty() { vec![&AXES[0]] } else { axes };
-        let label = |s: &Subject| plain(&shown.iter().map(|a| (a.label)(s)).collect::<Vec<_>>().join(" · "));
+        let apart = |axes: &'static [Axis]| -> Vec<&Axis> { axes.iter().filter(|a| a.tells_apart(cells)).collect() };
+        let (mut own, mut group) = (apart(&ENVOY), apart(&GROUP));
+        // Where all have one Envoy, groups are columns; without any difference there is one, called by its Envoy.
+        if own.is_empty() {
+            own = if group.is_empty() { vec![&ENVOY[0]] } else { std::mem::take(&mut group) };
+        }
+        let told = |axes: &[&Axis], s: &Subject| {
+            let labels = axes.iter().map(|a| (a.label)(s)).filter(|label| !label.is_empty());
+            plain(&labels.collect::<Vec<_>>().join(" · "))
+        };
+        let column = |s: &Subject| Column { group: told(&group, s), label: told(&own, s) };
 
-        let mut titles: BTreeMap<SortKey, String> = BTreeMap::new();
+        let mut titles: BTreeMap<SortKey, Column> = BTreeMap::new();
         let mut rows: Vec<&ScenarioName> = Vec::new();
         for cell in cells {
-            let title = label(&cell.subject);
+            let title = column(&cell.subject);
             if !titles.values().any(|t| *t == title) {
                 titles.insert(SortKey::of(&cell.subject, &title), title);
             }
@@ -68,24 +87,22 @@ impl<'a> Matrix<'a> {
                 rows.push(&cell.scenario);
             }
         }
-        let titles: Vec<String> = titles.into_values().collect();
+        let mut columns: Vec<Column> = titles.into_values().collect();
         let mut grid: BTreeMap<(usize, usize), Vec<&CellReport>> = BTreeMap::new();
         for cell in cells {
-            let title = label(&cell.subject);
-            let column = titles.iter().position(|t| *t == title).expect("every cell's title was collected above");
+            let title = column(&cell.subject);
+            let column = columns.iter().position(|t| *t == title).expect("every cell's title was collected above");
             let row = rows.iter().position(|r| **r == cell.scenario).expect("every cell's row was collected above");
             grid.entry((row, column)).or_default().push(cell);
         }
-        // Where only Envoys differ, "envoy" is said once, not in each column.
-        let only_envoys = shown.len() == 1 && std::ptr::eq(shown[0], &AXES[0]);
-        let columns = titles
-            .into_iter()
-            .map(|t| Column {
-                label: if only_envoys { t.strip_prefix("envoy ").map(str::to_owned).unwrap_or(t) } else { t },
-            })
-            .collect();
-        let common = if only_envoys { "envoy".to_owned() } else { String::new() };
-        Self { rows, columns, grid, common }
+        // Where columns differ by their Envoys only, "envoy" is said once, not in each.
+        let only_envoys = own.len() == 1 && std::ptr::eq(own[0], &ENVOY[0]);
+        if only_envoys {
+            for column in &mut columns {
+                column.label = column.label.trim_start_matches("envoy ").to_owned();
+            }
+        }
+        Self { rows, columns, grid, common: if only_envoys { "envoy".to_owned() } else { String::new() } }
     }
 
     /// Cells in a place; usually one, none where the plan has a hole.
@@ -97,6 +114,30 @@ impl<'a> Matrix<'a> {
     pub fn corner(&self) -> &str {
         &self.common
     }
+
+    /// The columns that stand together, as ranges; a single one where nothing is told of groups.
+    pub fn groups(&self) -> Vec<std::ops::Range<usize>> {
+        let mut groups: Vec<std::ops::Range<usize>> = Vec::new();
+        for (n, column) in self.columns.iter().enumerate() {
+            match groups.last_mut() {
+                Some(group) if self.columns[group.start].group == column.group => group.end = n + 1,
+                _ => groups.push(n..n + 1),
+            }
+        }
+        groups
+    }
+
+    /// The rows that have a cell in one of these columns.
+    pub fn rows_of(&self, columns: std::ops::Range<usize>) -> impl Iterator<Item = usize> + '_ {
+        (0..self.rows.len()).filter(move |row| columns.clone().any(|column| !self.at(*row, column).is_empty()))
+    }
+
+    /// All that is said of a column: `envoy 1.38.3 · istio 1.31 · spire`.
+    pub fn title(&self, column: usize) -> String {
+        let Column { group, label } = &self.columns[column];
+        let own = format!("{} {label}", self.common);
+        [own.trim(), group].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(" · ")
+    }
 }
 
 impl Axis {
@@ -104,37 +145,32 @@ impl Axis {
         let values = |of: &mut dyn Iterator<Item = &CellReport>| {
             of.map(|c| (self.label)(&c.subject)).collect::<BTreeSet<_>>().len()
         };
-        if !self.by_scenario {
-            return values(&mut cells.iter()) > 1;
+        match self.within {
+            None => values(&mut cells.iter()) > 1,
+            // Otherwise it tells rows apart, or repeats another axis.
+            Some(same) => cells.iter().any(|one| values(&mut cells.iter().filter(|c| same(one, c))) > 1),
         }
-        // Within one scenario, on one Envoy and Istio: otherwise it tells rows apart, or repeats another axis.
-        cells.iter().any(|one| {
-            values(&mut cells.iter().filter(|c| {
-                c.scenario == one.scenario
-                    && c.subject.envoy.version == one.subject.envoy.version
-                    && c.subject.istio == one.subject.istio
-            })) > 1
-        })
     }
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct SortKey {
-    envoy: semver::Version,
     istio: Option<Vec<u64>>,
-    title: String,
+    group: String,
+    envoy: semver::Version,
+    label: String,
 }
 
 impl SortKey {
-    fn of(subject: &Subject, title: &str) -> Self {
+    fn of(subject: &Subject, column: &Column) -> Self {
+        // Istio's versions are not always semantic: compare the numbers in them.
+        let numbers =
+            |version: &str| version.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
         Self {
+            istio: subject.istio.as_ref().map(|istio| numbers(istio.name())),
+            group: column.group.clone(),
             envoy: subject.envoy.version.semver(),
-            // Istio's versions are not always semantic: compare the numbers in them.
-            istio: subject
-                .istio
-                .as_ref()
-                .map(|i| i.version.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect()),
-            title: title.to_owned(),
+            label: column.label.clone(),
         }
     }
 }
@@ -148,6 +184,11 @@ mod tests {
 
     fn cell(scenario: &str, envoy: &str) -> CellReport {
         sample::cell(scenario, envoy, Role::Conformance, Outcome::Pass, true)
+    }
+
+    fn behind(version: &str, cell: CellReport) -> CellReport {
+        let istio = IstioSubject { version: version.into(), source: "go".into(), name: None };
+        CellReport { subject: Subject { istio: Some(istio), ..cell.subject.clone() }, ..cell }
     }
 
     fn labels(cells: &[CellReport]) -> Vec<String> {
@@ -169,20 +210,44 @@ mod tests {
         assert_eq!(labels(&[cell("a", "1.40.0"), tbot.clone()]), ["1.40.0"]);
         // Two providers for the same scenario and Envoy do.
         tbot.scenario = ScenarioName::parse("a").unwrap();
-        assert_eq!(labels(&[cell("a", "1.40.0"), tbot]), ["fake generic 0.1.0", "fake tbot 0.1.0"]);
+        assert_eq!(labels(&[cell("a", "1.40.0"), tbot]), ["generic 0.1.0", "tbot 0.1.0"]);
     }
 
     #[test]
     fn istio_is_named_where_it_differs() {
-        let with = |version: &str| {
-            let mut c = cell("a", "1.38.3");
-            c.subject.istio = Some(IstioSubject { version: version.into(), source: "go".into() });
-            c
-        };
+        let alone = || cell("a", "1.38.3");
         assert_eq!(
-            labels(&[with("1.30.1"), with("1.9.0"), cell("a", "1.38.3")]),
+            labels(&[behind("1.30.1", alone()), behind("1.9.0", alone()), alone()]),
             ["no istio", "istio 1.9.0", "istio 1.30.1"]
         );
+    }
+
+    #[test]
+    fn columns_are_grouped_by_istio_and_provider_where_envoys_differ_too() {
+        let spire = |mut cell: CellReport| {
+            (cell.subject.provider.kind, cell.subject.provider.profile) = ("spire".into(), None);
+            cell
+        };
+        let all = ["1.40.0", "1.36.4"].map(|envoy| {
+            let alone = cell("a", envoy);
+            [behind("1.31", spire(alone.clone())), behind("1.31", alone.clone()), spire(alone.clone()), alone]
+        });
+        let cells = [all.as_flattened(), &[cell("b", "1.36.4")]].concat();
+        let matrix = Matrix::of(&cells);
+        let titles: Vec<String> = (0..matrix.columns.len()).map(|c| matrix.title(c)).collect();
+        insta::assert_snapshot!(titles.join("\n"), @"
+        envoy 1.36.4 · no istio · fake
+        envoy 1.40.0 · no istio · fake
+        envoy 1.36.4 · no istio · spire
+        envoy 1.40.0 · no istio · spire
+        envoy 1.36.4 · istio 1.31 · fake
+        envoy 1.40.0 · istio 1.31 · fake
+        envoy 1.36.4 · istio 1.31 · spire
+        envoy 1.40.0 · istio 1.31 · spire
+        ");
+        assert_eq!(matrix.groups(), [0..2, 2..4, 4..6, 6..8]);
+        assert_eq!(matrix.rows_of(0..2).count(), 2);
+        assert_eq!(matrix.rows_of(2..4).count(), 1);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Listeners of events and readers of archives: the matrix and its evidence, for people and for machines.
 //!
-//! `mark`, `matrix` and `text` are what all formats share: how a cell shows, where, and in which signs. Each format
+//! `mark`, `matrix`, `differ` and `text` are what all formats share: how a cell shows, where, what columns that end alike
+//! do not have in common, and in which signs. Each format
 //! has a folder of its own.
 
+mod differ;
 mod file;
 pub mod html;
 pub mod json;
@@ -21,6 +23,7 @@ use camino::Utf8PathBuf;
 
 use crate::archive::{Archive, RunEvent};
 
+pub use differ::Difference;
 pub use mark::{Counts, Mark};
 pub use matrix::Matrix;
 pub use spec::{FileFormat, InvalidSpec, ReportSpec};

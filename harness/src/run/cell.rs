@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::lanes::Turn;
 use super::observe::{Observed, observe};
 use super::stall::StallWatch;
 use super::teller::Teller;
@@ -20,7 +21,9 @@ use crate::probe::{OutboundServer, ProbeContext, Roots};
 use crate::proc::{Guard, ProcError};
 use crate::provider::{Approached, FakeConfig, Ground, Provider, SpirePrograms};
 use crate::scenario::{ClockKind, Scenario, Span, TRUST_DOMAIN};
-use crate::timeline::{CellId, Header, ProxyId, Recorder, Role, SCHEMA_VERSION, SpiffeId, Subject, Timeline};
+use crate::timeline::{
+    CellId, Disclosure, Header, ProxyId, Recorder, Role, SCHEMA_VERSION, SpiffeId, Subject, Timeline,
+};
 use crate::verdict::{Judgement, Unproven, judge};
 use crate::xds::Delivery;
 
@@ -41,6 +44,8 @@ pub struct CellJob {
     pub istio: Option<IstioPrograms>,
     /// SPIRE's programs, where it is to issue.
     pub spire: Option<SpirePrograms>,
+    /// Where the subject is not as its makers ship it.
+    pub disclosed: Vec<Disclosure>,
     /// The command that repeats just this cell.
     pub command: String,
     /// Why this scenario makes no sense on this subject.
@@ -58,6 +63,7 @@ impl CellJob {
             summary: self.scenario.summary.clone(),
             role: self.scenario.role,
             subject: self.subject.clone(),
+            disclosed: self.disclosed.clone(),
             clock: self.scenario.clock,
             expect: self.scenario.expect.clone(),
             outcome: Outcome::NotRun,
@@ -118,6 +124,7 @@ pub(super) async fn run(
     options: &RunOptions,
     stop: &Stop,
     events: &UnboundedSender<RunEvent>,
+    turn: &Turn,
 ) -> CellReport {
     let began = Instant::now();
     let mut report = job.not_run();
@@ -135,7 +142,7 @@ pub(super) async fn run(
             return report;
         }
     };
-    match live(job, &kept, options, stop, events).await {
+    match live(job, &kept, options, stop, events, turn).await {
         Ok((timeline, cell_time_s, unready)) => {
             report.cell_time_s = cell_time_s;
             // The provider's version may be known only since it was started.
@@ -180,6 +187,7 @@ async fn live(
     options: &RunOptions,
     stop: &Stop,
     events: &UnboundedSender<RunEvent>,
+    turn: &Turn,
 ) -> Result<(Timeline, u64, Option<FleetError>), RunError> {
     kept.write_scenario(&job.yaml)?;
     // The guard comes first: whatever there is to clean up, it knows of.
@@ -200,7 +208,7 @@ async fn live(
     let members = job.members(&provider);
     let recorder = Recorder::new(job.header(&clock, &members), clock.clone(), Some(kept.create_timeline()?));
     let _stalls = StallWatch::start(recorder.clone());
-    let tell = Teller { cell: &job.id, events, recorder: &recorder };
+    let tell = Teller { cell: &job.id, events, recorder: &recorder, turn };
     tell.phase("prepare");
     tell.known_defects(&job.scenario, &job.subject);
     let started = clock.now();

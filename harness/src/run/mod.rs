@@ -2,6 +2,7 @@
 
 mod cell;
 mod error;
+mod lanes;
 mod observe;
 mod proof;
 mod stall;
@@ -16,7 +17,6 @@ use std::time::{Duration, Instant};
 use camino::Utf8PathBuf;
 use futures::future::maybe_done;
 use futures::poll;
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::watch as watched;
 use tokio::task::{JoinError, JoinSet};
@@ -27,8 +27,9 @@ pub use stop::Stop;
 
 use crate::archive::{ArchiveError, Host, PlannedCell, RunDirectory, RunEvent, RunRecord};
 use crate::plan::{CellReport, Outcome};
-use crate::scenario::{ClockKind, Role};
+use crate::scenario::Role;
 use crate::timeline::CellId;
+use lanes::{Lanes, Turn};
 use proof::{Proofs, proofs};
 
 /// How a run is carried out.
@@ -38,6 +39,8 @@ pub struct RunOptions {
     pub base: Utf8PathBuf,
     /// Cells that compute at a time.
     pub jobs: u32,
+    /// Cells that mostly wait, in real time, beside them.
+    pub waiting: u32,
     /// Longest time for one cell, beyond the real time that its scenario takes.
     pub timeout: Duration,
     /// Hold every cell at its end, with its processes, until the user has looked.
@@ -51,9 +54,6 @@ pub struct RunOptions {
     /// SHA-256 of the executables, by name and version.
     pub digests: BTreeMap<String, String>,
 }
-
-/// A cell in real time waits most of the time: so many of them go beside each one whose time is moved.
-const REAL_CELLS_PER_JOB: u32 = 4;
 
 /// How often listeners hear that time passes.
 const TICK: Duration = Duration::from_millis(100);
@@ -87,8 +87,8 @@ pub async fn run(
     stop: Stop,
     listen: impl FnMut(Told<'_>),
 ) -> Result<Ran, ArchiveError> {
-    carry_out(jobs, options, stop, listen, |job, run: Arc<Run>| async move {
-        cell::run(&job, &run.directory, &run.options, &run.stop, &run.events).await
+    carry_out(jobs, options, stop, listen, |job, run: Arc<Run>, turn| async move {
+        cell::run(&job, &run.directory, &run.options, &run.stop, &run.events, &turn).await
     })
     .await
 }
@@ -106,7 +106,7 @@ async fn carry_out<C>(
     options: RunOptions,
     stop: Stop,
     listen: impl FnMut(Told<'_>),
-    cell: impl Fn(CellJob, Arc<Run>) -> C + Clone + Send + 'static,
+    cell: impl Fn(CellJob, Arc<Run>, Turn) -> C + Clone + Send + 'static,
 ) -> Result<Ran, ArchiveError>
 where
     C: Future<Output = CellReport> + Send,
@@ -135,7 +135,7 @@ where
     let mut places = HashMap::new();
     // Cells in real time first: they take longest, and leave the processors to the others.
     let mut order: Vec<(usize, CellJob)> = jobs.into_iter().enumerate().collect();
-    order.sort_by_key(|(_, job)| job.scenario.clock == ClockKind::Virtual);
+    order.sort_by_key(|(_, job)| !lanes::waits(job));
     let is_control = |job: &CellJob| run.options.require_controls && job.scenario.role == Role::Control;
     // Places of the controls that are not over yet; the others wait for what these prove.
     let mut unproven: BTreeSet<usize> =
@@ -144,9 +144,9 @@ where
         || unproven.is_empty().then(|| if run.options.require_controls { proofs(&reports) } else { Proofs::new() });
     let (prove, proven) = watched::channel(nothing());
     for (place, mut job) in order {
-        let (lane, run, cell) = (lanes.of(&job), run.clone(), cell.clone());
+        let (run, cell) = (run.clone(), cell.clone());
         let mut proven = (!unproven.contains(&place)).then(|| proven.clone());
-        let mut turn = Box::pin(maybe_done(lane.acquire_owned()));
+        let mut turn = Box::pin(maybe_done(lanes.turn(&job)));
         // Tasks begin in any order; turns are given in that of the first polls. Who waits for proofs must not hold one.
         if proven.as_ref().is_none_or(|proven| proven.borrow().is_some()) {
             let _ = poll!(turn.as_mut());
@@ -159,12 +159,12 @@ where
                 job.unproven = here.cloned().unwrap_or_default();
             }
             turn.as_mut().await;
-            let _permit = turn.as_mut().take_output();
+            let turn = turn.as_mut().take_output()?;
             if run.stop.asked() {
                 return None;
             }
             let _ = run.events.send(RunEvent::CellStarted { cell: job.id.clone() });
-            Some(cell(job, run).await)
+            Some(cell(job, run, turn).await)
         });
         places.insert(task.id(), place);
     }
@@ -253,31 +253,6 @@ fn broken_off(directory: &RunDirectory, planned: &CellReport, why: JoinError) ->
     report
 }
 
-/// How many cells run at a time: those whose time is moved, and those that mostly wait.
-struct Lanes {
-    moved: Arc<Semaphore>,
-    real: Arc<Semaphore>,
-}
-
-impl Lanes {
-    fn new(options: &RunOptions) -> Self {
-        let moved = Arc::new(Semaphore::new(options.jobs as usize));
-        // Who holds a cell to look at it wants to look at one.
-        let real = match options.keep {
-            true => moved.clone(),
-            false => Arc::new(Semaphore::new((options.jobs * REAL_CELLS_PER_JOB) as usize)),
-        };
-        Self { moved, real }
-    }
-
-    fn of(&self, job: &CellJob) -> Arc<Semaphore> {
-        match job.scenario.clock {
-            ClockKind::Virtual => self.moved.clone(),
-            ClockKind::Real => self.real.clone(),
-        }
-    }
-}
-
 fn record(directory: &RunDirectory, options: &RunOptions) -> RunRecord {
     RunRecord {
         id: directory.id().to_owned(),
@@ -315,7 +290,7 @@ mod tests {
     use super::*;
     use crate::archive::{Archive, sample};
 
-    fn job(report: &CellReport) -> CellJob {
+    pub(super) fn job(report: &CellReport) -> CellJob {
         CellJob {
             id: report.id.clone(),
             scenario: crate::scenario::Scenario::read(SCENARIO, "rotation.yaml").unwrap(),
@@ -324,6 +299,7 @@ mod tests {
             envoy: "/x/envoy".into(),
             istio: None,
             spire: None,
+            disclosed: Vec::new(),
             command: report.command.clone(),
             unsupported: None,
             unproven: Vec::new(),
@@ -332,23 +308,28 @@ mod tests {
 
     const SCENARIO: &str = "name: rotation\nsummary: It renews.\nprovider:\n  ttl: 2m\n";
 
-    #[tokio::test]
-    async fn a_cell_that_panics_is_an_error_and_a_bug_and_leaves_the_others_as_they_are() {
-        let dir = tempfile::tempdir().unwrap();
-        let base = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
-        let options = RunOptions {
-            base: base.clone(),
+    pub(super) fn options(base: Utf8PathBuf) -> RunOptions {
+        RunOptions {
+            base,
             jobs: 2,
+            waiting: 8,
             timeout: Duration::from_secs(60),
             keep: false,
             require_controls: false,
             exe: "/x/rotacheck".into(),
             command_line: Vec::new(),
             digests: BTreeMap::new(),
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cell_that_panics_is_an_error_and_a_bug_and_leaves_the_others_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
+        let options = options(base.clone());
         let jobs: Vec<CellJob> = sample::every_outcome().iter().take(2).map(job).collect();
         let panics = jobs[0].id.clone();
-        let cell = move |job: CellJob, _| {
+        let cell = move |job: CellJob, _, _| {
             let panics = panics.clone();
             async move {
                 assert!(job.id != panics, "three is not four");

@@ -98,7 +98,7 @@ impl Scene<'_> {
     async fn play(&self, fake: &Fake, tell: &Teller<'_>, deadline: Deadline) -> Result<(), RunError> {
         let steps = self.scenario.schedule();
         let total = u32::try_from(steps.len()).unwrap_or(u32::MAX);
-        tell.phase("observe");
+        tell.observes();
         for step in &steps {
             self.reach(step).await?;
             let what = Step { index: step.index, renewal: step.renewal, what: step.what.clone() };

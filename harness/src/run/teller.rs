@@ -2,6 +2,7 @@
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::lanes::Turn;
 use crate::archive::RunEvent;
 use crate::plan::known_defects;
 use crate::scenario::Scenario;
@@ -12,6 +13,7 @@ pub(super) struct Teller<'a> {
     pub(super) cell: &'a CellId,
     pub(super) events: &'a UnboundedSender<RunEvent>,
     pub(super) recorder: &'a Recorder,
+    pub(super) turn: &'a Turn,
 }
 
 impl Teller<'_> {
@@ -29,6 +31,12 @@ impl Teller<'_> {
             let _ = self.events.send(RunEvent::Notice { text: format!("{}: {line}", self.cell) });
             self.recorder.record(Source::Harness, None, None, Log { line });
         }
+    }
+
+    /// The proxies are up, or will never be: they are observed.
+    pub(super) fn observes(&self) {
+        self.phase("observe");
+        self.turn.is_up();
     }
 
     pub(super) fn progress(&self, phase: &str, step: u32, steps: u32, cell_time_s: u64) {

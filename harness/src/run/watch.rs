@@ -46,7 +46,7 @@ impl Scene<'_> {
 
     /// Secrets that never come are a failure of the provider's, which is to be judged.
     async fn unready(&self, external: &External, tell: &Teller<'_>, why: &FleetError) -> Result<Observed, RunError> {
-        tell.phase("observe");
+        tell.observes();
         self.step(0, "the first secrets were waited for");
         let waited = self.clock().now().duration_since(self.began);
         self.missed(None, format!("every proxy ready; {why}"), waited.try_into().unwrap_or_default());
@@ -58,7 +58,7 @@ impl Scene<'_> {
     }
 
     async fn follow(&self, external: &External, tell: &Teller<'_>, deadline: Deadline) -> Result<Observed, RunError> {
-        tell.phase("observe");
+        tell.observes();
         self.step(0, "first secrets");
         trust(self.probes.roots(), self.provider);
         external.tell_signed();

@@ -154,7 +154,21 @@ impl Scenario {
             }
             Some(_) => {}
         }
-        for (key, given) in [
+        for key in self.unprovoked() {
+            found
+                .add(
+                    format!("provider.{key}"),
+                    format!("{key} can't be provoked in a provider of kind `{}`", provider.kind.name()),
+                )
+                .hint("choose a scenario without them, such as `rotation`; or the fake");
+        }
+    }
+
+    /// What only the harness's own provider could do, and this one is another: keys of the provider.
+    pub fn unprovoked(&self) -> impl Iterator<Item = &'static str> {
+        let provider = &self.provider;
+        let ours = matches!(provider.kind, ProviderKind::Fake | ProviderKind::Files);
+        let asked = [
             ("faults", !provider.faults.is_empty()),
             ("authorities", !provider.authorities.is_empty()),
             ("later_key_type", provider.later_key_type.is_some()),
@@ -162,16 +176,8 @@ impl Scenario {
             ("authority_ttl", provider.authority_ttl.is_some()),
             ("serials", provider.serials != Serials::Random),
             ("bundle_every", provider.bundle_every.is_some()),
-        ] {
-            if given {
-                found
-                    .add(
-                        format!("provider.{key}"),
-                        format!("{key} can't be provoked in a provider of kind `{}`", provider.kind.name()),
-                    )
-                    .hint("choose a scenario without them, such as `rotation`; or the fake");
-            }
-        }
+        ];
+        asked.into_iter().filter_map(move |(key, asked)| (asked && !ours).then_some(key))
     }
 
     fn check_tbot(&self, found: &mut Problems) {

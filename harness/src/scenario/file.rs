@@ -454,12 +454,9 @@ impl FleetKind {
         self == FleetKind::Agent
     }
 
-    /// The name in files and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            FleetKind::Process => "process",
-            FleetKind::Agent => "agent",
-        }
+    /// That of proxies with an Istio, or without.
+    pub fn of_istio(has_istio: bool) -> Self {
+        if has_istio { FleetKind::Agent } else { FleetKind::Process }
     }
 }
 
@@ -519,6 +516,11 @@ impl ProviderKind {
     /// Whether SPIRE's programs are needed.
     pub fn has_spire(self) -> bool {
         self == ProviderKind::Spire
+    }
+
+    /// Whether Istio's agents serve the proxies what it issues.
+    pub fn is_of_istio(self) -> bool {
+        self == ProviderKind::IstioCa
     }
 
     /// Whether nobody but the provider knows when it renews: SPIRE's agent does at half of the lifetime, more or less.

@@ -86,6 +86,16 @@ pub struct IstioSubject {
     pub version: String,
     /// Where it was had.
     pub source: String,
+    /// What people call that version, where it is another name: `1.31-dev.20260827`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl IstioSubject {
+    /// What people call its version.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.version)
+    }
 }
 
 /// The certificate provider.
@@ -111,6 +121,16 @@ pub struct Subject {
     pub istio: Option<IstioSubject>,
     /// Who issues.
     pub provider: ProviderSubject,
+}
+
+/// Something about a cell's subject that is not as its makers ship it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Disclosure {
+    /// `off-pair`, `filters-off`, ...
+    pub name: String,
+    /// In a sentence.
+    pub text: String,
 }
 
 /// The bounds by which a timeline is judged.

@@ -23,7 +23,7 @@ pub use ids::*;
 pub use ledger::Ledger;
 pub use observation::{At, Observation, Source};
 pub use recorder::{RecordError, Recorder};
-pub use request::{EnvoyRequest, InvalidProgramRequest, InvalidRequest, ProgramRequest};
+pub use request::{EnvoyRequest, InvalidProgramRequest, InvalidRequest, IstioRequest, ProgramRequest};
 #[cfg(test)]
 pub use schema::schema;
 

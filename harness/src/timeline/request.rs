@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use camino::Utf8PathBuf;
+use serde::{Deserialize, Serialize};
 
 use super::{EnvoyVersion, ProgramVersion};
 
@@ -88,6 +89,58 @@ impl fmt::Display for ProgramRequest {
     }
 }
 
+/// Which Istio is wanted, if any: `none`, or as a [`ProgramRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum IstioRequest {
+    /// Envoys without Istio.
+    Without,
+    /// Envoys that this Istio's agent starts.
+    Of(ProgramRequest),
+}
+
+impl IstioRequest {
+    /// Its programs, where there is one.
+    pub fn programs(&self) -> Option<&ProgramRequest> {
+        match self {
+            Self::Without => None,
+            Self::Of(programs) => Some(programs),
+        }
+    }
+}
+
+/// How it is written that there is none.
+const WITHOUT: &str = "none";
+
+impl FromStr for IstioRequest {
+    type Err = InvalidProgramRequest;
+    fn from_str(text: &str) -> Result<Self, InvalidProgramRequest> {
+        if text == WITHOUT { Ok(Self::Without) } else { text.parse().map(Self::Of) }
+    }
+}
+
+impl fmt::Display for IstioRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Without => f.write_str(WITHOUT),
+            Self::Of(programs) => programs.fmt(f),
+        }
+    }
+}
+
+impl TryFrom<String> for IstioRequest {
+    type Error = InvalidProgramRequest;
+    fn try_from(text: String) -> Result<Self, InvalidProgramRequest> {
+        text.parse()
+    }
+}
+
+impl From<IstioRequest> for String {
+    fn from(request: IstioRequest) -> String {
+        request.to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +158,16 @@ mod tests {
             assert!(wrong.parse::<EnvoyRequest>().is_err(), "{wrong}");
         }
     }
+
+    #[test]
+    fn an_istio_may_be_none() {
+        assert_eq!("none".parse(), Ok(IstioRequest::Without));
+        for text in ["none", "1.31-dev.20260827", "path=/x"] {
+            assert_eq!(text.parse::<IstioRequest>().unwrap().to_string(), text);
+        }
+        assert!("None".parse::<IstioRequest>().is_err());
+    }
+
     #[test]
     fn a_program_is_asked_for_by_version_or_by_directory() {
         for text in ["1.13.3", "1.31-dev.20260827", "v0.0.0-20260827124520-eed52ebb66ad", "path=/x"] {

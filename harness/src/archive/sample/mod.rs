@@ -52,6 +52,7 @@ pub(crate) fn cell(scenario: &str, envoy: &str, role: Role, outcome: Outcome, as
         summary: format!("what {scenario} shows"),
         role,
         subject: subject(envoy),
+        disclosed: Vec::new(),
         clock: ClockKind::Virtual,
         expect: Expectation {
             judgement: if fails { ExpectedJudgement::Fail } else { ExpectedJudgement::Pass },
@@ -185,4 +186,49 @@ pub(crate) fn every_outcome() -> Vec<CellReport> {
     let misblamed = cells[7].verdict.as_mut().unwrap();
     (misblamed.layer, misblamed.diagnosis) = (Some(Layer::Sent), Some("issues-never-pushes".into()));
     cells
+}
+
+/// A matrix of three Envoys, two Istios and none, three providers; and the incident, which one Envoy tells otherwise.
+pub(crate) fn agents() -> Vec<CellReport> {
+    let istio = |day: &str| IstioSubject {
+        version: format!("v0.0.0-{day}124520-eed52ebb66ad"),
+        source: "go".into(),
+        name: Some(format!("1.31-dev.{day}")),
+    };
+    let istios = [None, Some(istio("20260423")), Some(istio("20260827"))];
+    let mut cells = Vec::new();
+    for envoy in ["1.36.4", "1.38.3", "1.40.0"] {
+        for istio in &istios {
+            for kind in ["fake", "istio-ca", "spire"] {
+                let alone = istio.is_none() && kind == "istio-ca";
+                let outcome = if alone { Outcome::Unsupported } else { Outcome::Pass };
+                let mut cell = cell("rotation", envoy, Role::Conformance, outcome, true);
+                cell.subject.provider = ProviderSubject { kind: kind.into(), profile: None, version: "1".into() };
+                cells.push(behind(istio.as_ref(), cell));
+            }
+            let name = if istio.is_some() { "agent-incident" } else { "incident" };
+            let mut incident = cell(name, envoy, Role::Control, Outcome::Fail, true);
+            incident.subject.provider.profile = Some("tbot".into());
+            if envoy != "1.36.4" {
+                incident.verdict.as_mut().unwrap().contradictions.clear();
+            }
+            cells.push(behind(istio.as_ref(), incident));
+        }
+    }
+    cells
+}
+
+fn behind(istio: Option<&IstioSubject>, mut cell: CellReport) -> CellReport {
+    cell.subject.istio = istio.cloned();
+    if istio.is_some() {
+        let disclosure = |name: &str, text: &str| Disclosure { name: name.into(), text: text.into() };
+        cell.disclosed = vec![
+            disclosure(
+                "off-pair",
+                &format!("off-pair: Istio 1.31 ships Envoy 1.39, and this one is {}", cell.subject.envoy.version),
+            ),
+            disclosure("filters-off", "filters that only Istio's build of Envoy has are switched off"),
+        ];
+    }
+    cell
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
+use super::disclosed::FILTERS;
 use super::kubernetes::{Kubernetes, ServiceAccount};
 use super::mesh::NAMESPACE;
 use crate::clock::Deadline;
@@ -68,6 +69,8 @@ pub(super) struct IstiodConfig<'a> {
     pub(super) tokens: HashMap<String, ServiceAccount>,
     /// Whether it issues certificates.
     pub(super) issues: bool,
+    /// Whether the proxies have the filters of Istio's own build of Envoy.
+    pub(super) own_envoy: bool,
     /// Now, in the machine's time.
     pub(super) started: jiff::Timestamp,
 }
@@ -79,7 +82,7 @@ impl Istiod {
         guard: &Guard,
         recorder: &Recorder,
     ) -> Result<Self, FleetError> {
-        let IstiodConfig { program, directory, log, trust_domain, mesh, tokens, issues, started } = config;
+        let IstiodConfig { program, directory, log, trust_domain, mesh, tokens, issues, own_envoy, started } = config;
         let unserved = |source| FleetError::Kubernetes { source };
         let kubernetes = Kubernetes::serve(&["default", "istio-system", NAMESPACE], tokens).await.map_err(unserved)?;
         let [grpc, secure, http, monitoring] = free_ports().map_err(unserved)?;
@@ -126,18 +129,17 @@ impl Istiod {
             ("POD_NAME", "istiod"),
             ("POD_NAMESPACE", "istio-system"),
             ("HOME", directory.as_str()),
-            // Filters of Istio's own build of Envoy; others refuse the whole configuration for them.
-            ("PILOT_ENABLE_METADATA_EXCHANGE", "false"),
-            ("PILOT_ENABLE_ALPN_FILTER", "false"),
             // Otherwise certificates come from elsewhere.
             ("ENABLE_CA_SERVER", if issues { "true" } else { "false" }),
             ("ROOT_CA_DIR", AUTHORITY_DIRECTORY),
         ];
+        // Other builds of Envoy than Istio's own refuse the whole configuration for its filters.
+        let off = FILTERS.iter().filter(|_| !own_envoy).map(|(setting, _)| (*setting, "false"));
         let spawn = Spawn {
             what: "istiod".to_owned(),
             program: program.to_owned(),
             args: args.to_vec(),
-            env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+            env: env.into_iter().chain(off).map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             cwd: Some(directory.to_owned()),
             log,
         };

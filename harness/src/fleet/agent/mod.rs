@@ -1,6 +1,7 @@
 //! Proxies behind Istio's real agent, as in a pod: the agent starts its Envoy, a real istiod configures it. No cluster,
 //! no root, no iptables: everything is on loopback, each agent in a private working directory.
 
+mod disclosed;
 mod istiod;
 mod kubernetes;
 mod mesh;
@@ -23,6 +24,7 @@ use crate::proc::{Guard, free_ports};
 use crate::scenario::Span;
 use crate::timeline::{AGENT_SAYS, ProxyId, Recorder, SpiffeId};
 use crate::xds::Delivery;
+pub use disclosed::disclosures;
 use istiod::{Istiod, IstiodConfig};
 use kubernetes::ServiceAccount;
 use mesh::{NAMESPACE, Workload};
@@ -39,6 +41,8 @@ pub struct IstioPrograms {
     pub discovery: Utf8PathBuf,
     /// The bootstrap template that belongs to this agent.
     pub template: Utf8PathBuf,
+    /// Whether the Envoy that the agent is to start is Istio's own build, with the filters that only that one has.
+    pub own_envoy: bool,
 }
 
 /// An Istio for one cell.
@@ -130,6 +134,7 @@ pub(super) async fn start(
         mesh: &mesh::configuration(&workloads, config.further_contexts),
         tokens: places.iter().map(Place::account).collect(),
         issues: socket.is_none(),
+        own_envoy: istio.programs.own_envoy,
         started: recorder.clock().now(),
     };
     let istiod = Istiod::start(istiod, guard, recorder).await?;

@@ -7,7 +7,7 @@ use super::prose::moment;
 use crate::archive::RunRecord;
 use crate::plan::CellReport;
 use crate::report::text::{duration, plain};
-use crate::report::{Counts, Mark, Matrix};
+use crate::report::{Counts, Difference, Mark, Matrix};
 use crate::timeline::{Layer, Timeline};
 
 #[derive(Template)]
@@ -20,8 +20,12 @@ pub(super) struct Page {
     legend: Vec<Legend>,
     layers: Vec<(&'static str, &'static str)>,
     corner: String,
+    /// Titles over columns beside each other, with how many these are; none where all have all in common.
+    groups: Vec<(String, usize)>,
     columns: Vec<String>,
     rows: Vec<MatrixRow>,
+    /// Scenario, and what its columns do not have in common.
+    differences: Vec<(String, String)>,
     spotlight: Option<CellView>,
     cells: Vec<CellView>,
     /// Digest of the one script, for the policy that forbids any other.
@@ -87,8 +91,13 @@ impl Page {
                 .collect(),
             layers: Layer::ALL.iter().map(|l| (l.name(), reached_when(*l))).collect(),
             corner: plain(matrix.corner()),
+            groups: match matrix.groups() {
+                groups if groups.iter().all(|g| matrix.columns[g.start].group.is_empty()) => Vec::new(),
+                groups => groups.into_iter().map(|g| (matrix.columns[g.start].group.clone(), g.len())).collect(),
+            },
             columns: matrix.columns.iter().map(|c| c.label.clone()).collect(),
             rows: (0..matrix.rows.len()).map(|r| row(&matrix, r)).collect(),
+            differences: Difference::all(cells).iter().map(|d| (d.scenario.to_string(), d.sentence())).collect(),
             spotlight,
             cells: views,
             script_hash: base64(&<sha2::Sha256 as sha2::Digest>::digest(SCRIPT.as_bytes())),

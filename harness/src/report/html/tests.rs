@@ -173,3 +173,16 @@ fn a_run_of_the_default_size_stays_a_page() {
     let per_cell = page.len() / nights.cells.len();
     assert!(per_cell < 200_000, "{per_cell} bytes for each cell");
 }
+
+#[test]
+fn groups_of_columns_have_a_title_over_them() {
+    let page = render(&sample::record(), &sample::agents()).unwrap();
+    for told in [
+        "colspan=\"3\">no istio · fake</th>",
+        "colspan=\"3\">istio 1.31-dev.20260423 · spire</th>",
+        "<b>agent-incident</b>: claimed on Envoy 1.36.4, not on Envoy 1.38.3, 1.40.0: config_dump: updated at …",
+        "<li>off-pair: Istio 1.31 ships Envoy 1.39, and this one is 1.36.4</li>",
+    ] {
+        assert!(page.contains(told), "{told}");
+    }
+}

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Counts, Mark, ReportError};
+use super::{Counts, Difference, Mark, ReportError};
 use crate::archive::RunRecord;
 use crate::plan::{CellReport, Outcome};
-use crate::timeline::{CellId, ClockKind, Expectation, Layer, Role, ScenarioName, Subject};
+use crate::timeline::{CellId, ClockKind, Disclosure, Expectation, Layer, Role, ScenarioName, Subject};
 use crate::verdict::{Candidate, Contradiction, Finding, Hypothesis, LagSummary, ProxySummary, Verdict};
 
 /// Raised when a reader of the old form would misunderstand the new one; new fields alone do not raise it.
@@ -26,6 +26,9 @@ pub struct Report {
     pub counts: Counts,
     /// Every planned cell, in the order of the matrix.
     pub cells: Vec<Cell>,
+    /// What some subjects of a scenario claim and others do not, though they end alike.
+    #[serde(default)]
+    pub differences: Vec<Difference>,
 }
 
 /// One scenario on one subject.
@@ -42,6 +45,9 @@ pub struct Cell {
     pub role: Role,
     /// What was tested.
     pub subject: Subject,
+    /// Where the subject is not as its makers ship it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disclosed: Vec<Disclosure>,
     /// Whose time the proxies lived in.
     pub clock: ClockKind,
     /// What the scenario expects.
@@ -92,6 +98,7 @@ impl Report {
             run: run.clone(),
             counts: Counts::of(cells),
             cells: cells.iter().map(Cell::from).collect(),
+            differences: Difference::all(cells),
         }
     }
 }
@@ -104,6 +111,7 @@ impl From<&CellReport> for Cell {
             summary: cell.summary.clone(),
             role: cell.role,
             subject: cell.subject.clone(),
+            disclosed: cell.disclosed.clone(),
             clock: cell.clock,
             expect: cell.expect.clone(),
             verdict: cell.outcome,

@@ -15,16 +15,16 @@ pub(super) fn render(run: &RunRecord, cells: &[CellReport]) -> Result<String, Re
     if let Some(ms) = run.duration_ms {
         report.set_time(std::time::Duration::from_millis(ms));
     }
-    for (c, column) in matrix.columns.iter().enumerate() {
+    for c in 0..matrix.columns.len() {
         let in_column: Vec<&CellReport> = (0..matrix.rows.len()).flat_map(|r| matrix.at(r, c)).copied().collect();
         let Some(first) = in_column.first() else { continue };
-        let name = format!("{} {}", matrix.corner(), column.label);
-        let mut suite = TestSuite::new(name.trim());
+        let name = matrix.title(c);
+        let mut suite = TestSuite::new(&name);
         suite.add_property(Property::new("rotacheck", run.rotacheck.as_str()));
         suite.add_property(Property::new("run", run.id.as_str()));
         suite.add_property(Property::new("envoy", first.subject.envoy.version.as_str()));
         for cell in in_column {
-            suite.add_test_case(test_case(cell, name.trim()));
+            suite.add_test_case(test_case(cell, &name));
         }
         report.add_test_suite(suite);
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::text::{duration, headline, plain};
-use super::{Counts, Mark, Matrix, ReportError};
+use super::{Counts, Difference, Mark, Matrix, ReportError};
 use crate::archive::RunRecord;
 use crate::plan::CellReport;
 use crate::verdict::CheckResult;
@@ -18,9 +18,11 @@ pub(super) fn render(run: &RunRecord, cells: &[CellReport]) -> Result<String, Re
     let _ = writeln!(out, "### Certificate rotation: {title}\n");
     let _ = writeln!(out, "{}.\n", Counts::of(cells));
     table(&mut out, cells);
+    differences(&mut out, cells);
     for cell in &attention {
         section(&mut out, cell);
     }
+    disclosed(&mut out, cells);
     let present: Vec<String> =
         Counts::of(cells).present().map(|(m, _)| format!("{} **{}**: {}", m.glyph(), m.word(), m.meaning())).collect();
     let _ = writeln!(out, "<details><summary>Legend</summary>\n\n- {}\n\n</details>\n", present.join("\n- "));
@@ -34,24 +36,61 @@ fn table(out: &mut String, cells: &[CellReport]) {
     if matrix.columns.is_empty() {
         return;
     }
-    let labels: Vec<String> = matrix.columns.iter().map(|c| inline(&c.label)).collect();
-    let _ = writeln!(out, "| {} | {} |", inline(matrix.corner()), labels.join(" | "));
-    let _ = writeln!(out, "|{}", "---|".repeat(labels.len() + 1));
-    for (r, row) in matrix.rows.iter().enumerate() {
-        let places = (0..labels.len()).map(|c| {
-            let marks = matrix.at(r, c).iter().map(|cell| {
-                let mark = Mark::of(cell);
-                let word = if mark.needs_attention() { format!("**{}**", mark.word()) } else { mark.word().to_owned() };
-                match cell.verdict.as_ref().and_then(|v| v.layer).filter(|_| mark != Mark::Pass) {
-                    Some(layer) => format!("{} {word} {layer}", mark.glyph()),
-                    None => format!("{} {word}", mark.glyph()),
-                }
-            });
-            marks.collect::<Vec<_>>().join(", ")
-        });
-        let _ = writeln!(out, "| {} | {} |", inline(row.as_str()), places.collect::<Vec<_>>().join(" | "));
+    for group in matrix.groups() {
+        let columns = &matrix.columns[group.clone()];
+        if !columns[0].group.is_empty() {
+            let _ = writeln!(out, "**{}**\n", inline(&columns[0].group));
+        }
+        let labels: Vec<String> = columns.iter().map(|c| inline(&c.label)).collect();
+        let _ = writeln!(out, "| {} | {} |", inline(matrix.corner()), labels.join(" | "));
+        let _ = writeln!(out, "|{}", "---|".repeat(labels.len() + 1));
+        for row in matrix.rows_of(group.clone()) {
+            let places: Vec<String> = group.clone().map(|c| place(matrix.at(row, c))).collect();
+            let _ = writeln!(out, "| {} | {} |", inline(matrix.rows[row].as_str()), places.join(" | "));
+        }
+        out.push('\n');
     }
-    out.push('\n');
+}
+
+fn differences(out: &mut String, cells: &[CellReport]) {
+    let all = Difference::all(cells);
+    for difference in &all {
+        let _ = writeln!(out, "- {}: {}", inline(difference.scenario.as_str()), inline(&difference.sentence()));
+    }
+    if !all.is_empty() {
+        out.push('\n');
+    }
+}
+
+/// Each sentence once, with the cells that it is true of.
+fn disclosed(out: &mut String, cells: &[CellReport]) {
+    let mut all: Vec<(&str, usize)> = Vec::new();
+    for disclosure in cells.iter().flat_map(|cell| &cell.disclosed) {
+        match all.iter_mut().find(|(text, _)| *text == disclosure.text) {
+            Some((_, count)) => *count += 1,
+            None => all.push((&disclosure.text, 1)),
+        }
+    }
+    if all.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "<details><summary>Not as shipped</summary>\n");
+    for (text, count) in all {
+        let _ = writeln!(out, "- {}: {count} {}", inline(text), if count == 1 { "cell" } else { "cells" });
+    }
+    let _ = writeln!(out, "\n</details>\n");
+}
+
+fn place(cells: &[&CellReport]) -> String {
+    let marks = cells.iter().map(|cell| {
+        let mark = Mark::of(cell);
+        let word = if mark.needs_attention() { format!("**{}**", mark.word()) } else { mark.word().to_owned() };
+        match cell.verdict.as_ref().and_then(|v| v.layer).filter(|_| mark != Mark::Pass) {
+            Some(layer) => format!("{} {word} {layer}", mark.glyph()),
+            None => format!("{} {word}", mark.glyph()),
+        }
+    });
+    marks.collect::<Vec<_>>().join(", ")
 }
 
 fn section(out: &mut String, cell: &CellReport) {
@@ -126,6 +165,11 @@ mod tests {
     #[test]
     fn every_outcome_has_its_place() {
         insta::assert_snapshot!(render(&sample::record(), &sample::every_outcome()).unwrap());
+    }
+
+    #[test]
+    fn groups_of_columns_are_tables_and_what_is_not_as_shipped_is_said_once() {
+        insta::assert_snapshot!(render(&sample::record(), &sample::agents()).unwrap());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::text::{duration, headline, plain};
-use super::super::{Counts, Mark, Matrix};
+use super::super::{Counts, Difference, Mark, Matrix};
 use super::paint::Paint;
 use crate::archive::RunRecord;
 use crate::plan::CellReport;
@@ -16,7 +16,11 @@ pub fn summary(run: &RunRecord, cells: &[CellReport], width: usize, paint: Paint
         attention(&mut out, cell, width, paint);
     }
     matrix(&mut out, cells, width, paint);
+    for difference in Difference::all(cells) {
+        let _ = writeln!(out, "{}: {}", difference.scenario, difference.sentence());
+    }
     counts(&mut out, &Counts::of(cells), width, paint);
+    disclosed(&mut out, cells);
     let took = match run.duration_ms {
         Some(ms) => format!("took {}{}", duration(ms), if run.interrupted { ", interrupted" } else { "" }),
         None => "the run has no end: it was killed, or is going on".to_owned(),
@@ -24,6 +28,21 @@ pub fn summary(run: &RunRecord, cells: &[CellReport], width: usize, paint: Paint
     let _ = writeln!(out, "{took}");
     let _ = writeln!(out, "evidence in {}", plain(&run.directory));
     out
+}
+
+/// That something is not as it is shipped, in a line: the sentences are in the other reports.
+fn disclosed(out: &mut String, cells: &[CellReport]) {
+    let mut all: Vec<(&str, usize)> = Vec::new();
+    for disclosure in cells.iter().flat_map(|cell| &cell.disclosed) {
+        match all.iter_mut().find(|(name, _)| *name == disclosure.name) {
+            Some((_, count)) => *count += 1,
+            None => all.push((&disclosure.name, 1)),
+        }
+    }
+    if !all.is_empty() {
+        let all: Vec<String> = all.into_iter().map(|(name, count)| format!("{count} {}", plain(name))).collect();
+        let _ = writeln!(out, "disclosed: {}", all.join(", "));
+    }
 }
 
 fn counts(out: &mut String, counts: &Counts, width: usize, paint: Paint) {
@@ -143,48 +162,80 @@ fn matrix(out: &mut String, cells: &[CellReport], width: usize, paint: Paint) {
     if !out.is_empty() {
         out.push('\n');
     }
-    let rows: Vec<&str> = matrix.rows.iter().map(|r| r.as_str()).collect();
-    let first = rows.iter().map(|r| r.len()).max().unwrap_or(0).max(matrix.corner().chars().count());
-    let widths = |detail: Detail| -> Vec<usize> {
-        (0..matrix.columns.len())
-            .map(|c| {
-                let places = (0..rows.len()).map(|r| text_width(&place(matrix.at(r, c), detail)));
-                places.max().unwrap_or(0).max(matrix.columns[c].label.chars().count())
-            })
-            .collect()
-    };
+    let first = matrix.rows.iter().map(|r| r.as_str().len()).max().unwrap_or(0).max(matrix.corner().chars().count());
+    let groups = matrix.groups();
     let fits = |widths: &[usize]| first + widths.iter().map(|w| w + GAP).sum::<usize>() <= width;
-    // As much as fits; if the words alone do not, the columns are wrapped in groups.
+    // As much as fits; if the words alone do not, groups are wrapped too.
     let (detail, widths) = [Detail::Layer, Detail::Word]
         .into_iter()
-        .map(|d| (d, widths(d)))
-        .find(|(_, w)| fits(w))
-        .unwrap_or_else(|| (Detail::Short, widths(Detail::Short)));
+        .map(|detail| (detail, widths(&matrix, detail)))
+        .find(|(_, widths)| groups.iter().all(|group| fits(&widths[group.clone()])))
+        .unwrap_or_else(|| (Detail::Short, widths(&matrix, Detail::Short)));
 
     let mut from = 0;
     while from < widths.len() {
+        // Whole groups, as many as fit; of one that does not fit, as many columns.
+        let whole = groups.iter().map(|group| group.end).filter(|end| *end > from && fits(&widths[from..*end])).max();
         let mut to = from + 1;
-        while to < widths.len() && fits(&widths[from..=to]) {
+        while to < widths.len() && to < whole.unwrap_or(widths.len()) && fits(&widths[from..=to]) {
             to += 1;
         }
-        let header = (from..to).map(|c| format!("{}{:w$}", gap(), matrix.columns[c].label, w = widths[c]));
-        let line = format!("{:first$}{}", matrix.corner(), header.collect::<String>());
-        let _ = writeln!(out, "{}", paint.dim(line.trim_end()));
-        for (r, row) in rows.iter().enumerate() {
-            let mut line = format!("{row:first$}");
-            for (c, width) in widths.iter().enumerate().take(to).skip(from) {
-                let parts = place(matrix.at(r, c), detail);
-                let pad = width - text_width(&parts);
-                let painted: Vec<String> = parts.iter().map(|(mark, text)| paint.mark(*mark, text)).collect();
-                line.push_str(gap());
-                line.push_str(&painted.join(", "));
-                line.push_str(&" ".repeat(pad));
-            }
-            let _ = writeln!(out, "{}", line.trim_end());
-        }
-        out.push('\n');
+        block(out, &matrix, from..to, (first, &widths, detail), paint);
         from = to;
     }
+}
+
+/// Widths of the columns; the last one of a group bears what its title needs more.
+fn widths(matrix: &Matrix<'_>, detail: Detail) -> Vec<usize> {
+    let width = |c: usize| {
+        let places = (0..matrix.rows.len()).map(|r| text_width(&place(matrix.at(r, c), detail)));
+        places.max().unwrap_or(0).max(matrix.columns[c].label.chars().count())
+    };
+    let mut widths: Vec<usize> = (0..matrix.columns.len()).map(width).collect();
+    for group in matrix.groups() {
+        let have = widths[group.clone()].iter().sum::<usize>() + GAP * (group.len() - 1);
+        let needs = matrix.columns[group.start].group.chars().count();
+        widths[group.end - 1] += needs.saturating_sub(have);
+    }
+    widths
+}
+
+/// Some columns beside each other, with the rows that have something in them.
+fn block(
+    out: &mut String,
+    matrix: &Matrix<'_>,
+    columns: std::ops::Range<usize>,
+    (first, widths, detail): (usize, &[usize], Detail),
+    paint: Paint,
+) {
+    let mut groups = " ".repeat(first);
+    for group in matrix.groups() {
+        let shown = group.start.max(columns.start)..group.end.min(columns.end);
+        if !shown.is_empty() {
+            let wide = widths[shown.clone()].iter().map(|w| w + GAP).sum::<usize>() - GAP;
+            groups.push_str(&format!("{}{:wide$}", gap(), matrix.columns[shown.start].group));
+        }
+    }
+    let label = |c: usize| format!("{}{:w$}", gap(), matrix.columns[c].label, w = widths[c]);
+    let header = format!("{:first$}{}", matrix.corner(), columns.clone().map(label).collect::<String>());
+    for line in [groups, header] {
+        if !line.trim().is_empty() {
+            let _ = writeln!(out, "{}", paint.dim(line.trim_end()));
+        }
+    }
+    for row in matrix.rows_of(columns.clone()) {
+        let mut line = format!("{:first$}", matrix.rows[row].as_str());
+        for c in columns.clone() {
+            let parts = place(matrix.at(row, c), detail);
+            let pad = widths[c] - text_width(&parts);
+            let painted: Vec<String> = parts.iter().map(|(mark, text)| paint.mark(*mark, text)).collect();
+            line.push_str(gap());
+            line.push_str(&painted.join(", "));
+            line.push_str(&" ".repeat(pad));
+        }
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+    out.push('\n');
 }
 
 fn gap() -> &'static str {

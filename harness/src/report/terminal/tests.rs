@@ -64,6 +64,19 @@ fn the_default_plan_fits_into_80_columns() {
 }
 
 #[test]
+fn istios_and_providers_are_groups_of_columns_that_fit_into_80() {
+    let text = summary(&sample::record(), &sample::agents(), 80, Paint::Plain);
+    let longest = text.lines().filter(|l| !l.contains("claimed on")).map(|l| l.chars().count()).max();
+    assert!(longest <= Some(80), "{text}");
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn wide_terminals_see_groups_beside_each_other() {
+    insta::assert_snapshot!(summary(&sample::record(), &sample::agents(), 200, Paint::Plain));
+}
+
+#[test]
 fn wide_terminals_see_the_layers() {
     insta::assert_snapshot!(summary(&sample::record(), &default_plan()[..15], 120, Paint::Plain));
 }

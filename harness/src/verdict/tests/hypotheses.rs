@@ -134,7 +134,7 @@ fn files_only_mode_limits_whoever_has_no_stream_of_its_own() {
     use Suspicion::FilesOnlyMode;
     assert_eq!(told(&incident(), FilesOnlyMode), YesNo::No, "there is no agent");
     let behind_agent = |mut t: Timeline| {
-        t.header.subject.istio = Some(IstioSubject { version: "1.28".into(), source: "pip".into() });
+        t.header.subject.istio = Some(IstioSubject { version: "1.28".into(), source: "pip".into(), name: None });
         t
     };
     assert_eq!(told(&behind_agent(incident()), FilesOnlyMode), YesNo::No, "it has its own stream");

@@ -1,0 +1,159 @@
+//! Which scenario meets which subjects: the products of what the matrix and the command line name.
+
+use super::select::{Selection, selected, without_repetition};
+use super::{Library, Matrix, PlanError};
+use crate::scenario::{FleetKind, ProviderKind, Scenario};
+use crate::timeline::{EnvoyRequest, EnvoyVersion, IstioRequest, ProgramRequest, ProgramVersion};
+
+/// Scenarios, and the subjects that each of them is run on: every combination of what is listed.
+pub(super) struct Product {
+    /// Each with the word that selects it.
+    pub(super) scenarios: Vec<(String, Scenario)>,
+    envoys: Vec<EnvoyRequest>,
+    /// `None`: as each scenario says.
+    istios: Option<Vec<IstioRequest>>,
+    /// `None`: as each scenario says.
+    providers: Option<Vec<ProviderKind>>,
+    /// For scenarios that say themselves that Istio takes part.
+    own_istios: Vec<ProgramRequest>,
+    spires: Vec<ProgramRequest>,
+}
+
+/// What one scenario is run on.
+#[derive(Clone)]
+pub(super) struct Subject {
+    pub(super) envoy: EnvoyRequest,
+    /// Which it is of the Envoys that are given by a path: 1, 2, ...; 0 for a version.
+    pub(super) nth_path: usize,
+    pub(super) istio: Option<ProgramRequest>,
+    pub(super) provider: ProviderKind,
+    pub(super) spire: Option<ProgramRequest>,
+}
+
+/// What a selection comes to. The command line goes before the matrix, in each of its dimensions.
+pub(super) fn products(library: &Library, selection: &Selection) -> Result<Vec<Product>, PlanError> {
+    let agent = selection.topology.is_some_and(FleetKind::has_istio);
+    if agent && selection.scenarios.is_empty() {
+        let matrix = library.matrix()?;
+        if !matrix.agent.is_empty() {
+            return matrix.agent.iter().map(|product| of_matrix(library, selection, &matrix, product)).collect();
+        }
+    }
+    let scenarios = selected(library, &selection.scenarios)?;
+    let providers = given(&selection.providers);
+    let istios = match selection.topology {
+        _ if !selection.istios.is_empty() => given(&selection.istios),
+        Some(kind) if kind.has_istio() => {
+            let versions = library.matrix()?.istio.into_iter().map(ProgramRequest::Version);
+            Some(versions.map(IstioRequest::Of).collect())
+        }
+        Some(_) => Some(vec![IstioRequest::Without]),
+        None => None,
+    };
+    // A matrix with a mistake hinders only those who need it.
+    let issues = |kind: &ProviderKind| kind.has_spire();
+    let any_spire = providers.as_ref().map_or_else(
+        || scenarios.iter().any(|(_, scenario)| issues(&scenario.provider.kind)),
+        |providers| providers.iter().any(issues),
+    );
+    let any_istio = istios.is_none() && scenarios.iter().any(|(_, scenario)| scenario.fleet.kind.has_istio());
+    let programs = |needed: bool, of_matrix: fn(Matrix) -> Vec<ProgramVersion>| match needed {
+        true => library.matrix().map(|matrix| versions(&of_matrix(matrix))),
+        false => Ok(Vec::new()),
+    };
+    Ok(vec![Product {
+        envoys: match selection.envoys.as_slice() {
+            [] => envoys(&library.matrix()?.envoy),
+            given => without_repetition(given),
+        },
+        own_istios: programs(any_istio, |matrix| matrix.istio)?,
+        spires: match selection.spires.as_slice() {
+            [] => programs(any_spire, |matrix| matrix.spire)?,
+            given => without_repetition(given),
+        },
+        scenarios,
+        istios,
+        providers,
+    }])
+}
+
+fn of_matrix(
+    library: &Library,
+    selection: &Selection,
+    matrix: &Matrix,
+    product: &super::matrix::Product,
+) -> Result<Product, PlanError> {
+    let names: Vec<String> = product.scenarios.iter().map(ToString::to_string).collect();
+    let own = |own: &[EnvoyVersion]| envoys(if own.is_empty() { &matrix.envoy } else { own });
+    let spires = if product.spire.is_empty() { &matrix.spire } else { &product.spire };
+    Ok(Product {
+        scenarios: selected(library, &names)?,
+        envoys: match selection.envoys.as_slice() {
+            [] => own(&product.envoy),
+            given => without_repetition(given),
+        },
+        istios: given(&selection.istios).or_else(|| given(&product.istio)),
+        providers: given(&selection.providers).or_else(|| given(&product.provider)),
+        own_istios: versions(&matrix.istio),
+        spires: match selection.spires.as_slice() {
+            [] => versions(spires),
+            given => without_repetition(given),
+        },
+    })
+}
+
+impl Product {
+    /// What a scenario is to meet: by Envoy, then by Istio, then by provider.
+    pub(super) fn subjects(&self, own: &Scenario) -> Result<Vec<Subject>, PlanError> {
+        let istios: Vec<Option<ProgramRequest>> = match &self.istios {
+            Some(istios) => istios.iter().map(|istio| istio.programs().cloned()).collect(),
+            None => choices(own.fleet.kind.has_istio(), &self.own_istios),
+        };
+        if istios.is_empty() {
+            return Err(PlanError::NoIstio { scenario: own.name.to_string() });
+        }
+        let mut issuers = Vec::new();
+        for provider in self.providers.clone().unwrap_or_else(|| vec![own.provider.kind]) {
+            let spires = choices(provider.has_spire(), &self.spires);
+            if spires.is_empty() {
+                return Err(PlanError::NoSpire { scenario: own.name.to_string() });
+            }
+            issuers.extend(spires.into_iter().map(|spire| (provider, spire)));
+        }
+        let mut subjects = Vec::new();
+        let mut paths = 0;
+        for envoy in &self.envoys {
+            let is_path = matches!(envoy, EnvoyRequest::Path(_));
+            paths += usize::from(is_path);
+            let nth_path = if is_path { paths } else { 0 };
+            for istio in &istios {
+                subjects.extend(issuers.iter().map(|(provider, spire)| Subject {
+                    envoy: envoy.clone(),
+                    nth_path,
+                    istio: istio.clone(),
+                    provider: *provider,
+                    spire: spire.clone(),
+                }));
+            }
+        }
+        Ok(subjects)
+    }
+}
+
+/// What a cell's further program can be: nothing where none is needed.
+fn choices(needed: bool, named: &[ProgramRequest]) -> Vec<Option<ProgramRequest>> {
+    if needed { named.iter().cloned().map(Some).collect() } else { vec![None] }
+}
+
+/// What is named, if something is.
+fn given<T: Clone + PartialEq>(named: &[T]) -> Option<Vec<T>> {
+    (!named.is_empty()).then(|| without_repetition(named))
+}
+
+fn versions(named: &[ProgramVersion]) -> Vec<ProgramRequest> {
+    named.iter().cloned().map(ProgramRequest::Version).collect()
+}
+
+fn envoys(named: &[EnvoyVersion]) -> Vec<EnvoyRequest> {
+    named.iter().cloned().map(EnvoyRequest::Version).collect()
+}
