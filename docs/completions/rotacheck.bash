@@ -213,7 +213,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__fetch)
-            opts="-h --envoy --istio --spire --all --offline --lock --help"
+            opts="-h --envoy --istio --spire --all --matrix --offline --lock --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -571,7 +571,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__plan)
-            opts="-h --scenarios --envoy --istio --spire --envoy-path --topology --provider --socket --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --json --help"
+            opts="-h --scenarios --envoy --istio --provider --spire --topology --envoy-path --socket --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -589,11 +589,11 @@ _rotacheck() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --spire)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                --provider)
+                    COMPREPLY=($(compgen -W "fake files external istio-ca spire tbot" -- "${cur}"))
                     return 0
                     ;;
-                --envoy-path)
+                --spire)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -601,8 +601,8 @@ _rotacheck() {
                     COMPREPLY=($(compgen -W "process agent" -- "${cur}"))
                     return 0
                     ;;
-                --provider)
-                    COMPREPLY=($(compgen -W "fake files external istio-ca spire tbot" -- "${cur}"))
+                --envoy-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --socket)
@@ -717,7 +717,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__run)
-            opts="-j -h --scenarios --envoy --istio --spire --envoy-path --topology --provider --socket --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --report --jobs --timeout --keep --runs --offline --lock --require-controls --help"
+            opts="-j -h --scenarios --envoy --istio --provider --spire --topology --envoy-path --socket --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --report --jobs --timeout --keep --runs --offline --lock --require-controls --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -735,11 +735,11 @@ _rotacheck() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --spire)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                --provider)
+                    COMPREPLY=($(compgen -W "fake files external istio-ca spire tbot" -- "${cur}"))
                     return 0
                     ;;
-                --envoy-path)
+                --spire)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -747,8 +747,8 @@ _rotacheck() {
                     COMPREPLY=($(compgen -W "process agent" -- "${cur}"))
                     return 0
                     ;;
-                --provider)
-                    COMPREPLY=($(compgen -W "fake files external istio-ca spire tbot" -- "${cur}"))
+                --envoy-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --socket)

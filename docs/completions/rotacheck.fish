@@ -45,17 +45,17 @@ complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "__mounted" -d '
 complete -c rotacheck -n "__fish_rotacheck_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l scenarios -d 'A directory of scenario files, instead of those in the binary and in `scenarios/`' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l envoy -d 'An Envoy: a version of the lock file, or `path=FILE` for an executable of your own. Repeatable [default: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead]' -r
-complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l istio -d 'An Istio, where its agent starts the proxies: a version of the lock file, or `path=DIR` for programs of your own (pilot-agent, pilot-discovery, envoy_bootstrap.json). Repeatable [default: those of matrix.yaml]' -r
-complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l spire -d 'A SPIRE, where it issues: a version of the lock file, or `path=DIR` for programs of your own (spire-server, spire-agent). Repeatable [default: those of matrix.yaml]' -r
-complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l envoy-path -d 'An Envoy executable to use where `--envoy` is not given' -r
-complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l topology -d 'How the proxies are run' -r -f -a "process\t'An Envoy each, configured by rotacheck as Istio configures a sidecar'
-agent\t'Istio\'s real agent each, which starts its Envoy, and a real istiod that configures them'"
-complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l provider -d 'Who issues the certificates' -r -f -a "fake\t'The harness\'s own, which scenarios drive'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l istio -d 'An Istio whose agent starts the proxies: a version of the lock file, `path=DIR` for programs of your own (pilot-agent, pilot-discovery, envoy_bootstrap.json), or `none` for Envoys without Istio. Repeatable; every scenario meets each [default: as the scenario says, with those of matrix.yaml]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l provider -d 'Who issues the certificates. Repeatable, or a list with commas; every scenario meets each [default: as the scenario says]' -r -f -a "fake\t'The harness\'s own, which scenarios drive'
 files\t'The harness\'s own, by files that the proxies watch instead of a socket'
 external\t'One that is not ours: whatever serves SDS v3 on the socket given with --socket'
-istio-ca\t'Istio\'s own: its agents get certificates from istiod. It takes --topology agent'
+istio-ca\t'Istio\'s own: its agents get certificates from istiod'
 spire\t'A SPIRE server and agent, started for each cell'
 tbot\t'Teleport\'s tbot, started for each cell; the cluster that it joins is yours'"
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l spire -d 'A SPIRE, where it issues: a version of the lock file, or `path=DIR` for programs of your own (spire-server, spire-agent). Repeatable [default: those of matrix.yaml]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l topology -d 'How the proxies are run, in every cell. `agent` without a scenario: what matrix.yaml lists for it, which may compare with Envoys without Istio' -r -f -a "process\t'An Envoy each, configured by rotacheck as Istio configures a sidecar'
+agent\t'Istio\'s real agent each, which starts its Envoy, and a real istiod that configures them'"
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l envoy-path -d 'An Envoy executable to use where `--envoy` is not given' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l socket -d 'The Unix socket on which an external provider serves SDS v3 (StreamSecrets)' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l tbot -d 'The executable [default: tbot, as a shell finds it]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l tbot-proxy -d 'The address of the Teleport cluster\'s Proxy Service: teleport.example.com:443' -r
@@ -93,17 +93,17 @@ complete -c rotacheck -n "__fish_rotacheck_using_subcommand list" -l json -d 'As
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand list" -s h -l help -d 'Print help'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l scenarios -d 'A directory of scenario files, instead of those in the binary and in `scenarios/`' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l envoy -d 'An Envoy: a version of the lock file, or `path=FILE` for an executable of your own. Repeatable [default: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead]' -r
-complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l istio -d 'An Istio, where its agent starts the proxies: a version of the lock file, or `path=DIR` for programs of your own (pilot-agent, pilot-discovery, envoy_bootstrap.json). Repeatable [default: those of matrix.yaml]' -r
-complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l spire -d 'A SPIRE, where it issues: a version of the lock file, or `path=DIR` for programs of your own (spire-server, spire-agent). Repeatable [default: those of matrix.yaml]' -r
-complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l envoy-path -d 'An Envoy executable to use where `--envoy` is not given' -r
-complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l topology -d 'How the proxies are run' -r -f -a "process\t'An Envoy each, configured by rotacheck as Istio configures a sidecar'
-agent\t'Istio\'s real agent each, which starts its Envoy, and a real istiod that configures them'"
-complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l provider -d 'Who issues the certificates' -r -f -a "fake\t'The harness\'s own, which scenarios drive'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l istio -d 'An Istio whose agent starts the proxies: a version of the lock file, `path=DIR` for programs of your own (pilot-agent, pilot-discovery, envoy_bootstrap.json), or `none` for Envoys without Istio. Repeatable; every scenario meets each [default: as the scenario says, with those of matrix.yaml]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l provider -d 'Who issues the certificates. Repeatable, or a list with commas; every scenario meets each [default: as the scenario says]' -r -f -a "fake\t'The harness\'s own, which scenarios drive'
 files\t'The harness\'s own, by files that the proxies watch instead of a socket'
 external\t'One that is not ours: whatever serves SDS v3 on the socket given with --socket'
-istio-ca\t'Istio\'s own: its agents get certificates from istiod. It takes --topology agent'
+istio-ca\t'Istio\'s own: its agents get certificates from istiod'
 spire\t'A SPIRE server and agent, started for each cell'
 tbot\t'Teleport\'s tbot, started for each cell; the cluster that it joins is yours'"
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l spire -d 'A SPIRE, where it issues: a version of the lock file, or `path=DIR` for programs of your own (spire-server, spire-agent). Repeatable [default: those of matrix.yaml]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l topology -d 'How the proxies are run, in every cell. `agent` without a scenario: what matrix.yaml lists for it, which may compare with Envoys without Istio' -r -f -a "process\t'An Envoy each, configured by rotacheck as Istio configures a sidecar'
+agent\t'Istio\'s real agent each, which starts its Envoy, and a real istiod that configures them'"
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l envoy-path -d 'An Envoy executable to use where `--envoy` is not given' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l socket -d 'The Unix socket on which an external provider serves SDS v3 (StreamSecrets)' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l tbot -d 'The executable [default: tbot, as a shell finds it]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l tbot-proxy -d 'The address of the Teleport cluster\'s Proxy Service: teleport.example.com:443' -r
@@ -134,6 +134,7 @@ complete -c rotacheck -n "__fish_rotacheck_using_subcommand fetch" -l istio -d '
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand fetch" -l spire -d 'SPIRE\'s server and agent: a version of the lock file, or path=/x/directory. Repeatable' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand fetch" -l lock -d 'The lock file to use [default: artifacts.lock in the working directory, else the one in the binary]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand fetch" -l all -d 'Every Envoy of the lock file'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand fetch" -l matrix -d 'All that the matrix names: Envoys, and the programs of Istio and SPIRE that `run --topology agent` needs'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand fetch" -l offline -d 'Download nothing: only verify what is cached'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand fetch" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand lock" -l platform -d 'A platform, such as linux-x86_64; only for Envoy [default: all]' -r

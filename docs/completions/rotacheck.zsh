@@ -32,17 +32,17 @@ _rotacheck() {
 _arguments "${_arguments_options[@]}" : \
 '--scenarios=[A directory of scenario files, instead of those in the binary and in \`scenarios/\`]:DIR:_default' \
 '*--envoy=[An Envoy\: a version of the lock file, or \`path=FILE\` for an executable of your own. Repeatable \[default\: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead\]]:VERSION|path=FILE:_default' \
-'*--istio=[An Istio, where its agent starts the proxies\: a version of the lock file, or \`path=DIR\` for programs of your own (pilot-agent, pilot-discovery, envoy_bootstrap.json). Repeatable \[default\: those of matrix.yaml\]]:VERSION|path=DIR:_default' \
-'*--spire=[A SPIRE, where it issues\: a version of the lock file, or \`path=DIR\` for programs of your own (spire-server, spire-agent). Repeatable \[default\: those of matrix.yaml\]]:VERSION|path=DIR:_default' \
-'--envoy-path=[An Envoy executable to use where \`--envoy\` is not given]:FILE:_default' \
-'--topology=[How the proxies are run]:TOPOLOGY:((process\:"An Envoy each, configured by rotacheck as Istio configures a sidecar"
-agent\:"Istio'\''s real agent each, which starts its Envoy, and a real istiod that configures them"))' \
-'--provider=[Who issues the certificates]:PROVIDER:((fake\:"The harness'\''s own, which scenarios drive"
+'*--istio=[An Istio whose agent starts the proxies\: a version of the lock file, \`path=DIR\` for programs of your own (pilot-agent, pilot-discovery, envoy_bootstrap.json), or \`none\` for Envoys without Istio. Repeatable; every scenario meets each \[default\: as the scenario says, with those of matrix.yaml\]]:VERSION|path=DIR|none:_default' \
+'*--provider=[Who issues the certificates. Repeatable, or a list with commas; every scenario meets each \[default\: as the scenario says\]]:PROVIDER:((fake\:"The harness'\''s own, which scenarios drive"
 files\:"The harness'\''s own, by files that the proxies watch instead of a socket"
 external\:"One that is not ours\: whatever serves SDS v3 on the socket given with --socket"
-istio-ca\:"Istio'\''s own\: its agents get certificates from istiod. It takes --topology agent"
+istio-ca\:"Istio'\''s own\: its agents get certificates from istiod"
 spire\:"A SPIRE server and agent, started for each cell"
 tbot\:"Teleport'\''s tbot, started for each cell; the cluster that it joins is yours"))' \
+'*--spire=[A SPIRE, where it issues\: a version of the lock file, or \`path=DIR\` for programs of your own (spire-server, spire-agent). Repeatable \[default\: those of matrix.yaml\]]:VERSION|path=DIR:_default' \
+'--topology=[How the proxies are run, in every cell. \`agent\` without a scenario\: what matrix.yaml lists for it, which may compare with Envoys without Istio]:TOPOLOGY:((process\:"An Envoy each, configured by rotacheck as Istio configures a sidecar"
+agent\:"Istio'\''s real agent each, which starts its Envoy, and a real istiod that configures them"))' \
+'--envoy-path=[An Envoy executable to use where \`--envoy\` is not given]:FILE:_default' \
 '--socket=[The Unix socket on which an external provider serves SDS v3 (StreamSecrets)]:PATH:_default' \
 '--tbot=[The executable \[default\: tbot, as a shell finds it\]]:PATH:_default' \
 '--tbot-proxy=[The address of the Teleport cluster'\''s Proxy Service\: teleport.example.com\:443]:ADDRESS:_default' \
@@ -67,7 +67,7 @@ istio-default\:"Those that Istio'\''s sidecars keep by default"))' \
 '--require-controls[Run all controls too, on every Envoy selected, and refuse the pass of a check whose control was missed there, or did not run\: it becomes inconclusive, with exit code 5]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-'*::scenarios -- Scenarios\: names, patterns such as `nack-*`, or paths of scenario files \[default\: all that `rotacheck list` shows\]:_default' \
+'*::scenarios -- Scenarios\: names, patterns such as `nack-*`, or paths of scenario files \[default\: all that `rotacheck list` shows first; with `--topology agent`, those that matrix.yaml lists for it\]:_default' \
 && ret=0
 ;;
 (selfcheck)
@@ -98,17 +98,17 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 '--scenarios=[A directory of scenario files, instead of those in the binary and in \`scenarios/\`]:DIR:_default' \
 '*--envoy=[An Envoy\: a version of the lock file, or \`path=FILE\` for an executable of your own. Repeatable \[default\: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead\]]:VERSION|path=FILE:_default' \
-'*--istio=[An Istio, where its agent starts the proxies\: a version of the lock file, or \`path=DIR\` for programs of your own (pilot-agent, pilot-discovery, envoy_bootstrap.json). Repeatable \[default\: those of matrix.yaml\]]:VERSION|path=DIR:_default' \
-'*--spire=[A SPIRE, where it issues\: a version of the lock file, or \`path=DIR\` for programs of your own (spire-server, spire-agent). Repeatable \[default\: those of matrix.yaml\]]:VERSION|path=DIR:_default' \
-'--envoy-path=[An Envoy executable to use where \`--envoy\` is not given]:FILE:_default' \
-'--topology=[How the proxies are run]:TOPOLOGY:((process\:"An Envoy each, configured by rotacheck as Istio configures a sidecar"
-agent\:"Istio'\''s real agent each, which starts its Envoy, and a real istiod that configures them"))' \
-'--provider=[Who issues the certificates]:PROVIDER:((fake\:"The harness'\''s own, which scenarios drive"
+'*--istio=[An Istio whose agent starts the proxies\: a version of the lock file, \`path=DIR\` for programs of your own (pilot-agent, pilot-discovery, envoy_bootstrap.json), or \`none\` for Envoys without Istio. Repeatable; every scenario meets each \[default\: as the scenario says, with those of matrix.yaml\]]:VERSION|path=DIR|none:_default' \
+'*--provider=[Who issues the certificates. Repeatable, or a list with commas; every scenario meets each \[default\: as the scenario says\]]:PROVIDER:((fake\:"The harness'\''s own, which scenarios drive"
 files\:"The harness'\''s own, by files that the proxies watch instead of a socket"
 external\:"One that is not ours\: whatever serves SDS v3 on the socket given with --socket"
-istio-ca\:"Istio'\''s own\: its agents get certificates from istiod. It takes --topology agent"
+istio-ca\:"Istio'\''s own\: its agents get certificates from istiod"
 spire\:"A SPIRE server and agent, started for each cell"
 tbot\:"Teleport'\''s tbot, started for each cell; the cluster that it joins is yours"))' \
+'*--spire=[A SPIRE, where it issues\: a version of the lock file, or \`path=DIR\` for programs of your own (spire-server, spire-agent). Repeatable \[default\: those of matrix.yaml\]]:VERSION|path=DIR:_default' \
+'--topology=[How the proxies are run, in every cell. \`agent\` without a scenario\: what matrix.yaml lists for it, which may compare with Envoys without Istio]:TOPOLOGY:((process\:"An Envoy each, configured by rotacheck as Istio configures a sidecar"
+agent\:"Istio'\''s real agent each, which starts its Envoy, and a real istiod that configures them"))' \
+'--envoy-path=[An Envoy executable to use where \`--envoy\` is not given]:FILE:_default' \
 '--socket=[The Unix socket on which an external provider serves SDS v3 (StreamSecrets)]:PATH:_default' \
 '--tbot=[The executable \[default\: tbot, as a shell finds it\]]:PATH:_default' \
 '--tbot-proxy=[The address of the Teleport cluster'\''s Proxy Service\: teleport.example.com\:443]:ADDRESS:_default' \
@@ -125,7 +125,7 @@ istio-default\:"Those that Istio'\''s sidecars keep by default"))' \
 '--json[As JSON]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-'*::scenarios -- Scenarios\: names, patterns such as `nack-*`, or paths of scenario files \[default\: all that `rotacheck list` shows\]:_default' \
+'*::scenarios -- Scenarios\: names, patterns such as `nack-*`, or paths of scenario files \[default\: all that `rotacheck list` shows first; with `--topology agent`, those that matrix.yaml lists for it\]:_default' \
 && ret=0
 ;;
 (judge)
@@ -168,6 +168,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--spire=[SPIRE'\''s server and agent\: a version of the lock file, or path=/x/directory. Repeatable]:VERSION:_default' \
 '--lock=[The lock file to use \[default\: artifacts.lock in the working directory, else the one in the binary\]]:FILE:_default' \
 '(--envoy)--all[Every Envoy of the lock file]' \
+'(--envoy --istio --spire --all)--matrix[All that the matrix names\: Envoys, and the programs of Istio and SPIRE that \`run --topology agent\` needs]' \
 '--offline[Download nothing\: only verify what is cached]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
