@@ -54,19 +54,24 @@ impl PrivateKey {
         PrivatePkcs8KeyDer::from(self.pkcs8.to_vec()).into()
     }
 
+    /// Makes the keys that leaves take turns at, if they are not there yet: seconds, where the machine is slow. Who does
+    /// so first does not issue certificates that have aged before they are signed.
+    pub fn prepare(kind: KeyType) -> Result<(), PkiError> {
+        match kind {
+            KeyType::EcdsaP256 => Ok(()),
+            KeyType::Rsa2048 => fill(&mut RSA.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
     /// A leaf's key. An RSA key may be that of another leaf of this process, four mints ago or more.
     pub(super) fn of_leaf(kind: KeyType) -> Result<(Self, KeyPair), PkiError> {
         if kind != KeyType::Rsa2048 {
             return Self::generate(kind);
         }
         let mut keys = RSA.lock().unwrap_or_else(PoisonError::into_inner);
-        let (key, pair) = if keys.len() < RSA_KEYS {
-            Self::generate(kind)?
-        } else {
-            let key = keys.pop_front().expect("it is full");
-            let pair = key_pair(&key.pkcs8)?;
-            (key, pair)
-        };
+        fill(&mut keys)?;
+        let key = keys.pop_front().expect("it is full");
+        let pair = key_pair(&key.pkcs8)?;
         keys.push_back(key.clone());
         Ok((key, pair))
     }
@@ -86,6 +91,13 @@ impl PrivateKey {
         let key = Self { pkcs8: Zeroizing::new(pair.serialize_der()), public: pair.der_bytes().to_vec() };
         Ok((key, pair))
     }
+}
+
+fn fill(keys: &mut VecDeque<PrivateKey>) -> Result<(), PkiError> {
+    while keys.len() < RSA_KEYS {
+        keys.push_back(PrivateKey::generate(KeyType::Rsa2048)?.0);
+    }
+    Ok(())
 }
 
 fn key_pair(pkcs8: &[u8]) -> Result<KeyPair, PkiError> {

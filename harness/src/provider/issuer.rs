@@ -12,7 +12,7 @@ use super::minting::{Mint, Wanted};
 use super::profile::{self, Counters};
 use super::renewal::{Closed, Pushed, Renewal};
 use super::streams::{Name, Stream, resolve};
-use crate::pki::{Authorities, PkiError};
+use crate::pki::{Authorities, PkiError, PrivateKey};
 use crate::scenario::{AuthorityAction, Fault, ProviderSpec};
 use crate::timeline::{
     Authority, CertFacts, FaultNote, Fingerprint, Issued, Log, Payload, ProxyId, SecretName, SentSecret, Source,
@@ -84,6 +84,9 @@ impl Issuer {
         journal: Arc<Journal>,
         deliver: Deliver,
     ) -> Result<(Self, Trusted), PkiError> {
+        for kind in [Some(spec.key_type), spec.later_key_type].into_iter().flatten() {
+            PrivateKey::prepare(kind)?;
+        }
         let now = journal.recorder().clock().now();
         let mint = Mint::new(&spec, staples, now)?;
         let bundle = Bundle::new(mint.authorities());

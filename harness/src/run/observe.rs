@@ -99,8 +99,9 @@ impl Scene<'_> {
         let steps = self.scenario.schedule();
         let total = u32::try_from(steps.len()).unwrap_or(u32::MAX);
         tell.observes();
+        let began = self.first_issue();
         for step in &steps {
-            self.reach(step).await?;
+            self.reach(step, began).await?;
             let what = Step { index: step.index, renewal: step.renewal, what: step.what.clone() };
             self.recorder.record(Source::Harness, None, None, what);
             let from = self.recorder.len();
@@ -122,7 +123,7 @@ impl Scene<'_> {
             let depth = if step.index + 1 == total { Depth::Collect } else { Depth::Complete };
             self.look(from, step.renewal == Some(0), depth, deadline).await;
             self.kept()?;
-            let passed = self.clock().now().duration_since(self.began).as_secs();
+            let passed = self.clock().now().duration_since(began).as_secs();
             tell.progress("observe", step.index + 1, total, u64::try_from(passed).unwrap_or(0));
         }
         Ok(())
@@ -138,23 +139,32 @@ impl Scene<'_> {
         self.recorder.clock()
     }
 
+    /// From when on the schedule counts: certificates age from their first issue on, however long proxies take to start.
+    fn first_issue(&self) -> jiff::Timestamp {
+        let all = self.recorder.since(0);
+        let first = all.iter().find(|o| matches!(o.fact, Fact::Issued(_)));
+        first.map_or(self.began, |o| o.at.wall.min(self.began))
+    }
+
     /// Moves time to the step, or waits for it.
-    async fn reach(&self, step: &StepPlan) -> Result<(), RunError> {
+    async fn reach(&self, step: &StepPlan, began: jiff::Timestamp) -> Result<(), RunError> {
         let due = jiff::SignedDuration::from_secs(i64::try_from(step.at_s).unwrap_or(i64::MAX));
-        let passed = self.clock().now().duration_since(self.began);
-        let Ok(left) = Duration::try_from(due - passed) else {
-            // The renewals are the harness's own: where it comes late, it is the machine that does.
-            self.late(Duration::try_from(passed - due).unwrap_or_default());
-            return Ok(());
-        };
-        if self.scenario.clock == ClockKind::Real {
+        let passed = || self.clock().now().duration_since(began);
+        if let Ok(left) = Duration::try_from(due - passed()) {
+            if self.scenario.clock == ClockKind::Virtual {
+                let whole = left + Duration::from_nanos(999_999_999);
+                let (from_s, to_s) = self.clock().advance(Duration::from_secs(whole.as_secs()))?;
+                self.recorder.record(Source::Clock, None, None, Jump { from_s, to_s });
+                return Ok(());
+            }
             // The schedule itself is what is awaited here.
             tokio::time::sleep(left).await;
-            return Ok(());
         }
-        let whole = left + Duration::from_nanos(999_999_999);
-        let (from_s, to_s) = self.clock().advance(Duration::from_secs(whole.as_secs()))?;
-        self.recorder.record(Source::Clock, None, None, Jump { from_s, to_s });
+        // Nothing was due before the first look. The renewals are the harness's own: where they come late, it is the
+        // machine that does.
+        if step.at_s > 0 {
+            self.late(Duration::try_from(passed() - due).unwrap_or_default());
+        }
         Ok(())
     }
 

@@ -167,9 +167,13 @@ pub(super) fn pushes_between<'a>(p: &'a ProxyLedger<'a>, from: u64, to: u64) -> 
     p.pushes_of(&p.svid).filter(|push| push.mark.seq > from && push.mark.seq < to).collect()
 }
 
-/// Longest time for which the harness itself did not run between two moments, in seconds.
-pub(super) fn longest_stall(ledger: &Ledger, from: u64, to: u64) -> u64 {
-    let within = ledger.stalls.iter().filter(|(m, _)| m.seq >= from && m.seq <= to);
+/// Longest time for which the harness itself did not run between two moments, in seconds. Who stood still says so only
+/// when it goes on, and others that stood still with it may be quicker.
+pub(super) fn longest_stall(ledger: &Ledger, from: Option<Mark>, to: Mark) -> u64 {
+    let began = |end: &Mark, gap_ms: u64| end.at.mono.saturating_sub(Duration::from_millis(gap_ms));
+    let within = ledger.stalls.iter().filter(|(end, gap_ms)| {
+        from.is_none_or(|from| end.seq >= from.seq) && (end.seq <= to.seq || began(end, *gap_ms) <= to.at.mono)
+    });
     within.map(|(_, ms)| ms.div_ceil(1000)).max().unwrap_or(0)
 }
 

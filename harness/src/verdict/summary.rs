@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::evidence::{ROLES, due};
 use super::{LagSummary, ProxySummary, ServedLeaf};
-use crate::timeline::ledger::ProxyLedger;
+use crate::timeline::ledger::{Mark, ProxyLedger};
 use crate::timeline::{CertFacts, Layer, Ledger, TlsRole};
 
 pub(super) fn proxy(ledger: &Ledger, p: &ProxyLedger) -> ProxySummary {
@@ -60,9 +60,9 @@ pub(super) struct Margin<'a> {
     /// The leaf that took the old one's place.
     pub(super) new: &'a CertFacts,
     /// Handshake that last showed the old leaf.
-    pub(super) old_seen: u64,
+    pub(super) old_seen: Mark,
     /// Handshake that first showed the new one.
-    pub(super) new_seen: u64,
+    pub(super) new_seen: Mark,
     /// What was left of the old leaf when it was last shown: at least so much too late is the new one.
     pub(super) left_when_old_ms: i64,
     /// What was left of it when the new one was first shown.
@@ -90,8 +90,8 @@ pub(super) fn margins<'a>(ledger: &Ledger<'a>, p: &'a ProxyLedger<'a>, role: Tls
             Margin {
                 old_until,
                 new,
-                old_seen: before.mark.seq,
-                new_seen: now.mark.seq,
+                old_seen: before.mark,
+                new_seen: now.mark,
                 left_when_old_ms: left_ms(old_until, before.mark.at.wall),
                 left_ms: left_ms(old_until, now.mark.at.wall),
             }

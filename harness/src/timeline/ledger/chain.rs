@@ -1,8 +1,8 @@
 //! Until when a certificate works: not only by its own dates, but by those of what it hangs on.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashSet};
 
-use super::super::CertFacts;
+use super::super::{CertFacts, Fingerprint};
 use super::proxy::{ProxyLedger, Served};
 use super::{Ledger, Mark};
 use crate::timeline::Authority;
@@ -18,11 +18,18 @@ pub(super) struct Anchors<'t> {
 impl<'t> Anchors<'t> {
     pub(super) fn of(authorities: &[(Mark, &'t Authority)], proxies: &[ProxyLedger<'t>]) -> Self {
         let mut anchors = Self::default();
-        authorities.iter().for_each(|(_, a)| anchors.take(&a.cert));
+        // The same roots come with every push.
+        let mut taken: HashSet<Fingerprint> = HashSet::default();
+        let mut take = |root: &'t CertFacts| {
+            if taken.insert(root.fingerprint) {
+                anchors.take(root);
+            }
+        };
+        authorities.iter().for_each(|(_, a)| take(&a.cert));
         for p in proxies {
             let sent = p.pushes.iter().flat_map(|push| push.secrets).flat_map(|secret| secret.payload.roots());
             let dumped = p.dumps.iter().flat_map(|dump| dump.secrets).flat_map(|secret| &secret.roots);
-            sent.chain(dumped).for_each(|root| anchors.take(root));
+            sent.chain(dumped).for_each(&mut take);
         }
         anchors
     }

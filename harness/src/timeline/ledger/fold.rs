@@ -1,8 +1,10 @@
 //! From observations to the ledger: whose stream is whose, then one pass; then the rows.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
+
+use foldhash::{HashMap, HashSet};
 
 use super::super::{
     CertFacts, Fact, Fingerprint, Observation, Payload, ProxyId, RELOAD_FAILED, SecretName, Serial, Source, Timeline,
@@ -62,14 +64,14 @@ impl<'t> Fold<'t> {
         };
         let mut fold = Self {
             ledger,
-            by_id: HashMap::new(),
+            by_id: HashMap::default(),
             owner: owners(timeline),
-            unowned: HashSet::new(),
-            ours: HashSet::new(),
-            witness: HashMap::new(),
-            place: HashMap::new(),
-            waiting: HashMap::new(),
-            by_pid: HashMap::new(),
+            unowned: HashSet::default(),
+            ours: HashSet::default(),
+            witness: HashMap::default(),
+            place: HashMap::default(),
+            waiting: HashMap::default(),
+            by_pid: HashMap::default(),
         };
         for p in &timeline.header.proxies {
             let i = fold.proxy(&p.id);
@@ -388,14 +390,14 @@ impl<'t> Fold<'t> {
     /// What a log says was signed is a generation where one with that serial number, identity and expiry was sent. It
     /// was minted for the stream on which it came first: others may get it too, but nobody owes it to them.
     fn join_signed(&mut self) {
-        let mut first_sent: HashMap<Fingerprint, (u64, u64)> = HashMap::new();
+        let mut first_sent: HashMap<Fingerprint, (u64, u64)> = HashMap::default();
         for push in self.ledger.proxies.iter().flat_map(|p| &p.pushes) {
             for leaf in push.secrets.iter().filter_map(|secret| secret.payload.leaf()) {
                 let sent = first_sent.entry(leaf.fingerprint).or_insert((push.mark.seq, push.stream));
                 *sent = (*sent).min((push.mark.seq, push.stream));
             }
         }
-        let mut by_serial: HashMap<&Serial, Vec<&mut Generation<'t>>> = HashMap::new();
+        let mut by_serial: HashMap<&Serial, Vec<&mut Generation<'t>>> = HashMap::default();
         for g in self.ledger.generations.values_mut() {
             by_serial.entry(&g.cert.serial).or_default().push(g);
         }

@@ -1,6 +1,6 @@
 //! Which proxy a stream belongs to. Some observations of a stream may say it, others not: the best claim counts.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use super::super::{Fact, Payload, ProxyId, Source, Timeline};
 
@@ -18,7 +18,7 @@ enum Claim {
 }
 
 pub(super) fn owners(timeline: &Timeline) -> HashMap<u64, &ProxyId> {
-    let mut best: HashMap<u64, (Claim, &ProxyId)> = HashMap::new();
+    let mut best: HashMap<u64, (Claim, &ProxyId)> = HashMap::default();
     let mut claim = |stream: u64, claim: Claim, id| {
         let have = best.entry(stream).or_insert((claim, id));
         if claim > have.0 {
@@ -26,14 +26,14 @@ pub(super) fn owners(timeline: &Timeline) -> HashMap<u64, &ProxyId> {
         }
     };
     let known = &timeline.header.proxies;
-    let mut by_identity: HashMap<&str, Option<&ProxyId>> = HashMap::new();
+    let mut by_identity: HashMap<&str, Option<&ProxyId>> = HashMap::default();
     for p in known {
         if let Some(id) = &p.spiffe_id {
             // Replicas share an identity: then it tells nothing.
             by_identity.entry(id.as_str()).and_modify(|owner| *owner = None).or_insert(Some(&p.id));
         }
     }
-    let mut by_pid: HashMap<i32, &ProxyId> = HashMap::new();
+    let mut by_pid: HashMap<i32, &ProxyId> = HashMap::default();
     for o in timeline.observations.iter().filter(|o| o.source != Source::Witness) {
         let stream = match &o.fact {
             Fact::Spawned(s) => {

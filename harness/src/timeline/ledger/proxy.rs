@@ -1,8 +1,10 @@
 //! What was seen of one proxy, indexed by kind.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::rc::Rc;
+
+use foldhash::HashMap;
 
 use super::super::{
     CertFacts, DumpedSecret, Fingerprint, LoadedCert, Payload, ProxyId, SecretName, SentSecret, StaticContext, TlsRole,
@@ -384,7 +386,7 @@ impl<'t> ProxyLedger<'t> {
             late_listeners: Vec::new(),
             rows: Vec::new(),
             successions: Vec::new(),
-            index: HashMap::new(),
+            index: HashMap::default(),
         }
     }
 

@@ -1,7 +1,8 @@
 //! The rows of the ledger: one generation on its way to one proxy.
 
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
+
+use foldhash::{HashMap, HashSet};
 
 use super::super::{CertFacts, Fingerprint, Layer, Serial, TlsRole};
 use super::proxy::{ProxyLedger, is_same};
@@ -178,7 +179,7 @@ fn validity(cert: &CertFacts) -> Validity<'_> {
 
 /// Certificates that `/certs` can't tell apart: it shows serial, validity and identity only.
 fn twins(all: &[&Generation<'_>]) -> HashSet<Fingerprint> {
-    let mut alike: HashMap<_, Vec<Fingerprint>> = HashMap::new();
+    let mut alike: HashMap<_, Vec<Fingerprint>> = HashMap::default();
     for g in all {
         alike.entry((validity(g.cert), &g.cert.uris)).or_default().push(g.cert.fingerprint);
     }
@@ -245,7 +246,7 @@ fn rows_of<'t>(
 }
 
 fn gather(p: &ProxyLedger<'_>) -> HashMap<Fingerprint, Seen> {
-    let mut all: HashMap<Fingerprint, Seen> = HashMap::new();
+    let mut all: HashMap<Fingerprint, Seen> = HashMap::default();
     for push in &p.pushes {
         let Some(leaf) = push.whole_leaf(&p.svid) else { continue };
         let seen = all.entry(leaf.fingerprint).or_default();
@@ -265,7 +266,7 @@ fn gather(p: &ProxyLedger<'_>) -> HashMap<Fingerprint, Seen> {
         }
     }
     // Handshake after handshake shows the same leaf; only the first of them counts.
-    let mut before: HashMap<TlsRole, Fingerprint> = HashMap::new();
+    let mut before: HashMap<TlsRole, Fingerprint> = HashMap::default();
     for s in &p.served {
         let Some(leaf) = s.leaf() else { continue };
         if before.insert(s.role, leaf.fingerprint) == Some(leaf.fingerprint) {
@@ -281,13 +282,13 @@ fn gather(p: &ProxyLedger<'_>) -> HashMap<Fingerprint, Seen> {
 }
 
 fn gather_loads(p: &ProxyLedger<'_>, all: &[&Generation<'_>], seen: &mut HashMap<Fingerprint, Seen>) {
-    let mut by_validity: HashMap<Validity<'_>, Vec<&CertFacts>> = HashMap::new();
+    let mut by_validity: HashMap<Validity<'_>, Vec<&CertFacts>> = HashMap::default();
     for g in all {
         by_validity.entry(validity(g.cert)).or_default().push(g.cert);
     }
     for load in &p.loads {
         let expected = p.contexts.unwrap_or(0).max(load.contexts());
-        let mut holding: HashMap<Fingerprint, u32> = HashMap::new();
+        let mut holding: HashMap<Fingerprint, u32> = HashMap::default();
         for leaf in load.own.iter() {
             let alike = by_validity.get(&(&leaf.serial, leaf.not_before, leaf.not_after));
             for cert in alike.into_iter().flatten().filter(|cert| is_same(leaf, cert)) {

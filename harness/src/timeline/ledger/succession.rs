@@ -1,6 +1,6 @@
 //! Which generation follows which.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 
 use super::proxy::ProxyLedger;
 use super::{Ledger, MintedFor};
@@ -55,7 +55,7 @@ pub(super) fn build(ledger: &Ledger<'_>, p: &ProxyLedger<'_>) -> Vec<Succession>
     let line_of = lines(p);
     let count = line_of.values().max().map_or(1, |last| last + 1);
     let mut lines = vec![Succession::default(); count];
-    let mut on_streams: HashMap<usize, HashSet<usize>> = HashMap::new();
+    let mut on_streams: HashMap<usize, HashSet<usize>> = HashMap::default();
     for push in &p.pushes {
         if let Some(leaf) = push.leaf(&p.svid)
             && let (Some(row), Some(line)) = (p.place(&leaf.fingerprint), line_of.get(&push.stream))
@@ -83,7 +83,7 @@ pub(super) fn build(ledger: &Ledger<'_>, p: &ProxyLedger<'_>) -> Vec<Succession>
 fn lines(p: &ProxyLedger<'_>) -> HashMap<u64, usize> {
     // Where the last stream of each line ended.
     let mut ends: Vec<u64> = Vec::new();
-    let mut line_of = HashMap::new();
+    let mut line_of = HashMap::default();
     for s in p.certificate_streams() {
         let died = p.exits.iter().map(|e| e.mark.seq).find(|seq| *seq > s.opened.seq);
         let end = s.end.as_ref().map(|e| e.mark.seq).into_iter().chain(died).min().unwrap_or(u64::MAX);

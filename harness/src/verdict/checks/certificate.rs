@@ -1,6 +1,6 @@
 //! What the certificates that are served and loaded must be.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use super::{finding, or_holds, or_holds_if_shown};
 use crate::timeline::ledger::{Load, ProxyLedger, Served, is_same};
@@ -159,7 +159,7 @@ fn contexts_of(ledger: &Ledger, p: &ProxyLedger, name: &str) -> Option<Finding> 
 type Known<'a> = HashMap<(&'a Serial, jiff::Timestamp, jiff::Timestamp), Vec<usize>>;
 
 fn by_validity<'a>(p: &ProxyLedger<'a>) -> Known<'a> {
-    let mut known = Known::new();
+    let mut known = Known::default();
     for (i, row) in p.rows.iter().enumerate() {
         known.entry((&row.cert.serial, row.cert.not_before, row.cert.not_after)).or_default().push(i);
     }

@@ -1,6 +1,8 @@
 //! Whether new generations come, in time.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+
+use foldhash::HashMap;
 
 use super::{finding, or_holds_if_shown};
 use crate::timeline::ledger::{Answer, ProxyLedger, Row, Served};
@@ -150,9 +152,9 @@ pub(super) fn margin(ledger: &Ledger) -> Vec<Finding> {
                 span_ms(floor),
             );
             // Whole seconds: one that is as long as the floor may be longer.
-            let stalled = u128::from(longest_stall(ledger, 0, thin.new_seen)) * 1000 >= floor.unsigned_abs().into();
+            let stalled = u128::from(longest_stall(ledger, None, thin.new_seen)) * 1000 >= floor.unsigned_abs().into();
             let result = if proved && !stalled { CheckResult::Violated } else { CheckResult::Undecided };
-            let evidence = vec![thin.old_seen, thin.new_seen];
+            let evidence = vec![thin.old_seen.seq, thin.new_seen.seq];
             found.push(finding(NAME, result, message, evidence).of(p).about(&p.svid));
             break;
         }
@@ -195,7 +197,7 @@ pub(super) fn overdue(ledger: &Ledger) -> Vec<Finding> {
     for p in &ledger.proxies {
         let shown = ROLES.into_iter().flat_map(|role| p.full_handshakes(role));
         // Since when there is something that ends at this moment.
-        let mut since_when = HashMap::new();
+        let mut since_when = HashMap::default();
         let hit = shown.filter_map(|(s, leaf)| {
             let row = p.row(&leaf.fingerprint)?;
             let first_shown = [row.inbound.first(), row.outbound.first()].into_iter().flatten().min_by_key(|m| m.seq);
@@ -227,7 +229,7 @@ pub(super) fn overdue(ledger: &Ledger) -> Vec<Finding> {
             span(late),
         );
         // A harness that stood still may itself be why nothing was renewed.
-        let stall = longest_stall(ledger, since.seq, s.mark.seq);
+        let stall = longest_stall(ledger, Some(since), s.mark);
         let result = if i64::try_from(stall.saturating_mul(4)).unwrap_or(i64::MAX) >= every {
             CheckResult::Undecided
         } else {
@@ -288,7 +290,7 @@ fn late(ledger: &Ledger, p: &ProxyLedger, bound_ms: u128, name: &str) -> Option<
                 role_name(role),
                 shown.serial.short(),
             );
-            let stalled = u128::from(longest_stall(ledger, push.mark.seq, s.mark.seq)) * 1000 >= bound_ms;
+            let stalled = u128::from(longest_stall(ledger, Some(push.mark), s.mark)) * 1000 >= bound_ms;
             let result = if stalled { CheckResult::Undecided } else { CheckResult::Violated };
             let evidence = vec![push.mark.seq, acked.seq, s.mark.seq];
             return Some(finding(name, result, message, evidence).of(p).about(&p.svid));

@@ -487,7 +487,18 @@ fn a_slow_machine_in_real_time_raises_no_alarm() {
         }
         s.live(3, Twist::Healthy);
     }
-    let v = judge(&s.finish());
+    let mut t = s.finish();
+    let v = judge(&t);
+    assert_eq!(v.judgement, Judgement::Inconclusive, "{}\n{:#?}", v.headline, v.findings);
+    // Who renews may wake before who tells of the stall.
+    let told = t.observations.iter().position(|o| matches!(o.fact, Fact::Stall(_))).unwrap();
+    let renewed = |o: &Observation| matches!(&o.fact, Fact::Step(s) if s.renewal == Some(5));
+    let later = t.observations.iter().position(renewed).unwrap();
+    let at = t.observations[later].at;
+    t.observations[told..later].rotate_left(1);
+    t.observations[later - 1].at = at;
+    (0..).zip(&mut t.observations).for_each(|(seq, o)| o.seq = seq);
+    let v = judge(&t);
     assert_eq!(v.judgement, Judgement::Inconclusive, "{}\n{:#?}", v.headline, v.findings);
 
     let mut s = Sketch::new(8, 3);
