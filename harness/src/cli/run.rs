@@ -81,7 +81,7 @@ const PER_AGENT: u64 = 40 << 20;
 const PER_ISTIOD: u64 = 110 << 20;
 const PER_SPIRE: u64 = 180 << 20;
 /// A cell in real time waits most of the time: at most so many of them go beside each one whose time is moved.
-const WAITING_PER_JOB: u32 = 8;
+const WAITING_PER_JOB: u32 = 6;
 
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let stop = Stop::default();

@@ -24,6 +24,18 @@ pub struct Column {
     pub group: String,
     /// What tells it apart in its group: `1.38.3`.
     pub label: String,
+    /// Its Envoy is not the one that its Istio ships.
+    pub off_pair: bool,
+}
+
+/// Marks a column that is off-pair.
+pub(super) const OFF_PAIR: char = '†';
+
+impl Column {
+    /// The label, marked where it is off-pair.
+    pub fn marked(&self) -> String {
+        if self.off_pair { format!("{}{OFF_PAIR}", self.label) } else { self.label.clone() }
+    }
 }
 
 /// One way in which subjects can differ: how it is told.
@@ -74,7 +86,7 @@ impl<'a> Matrix<'a> {
             let labels = axes.iter().map(|a| (a.label)(s)).filter(|label| !label.is_empty());
             plain(&labels.collect::<Vec<_>>().join(" · "))
         };
-        let column = |s: &Subject| Column { group: told(&group, s), label: told(&own, s) };
+        let column = |s: &Subject| Column { group: told(&group, s), label: told(&own, s), off_pair: false };
 
         let mut titles: BTreeMap<SortKey, Column> = BTreeMap::new();
         let mut rows: Vec<&ScenarioName> = Vec::new();
@@ -94,6 +106,10 @@ impl<'a> Matrix<'a> {
             let column = columns.iter().position(|t| *t == title).expect("every cell's title was collected above");
             let row = rows.iter().position(|r| **r == cell.scenario).expect("every cell's row was collected above");
             grid.entry((row, column)).or_default().push(cell);
+        }
+        for (n, column) in columns.iter_mut().enumerate() {
+            let mut in_it = grid.iter().filter(|((_, c), _)| *c == n).flat_map(|(_, cells)| cells);
+            column.off_pair = in_it.any(|cell| cell.disclosed.iter().any(|d| d.name == "off-pair"));
         }
         // Where columns differ by their Envoys only, "envoy" is said once, not in each.
         let only_envoys = own.len() == 1 && std::ptr::eq(own[0], &ENVOY[0]);
@@ -134,7 +150,7 @@ impl<'a> Matrix<'a> {
 
     /// All that is said of a column: `envoy 1.38.3 · istio 1.31 · spire`.
     pub fn title(&self, column: usize) -> String {
-        let Column { group, label } = &self.columns[column];
+        let Column { group, label, .. } = &self.columns[column];
         let own = format!("{} {label}", self.common);
         [own.trim(), group].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(" · ")
     }

@@ -6,6 +6,7 @@ use super::cell::CellView;
 use super::prose::moment;
 use crate::archive::RunRecord;
 use crate::plan::CellReport;
+use crate::report::matrix::{Column, OFF_PAIR};
 use crate::report::text::{duration, plain};
 use crate::report::{Counts, Difference, Mark, Matrix};
 use crate::timeline::{Layer, Timeline};
@@ -23,6 +24,8 @@ pub(super) struct Page {
     /// Titles over columns beside each other, with how many these are; none where all have all in common.
     groups: Vec<(String, usize)>,
     columns: Vec<String>,
+    /// What marks the columns that are off-pair, where some are.
+    off_pair: Option<char>,
     rows: Vec<MatrixRow>,
     /// Scenario, and what its columns do not have in common.
     differences: Vec<(String, String)>,
@@ -95,7 +98,8 @@ impl Page {
                 groups if groups.iter().all(|g| matrix.columns[g.start].group.is_empty()) => Vec::new(),
                 groups => groups.into_iter().map(|g| (matrix.columns[g.start].group.clone(), g.len())).collect(),
             },
-            columns: matrix.columns.iter().map(|c| c.label.clone()).collect(),
+            columns: matrix.columns.iter().map(Column::marked).collect(),
+            off_pair: matrix.columns.iter().any(|c| c.off_pair).then_some(OFF_PAIR),
             rows: (0..matrix.rows.len()).map(|r| row(&matrix, r)).collect(),
             differences: Difference::all(cells).iter().map(|d| (d.scenario.to_string(), d.sentence())).collect(),
             spotlight,

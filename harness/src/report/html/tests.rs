@@ -180,6 +180,8 @@ fn groups_of_columns_have_a_title_over_them() {
     for told in [
         "colspan=\"3\">no istio · fake</th>",
         "colspan=\"3\">istio 1.31-dev.20260423 · spire</th>",
+        "<th scope=\"col\">1.38.3</th>",
+        "<th scope=\"col\">1.38.3†</th>",
         "<b>agent-incident</b>: claimed on Envoy 1.36.4, not on Envoy 1.38.3, 1.40.0: config_dump: updated at …",
         "<li>off-pair: Istio 1.31 ships Envoy 1.39, and this one is 1.36.4</li>",
     ] {

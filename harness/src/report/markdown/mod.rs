@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::matrix::OFF_PAIR;
 use super::text::{duration, headline, plain};
 use super::{Counts, Difference, Mark, Matrix, ReportError};
 use crate::archive::RunRecord;
@@ -41,7 +42,7 @@ fn table(out: &mut String, cells: &[CellReport]) {
         if !columns[0].group.is_empty() {
             let _ = writeln!(out, "**{}**\n", inline(&columns[0].group));
         }
-        let labels: Vec<String> = columns.iter().map(|c| inline(&c.label)).collect();
+        let labels: Vec<String> = columns.iter().map(|c| inline(&c.marked())).collect();
         let _ = writeln!(out, "| {} | {} |", inline(matrix.corner()), labels.join(" | "));
         let _ = writeln!(out, "|{}", "---|".repeat(labels.len() + 1));
         for row in matrix.rows_of(group.clone()) {
@@ -74,7 +75,7 @@ fn disclosed(out: &mut String, cells: &[CellReport]) {
     if all.is_empty() {
         return;
     }
-    let _ = writeln!(out, "<details><summary>Not as shipped</summary>\n");
+    let _ = writeln!(out, "<details><summary>Not as shipped ({OFF_PAIR}: off-pair)</summary>\n");
     for (text, count) in all {
         let _ = writeln!(out, "- {}: {count} {}", inline(text), if count == 1 { "cell" } else { "cells" });
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::super::matrix::OFF_PAIR;
 use super::super::text::{duration, headline, plain};
 use super::super::{Counts, Difference, Mark, Matrix};
 use super::paint::Paint;
@@ -40,7 +41,9 @@ fn disclosed(out: &mut String, cells: &[CellReport]) {
         }
     }
     if !all.is_empty() {
-        let all: Vec<String> = all.into_iter().map(|(name, count)| format!("{count} {}", plain(name))).collect();
+        let mark = |name: &str| if name == "off-pair" { format!(" ({OFF_PAIR})") } else { String::new() };
+        let told = |(name, count): (&str, usize)| format!("{count} {}{}", plain(name), mark(name));
+        let all: Vec<String> = all.into_iter().map(told).collect();
         let _ = writeln!(out, "disclosed: {}", all.join(", "));
     }
 }
@@ -189,7 +192,7 @@ fn matrix(out: &mut String, cells: &[CellReport], width: usize, paint: Paint) {
 fn widths(matrix: &Matrix<'_>, detail: Detail) -> Vec<usize> {
     let width = |c: usize| {
         let places = (0..matrix.rows.len()).map(|r| text_width(&place(matrix.at(r, c), detail)));
-        places.max().unwrap_or(0).max(matrix.columns[c].label.chars().count())
+        places.max().unwrap_or(0).max(matrix.columns[c].marked().chars().count())
     };
     let mut widths: Vec<usize> = (0..matrix.columns.len()).map(width).collect();
     for group in matrix.groups() {
@@ -216,7 +219,7 @@ fn block(
             groups.push_str(&format!("{}{:wide$}", gap(), matrix.columns[shown.start].group));
         }
     }
-    let label = |c: usize| format!("{}{:w$}", gap(), matrix.columns[c].label, w = widths[c]);
+    let label = |c: usize| format!("{}{:w$}", gap(), matrix.columns[c].marked(), w = widths[c]);
     let header = format!("{:first$}{}", matrix.corner(), columns.clone().map(label).collect::<String>());
     for line in [groups, header] {
         if !line.trim().is_empty() {
