@@ -104,6 +104,18 @@ impl Overrides {
         }
     }
 
+    /// What of it concerns a provider, where several are named: a socket is an external one's, a tbot is tbot's.
+    pub(super) fn for_provider(&self, kind: ProviderKind) -> Self {
+        let mut own = self.clone();
+        if kind != ProviderKind::External {
+            own.socket = None;
+        }
+        if kind != ProviderKind::Tbot {
+            own.tbot = TbotSpec::default();
+        }
+        own
+    }
+
     /// As options of the command line, in words of a shell.
     pub fn options(&self) -> Vec<String> {
         let clock = self.clock.map(|clock| match clock {

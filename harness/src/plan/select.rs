@@ -137,7 +137,11 @@ fn cell(
     let mut scenario = own.clone();
     scenario.fleet.kind = FleetKind::of_istio(istio.is_some());
     let changed = Some(provider).filter(|kind| *kind != own.provider.kind);
-    selection.overrides.apply(&mut scenario, changed);
+    let overrides = match selection.providers.len() {
+        0 | 1 => selection.overrides.clone(),
+        _ => selection.overrides.for_provider(provider),
+    };
+    overrides.apply(&mut scenario, changed);
     let unsupported = unsupported_here(own, &scenario);
     let cell = Cell {
         scenario,
@@ -151,7 +155,7 @@ fn cell(
             directory: library.directory().map(Utf8Path::to_owned),
             has_agent: own.fleet.kind.has_istio(),
             provider: changed,
-            overrides: selection.overrides.clone(),
+            overrides,
         },
     };
     let problems = cell.scenario.problems();
@@ -264,6 +268,20 @@ mod tests {
         use ProviderKind::{Fake, IstioCa, Spire};
         let all = told(&on(&["rotation", "agent-incident"], &["none", "1.31"], &[Fake, IstioCa, Spire]));
         insta::assert_snapshot!(all.join("\n"));
+    }
+
+    #[test]
+    fn an_option_of_one_provider_concerns_no_other_where_several_are_named() {
+        let socket = Overrides { socket: Some("s".into()), ..Overrides::default() };
+        let both = on(&["rotation"], &[], &[ProviderKind::Fake, ProviderKind::External]);
+        let cells = Plan::select(&Library::embedded(), &Selection { overrides: socket.clone(), ..both }).unwrap().cells;
+        let commands: Vec<String> = cells.iter().map(Cell::command).collect();
+        insta::assert_snapshot!(commands.join("\n"), @"
+        rotacheck run rotation --envoy 1.38.3
+        rotacheck run rotation --envoy 1.38.3 --provider external --socket s
+        ");
+        let alone = Selection { overrides: socket, ..on(&["rotation"], &[], &[ProviderKind::Fake]) };
+        assert!(matches!(Plan::select(&Library::embedded(), &alone), Err(PlanError::Overridden { .. })));
     }
 
     #[test]
