@@ -1,6 +1,7 @@
-//! Executables, shared by all harnesses of a user: Envoys under their digest, programs under what they were built from.
+//! Executables, shared by all harnesses of a user: Envoys under their digest, programs under what they were built from,
+//! what was taken from an image under its digest.
 //!
-//! `sha256/<digest>/envoy` and `go/<program>@<version>-<sums>/` appear by a rename, complete or not at all, and never
+//! `sha256/<digest>/envoy`, `go/<program>@<version>-<sums>/` and `image/<digest of its manifest>/` appear by a rename, complete or not at all, and never
 //! change. Whoever adds one holds the lock of its name meanwhile, and works in a new directory below `staging/<name>`; what a killed process left there is
 //! removed by the next one to hold the lock.
 
@@ -46,6 +47,11 @@ impl Cache {
     /// Where the program with this name, its record and what it needs beside it are, or would be.
     pub(super) fn program(&self, key: &str) -> Utf8PathBuf {
         self.root.join("go").join(key)
+    }
+
+    /// Where what was taken from the image with this manifest is, or would be.
+    pub(super) fn image(&self, manifest: &Digest) -> Utf8PathBuf {
+        self.root.join("image").join(manifest.as_str())
     }
 
     fn entry(&self, digest: &Digest) -> Utf8PathBuf {
@@ -103,6 +109,14 @@ impl Cache {
     pub(super) fn admit_program(&self, ready: &Utf8Path, key: &str) -> Result<(), ArtifactError> {
         self.directory("go")?;
         let entry = self.program(key);
+        fs::rename(ready, &entry).map_err(|e| ArtifactError::io("written", &entry, e))
+    }
+
+    /// Takes a directory in staging in as that of an image.
+    #[cfg(feature = "oci")]
+    pub(super) fn admit_image(&self, ready: &Utf8Path, manifest: &Digest) -> Result<(), ArtifactError> {
+        self.directory("image")?;
+        let entry = self.image(manifest);
         fs::rename(ready, &entry).map_err(|e| ArtifactError::io("written", &entry, e))
     }
 

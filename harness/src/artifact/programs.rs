@@ -29,7 +29,11 @@ impl Store {
         };
         let find = async || match request {
             ProgramRequest::Version(version) => self.locked_program(program, version, progress).await,
-            ProgramRequest::Path(dir) => own(program, dir).await,
+            ProgramRequest::Path(dir) => own(program, dir, "path").await,
+            ProgramRequest::Image(image) => {
+                let path = self.image_program(program, image, progress).await?;
+                own(program, path.parent().unwrap_or(&path), "image").await
+            }
         };
         cell.get_or_try_init(find).await.cloned()
     }
@@ -132,8 +136,8 @@ fn key(program: Program, module: &LockedModule) -> String {
     format!("{program}@{version}-{}", &digest.as_str()[..16])
 }
 
-/// A program of the user's own: it is what it was built from, and has the version that it reports.
-async fn own(program: Program, dir: &Utf8Path) -> Result<ProgramBinary, ArtifactError> {
+/// A program of the user's own, or out of an image: it is what it was built from, and has the version that it reports.
+async fn own(program: Program, dir: &Utf8Path, source: &str) -> Result<ProgramBinary, ArtifactError> {
     let find = |name: &str| {
         let path = dir.join(name);
         let found = path.canonicalize_utf8().map_err(|e| ArtifactError::io("found", &path, e))?;
@@ -155,7 +159,7 @@ async fn own(program: Program, dir: &Utf8Path) -> Result<ProgramBinary, Artifact
         digest: digest_of(&path).await?,
         path,
         name: version.clone(),
-        source: "path".into(),
+        source: source.into(),
         line: IstioLine::of_version(&version).filter(|_| program.component() == Component::Istio),
         version,
         bootstrap_template,

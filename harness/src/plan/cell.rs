@@ -39,16 +39,17 @@ pub(super) struct Origin {
 
 impl Cell {
     /// Its name, from the version that was measured: `incident@envoy-1.38.3`; `incident@envoy-1.38.3+path` where the
-    /// executable was given by its path (`+path2` for the second one); `incident@envoy-1.38.3+istio-1.31` behind that
+    /// executable was given by its path or image (`+path2`, `+image2` for the second one); `incident@envoy-1.38.3+istio-1.31` behind that
     /// Istio's agent; `rotation@envoy-1.38.3+spire-1.13.3` with certificates of that SPIRE; `rotation@envoy-1.38.3+files`
     /// with those of another provider than the scenario's own.
     pub fn id(&self, measured: &EnvoyVersion) -> CellId {
         // A version may be long if somebody built it to be; the name is also that of a directory.
         let version: String = measured.as_str().chars().take(80).collect();
+        let whence = if matches!(self.envoy, EnvoyRequest::Image(_)) { "image" } else { "path" };
         let suffix = match self.nth_path {
             0 => String::new(),
-            1 => "+path".to_owned(),
-            n => format!("+path{n}"),
+            1 => format!("+{whence}"),
+            n => format!("+{whence}{n}"),
         };
         let istio = part("istio", self.istio.as_ref());
         let provider = match (&self.spire, self.origin.provider) {
@@ -66,7 +67,7 @@ impl Cell {
     pub fn label(&self) -> String {
         match &self.envoy {
             EnvoyRequest::Version(version) => self.id(version).to_string(),
-            EnvoyRequest::Path(_) => {
+            EnvoyRequest::Path(_) | EnvoyRequest::Image(_) => {
                 let istio = self.istio.as_ref().map(|istio| format!(" istio {istio}")).unwrap_or_default();
                 let spire = self.spire.as_ref().map(|spire| format!(" spire {spire}")).unwrap_or_default();
                 let provider = self.origin.provider.map(|kind| format!(" {}", kind.name())).unwrap_or_default();
@@ -128,6 +129,9 @@ fn part(name: &str, request: Option<&ProgramRequest>) -> String {
             format!("+{name}-{}", version.as_str().chars().take(40).collect::<String>())
         }
         Some(ProgramRequest::Path(_)) => format!("+{name}-path"),
+        Some(ProgramRequest::Image(image)) => {
+            format!("+{name}-image-{}", image.short_version().chars().take(34).collect::<String>())
+        }
     }
 }
 

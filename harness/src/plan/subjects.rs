@@ -123,9 +123,9 @@ impl Product {
         let mut subjects = Vec::new();
         let mut paths = 0;
         for envoy in &self.envoys {
-            let is_path = matches!(envoy, EnvoyRequest::Path(_));
-            paths += usize::from(is_path);
-            let nth_path = if is_path { paths } else { 0 };
+            let own = !matches!(envoy, EnvoyRequest::Version(_));
+            paths += usize::from(own);
+            let nth_path = if own { paths } else { 0 };
             for istio in &istios {
                 subjects.extend(issuers.iter().map(|(provider, spire)| Subject {
                     envoy: envoy.clone(),

@@ -6,23 +6,25 @@ use std::str::FromStr;
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use super::{EnvoyVersion, ProgramVersion};
+use super::{EnvoyVersion, ImageReference, ProgramVersion};
 
 /// Names the executable to use where no version is asked for.
 const ENVOY_PATH: &str = "ENVOY_PATH";
 
-/// Which Envoy is wanted: `1.38.3`, or `path=/x/envoy`.
+/// Which Envoy is wanted: `1.38.3`, `image=envoyproxy/envoy:v1.38.3` or `path=/x/envoy`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EnvoyRequest {
     /// A version of the lock file.
     Version(EnvoyVersion),
     /// An executable of the user's own; its version is what it reports.
     Path(Utf8PathBuf),
+    /// The one in an image of the lock file; its version is what it reports.
+    Image(ImageReference),
 }
 
 /// A text that names no Envoy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is neither a version such as 1.38.3 nor path=/x/envoy")]
+#[error("{0:?} is neither a version such as 1.38.3 nor path=/x/envoy nor image=envoyproxy/envoy:v1.38.3")]
 pub struct InvalidRequest(String);
 
 impl EnvoyRequest {
@@ -39,8 +41,12 @@ impl FromStr for EnvoyRequest {
         if let Some(path) = text.strip_prefix("path=") {
             return if path.is_empty() { Err(InvalidRequest(text.into())) } else { Ok(Self::Path(path.into())) };
         }
+        let invalid = || InvalidRequest(text.chars().take(300).collect());
+        if let Some(image) = text.strip_prefix("image=") {
+            return image.parse().map(Self::Image).map_err(|_| invalid());
+        }
         let version = text.strip_prefix('v').unwrap_or(text);
-        EnvoyVersion::parse(version).map(Self::Version).map_err(|_| InvalidRequest(text.chars().take(300).collect()))
+        EnvoyVersion::parse(version).map(Self::Version).map_err(|_| invalid())
     }
 }
 
@@ -49,6 +55,7 @@ impl fmt::Display for EnvoyRequest {
         match self {
             Self::Version(version) => write!(f, "{version}"),
             Self::Path(path) => write!(f, "path={path}"),
+            Self::Image(image) => write!(f, "image={image}"),
         }
     }
 }
@@ -61,17 +68,23 @@ pub enum ProgramRequest {
     /// A directory with programs of the user's own, under the names that their makers gave them; Istio's agent has its
     /// `envoy_bootstrap.json` beside it.
     Path(Utf8PathBuf),
+    /// Those in an image of the lock file, and in the one beside it where its makers have one for each program:
+    /// `istio/proxyv2` and `istio/pilot`, `spiffe/spire-server` and `spiffe/spire-agent`.
+    Image(ImageReference),
 }
 
 /// A text that names no Istio or SPIRE.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is neither a version such as 1.13.3 nor path=/x/directory")]
+#[error("{0:?} is neither a version such as 1.13.3 nor path=/x/directory nor image=istio/proxyv2:1.31.0")]
 pub struct InvalidProgramRequest(String);
 
 impl FromStr for ProgramRequest {
     type Err = InvalidProgramRequest;
     fn from_str(text: &str) -> Result<Self, InvalidProgramRequest> {
         let invalid = || InvalidProgramRequest(text.chars().take(300).collect());
+        if let Some(image) = text.strip_prefix("image=") {
+            return image.parse().map(Self::Image).map_err(|_| invalid());
+        }
         match text.strip_prefix("path=") {
             Some("") => Err(invalid()),
             Some(path) => Ok(Self::Path(path.into())),
@@ -85,6 +98,7 @@ impl fmt::Display for ProgramRequest {
         match self {
             Self::Version(version) => write!(f, "{version}"),
             Self::Path(path) => write!(f, "path={path}"),
+            Self::Image(image) => write!(f, "image={image}"),
         }
     }
 }
@@ -154,7 +168,9 @@ mod tests {
         let path: EnvoyRequest = "path=/x/envoy".parse().unwrap();
         assert_eq!(path, EnvoyRequest::Path("/x/envoy".into()));
         assert_eq!(path.to_string(), "path=/x/envoy");
-        for wrong in ["", "1.38", "path=", "/x/envoy", "latest", "1.38.3/../.."] {
+        let image: EnvoyRequest = "image=envoyproxy/envoy:v1.38.3".parse().unwrap();
+        assert_eq!(image.to_string(), "image=docker.io/envoyproxy/envoy:v1.38.3");
+        for wrong in ["", "1.38", "path=", "/x/envoy", "latest", "1.38.3/../..", "image=", "image=envoyproxy/envoy"] {
             assert!(wrong.parse::<EnvoyRequest>().is_err(), "{wrong}");
         }
     }
@@ -170,7 +186,9 @@ mod tests {
 
     #[test]
     fn a_program_is_asked_for_by_version_or_by_directory() {
-        for text in ["1.13.3", "1.31-dev.20260827", "v0.0.0-20260827124520-eed52ebb66ad", "path=/x"] {
+        for text in
+            ["1.13.3", "1.31-dev.20260827", "v0.0.0-20260827124520-eed52ebb66ad", "path=/x", "image=ghcr.io/x/y:1"]
+        {
             assert_eq!(text.parse::<ProgramRequest>().unwrap().to_string(), text);
         }
         for wrong in ["", "path=", "/x", "1.13/../3"] {

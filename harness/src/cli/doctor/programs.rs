@@ -3,7 +3,7 @@
 use camino::Utf8Path;
 
 use super::{Check, Status};
-use crate::artifact::{ArtifactError, Component, Go, Lock, LockedModule, Store};
+use crate::artifact::{ArtifactError, Component, Go, Lock, LockedModule, PULLS_IMAGES, Store};
 use crate::timeline::{ProgramRequest, ProgramVersion};
 
 /// Modules, what is compiled of them, and scratch files, for one version of Istio.
@@ -23,7 +23,26 @@ pub(super) async fn checks(store: &Store, lock: &Lock) -> Vec<Check> {
             checks.push(check(store, go.as_ref(), component, &name, module).await);
         }
     }
+    checks.push(images(store, lock));
     checks
+}
+
+/// Whether images can be pulled, and which of the lock file are there.
+fn images(store: &Store, lock: &Lock) -> Check {
+    let here: Vec<_> = lock.images().filter_map(|(image, _)| store.has_image(image)).collect();
+    let cached = here.iter().filter(|cached| **cached).count();
+    let found = match here.len() {
+        0 => "none is locked for this machine".to_owned(),
+        n => format!("{cached} of {n} that are locked for this machine are cached"),
+    };
+    match (PULLS_IMAGES, cached == here.len()) {
+        (true, _) => Check::ok("OCI images", found),
+        (false, true) => Check::ok("OCI images", format!("{found}; this build pulls no other (feature oci)")),
+        (false, false) => {
+            let hint = "build rotacheck with --features oci, or give the programs with path=";
+            Check::warn("OCI images", format!("{found}, and this build can't pull the others"), hint)
+        }
+    }
 }
 
 async fn check(
