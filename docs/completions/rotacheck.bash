@@ -25,6 +25,9 @@ _rotacheck() {
             rotacheck,completions)
                 cmd="rotacheck__subcmd__completions"
                 ;;
+            rotacheck,diagnose)
+                cmd="rotacheck__subcmd__diagnose"
+                ;;
             rotacheck,doctor)
                 cmd="rotacheck__subcmd__doctor"
                 ;;
@@ -76,6 +79,9 @@ _rotacheck() {
             rotacheck__subcmd__help,completions)
                 cmd="rotacheck__subcmd__help__subcmd__completions"
                 ;;
+            rotacheck__subcmd__help,diagnose)
+                cmd="rotacheck__subcmd__help__subcmd__diagnose"
+                ;;
             rotacheck__subcmd__help,doctor)
                 cmd="rotacheck__subcmd__help__subcmd__doctor"
                 ;;
@@ -125,7 +131,7 @@ _rotacheck() {
 
     case "${cmd}" in
         rotacheck)
-            opts="-h -V --help --version run selfcheck list plan judge report explain doctor fetch lock provider schema completions man __guard __mounted help"
+            opts="-h -V --help --version run selfcheck list plan judge report diagnose explain doctor fetch lock provider schema completions man __guard __mounted help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -173,6 +179,56 @@ _rotacheck() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rotacheck__subcmd__diagnose)
+            opts="-n -A -h --context --namespace --all-namespaces --pod --watch --every --renew-every --admin-port --record --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pod)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --watch)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --every)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --renew-every)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin-port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -243,7 +299,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__help)
-            opts="run selfcheck list plan judge report explain doctor fetch lock provider schema completions man __guard __mounted help"
+            opts="run selfcheck list plan judge report diagnose explain doctor fetch lock provider schema completions man __guard __mounted help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -285,6 +341,20 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__help__subcmd__completions)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rotacheck__subcmd__help__subcmd__diagnose)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

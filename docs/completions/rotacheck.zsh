@@ -31,15 +31,15 @@ _rotacheck() {
             (run)
 _arguments "${_arguments_options[@]}" : \
 '--scenarios=[A directory of scenario files, instead of those in the binary and in \`scenarios/\`]:DIR:_default' \
-'*--envoy=[An Envoy\: a version of the lock file, or \`path=FILE\` for an executable of your own. Repeatable \[default\: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead\]]:VERSION|path=FILE:_default' \
-'*--istio=[An Istio whose agent starts the proxies\: a version of the lock file, \`path=DIR\` for programs of your own (pilot-agent, pilot-discovery, envoy_bootstrap.json), or \`none\` for Envoys without Istio. Repeatable; every scenario meets each \[default\: as the scenario says, with those of matrix.yaml\]]:VERSION|path=DIR|none:_default' \
+'*--envoy=[An Envoy\: a version of the lock file, \`image=NAME\:TAG\` for the one in an image of the lock file, or \`path=FILE\` for an executable of your own. Repeatable \[default\: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead\]]:VERSION|image=NAME|path=FILE:_default' \
+'*--istio=[An Istio whose agent starts the proxies\: a version of the lock file, \`image=NAME\:TAG\` for those in the images proxyv2 and pilot, \`path=DIR\` for programs of your own (pilot-agent, pilot-discovery, envoy_bootstrap.json), or \`none\` for Envoys without Istio. Repeatable; every scenario meets each \[default\: as the scenario says, with those of matrix.yaml\]]:VERSION|image=NAME|path=DIR|none:_default' \
 '*--provider=[Who issues the certificates. Repeatable, or a list with commas; every scenario meets each \[default\: as the scenario says\]]:PROVIDER:((fake\:"The harness'\''s own, which scenarios drive"
 files\:"The harness'\''s own, by files that the proxies watch instead of a socket"
 external\:"One that is not ours\: whatever serves SDS v3 on the socket given with --socket"
 istio-ca\:"Istio'\''s own\: its agents get certificates from istiod"
 spire\:"A SPIRE server and agent, started for each cell"
 tbot\:"Teleport'\''s tbot, started for each cell; the cluster that it joins is yours"))' \
-'*--spire=[A SPIRE, where it issues\: a version of the lock file, or \`path=DIR\` for programs of your own (spire-server, spire-agent). Repeatable \[default\: those of matrix.yaml\]]:VERSION|path=DIR:_default' \
+'*--spire=[A SPIRE, where it issues\: a version of the lock file, \`image=NAME\:TAG\` for those in the images spire-server and spire-agent, or \`path=DIR\` for programs of your own. Repeatable \[default\: those of matrix.yaml\]]:VERSION|image=NAME|path=DIR:_default' \
 '--topology=[How the proxies are run, in every cell. \`agent\` without a scenario\: what matrix.yaml lists for it, which may compare with Envoys without Istio]:TOPOLOGY:((process\:"An Envoy each, configured by rotacheck as Istio configures a sidecar"
 agent\:"Istio'\''s real agent each, which starts its Envoy, and a real istiod that configures them"))' \
 '--envoy-path=[An Envoy executable to use where \`--envoy\` is not given]:FILE:_default' \
@@ -97,15 +97,15 @@ _arguments "${_arguments_options[@]}" : \
 (plan)
 _arguments "${_arguments_options[@]}" : \
 '--scenarios=[A directory of scenario files, instead of those in the binary and in \`scenarios/\`]:DIR:_default' \
-'*--envoy=[An Envoy\: a version of the lock file, or \`path=FILE\` for an executable of your own. Repeatable \[default\: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead\]]:VERSION|path=FILE:_default' \
-'*--istio=[An Istio whose agent starts the proxies\: a version of the lock file, \`path=DIR\` for programs of your own (pilot-agent, pilot-discovery, envoy_bootstrap.json), or \`none\` for Envoys without Istio. Repeatable; every scenario meets each \[default\: as the scenario says, with those of matrix.yaml\]]:VERSION|path=DIR|none:_default' \
+'*--envoy=[An Envoy\: a version of the lock file, \`image=NAME\:TAG\` for the one in an image of the lock file, or \`path=FILE\` for an executable of your own. Repeatable \[default\: those of matrix.yaml; ENVOY_PATH, if it is set, names an executable instead\]]:VERSION|image=NAME|path=FILE:_default' \
+'*--istio=[An Istio whose agent starts the proxies\: a version of the lock file, \`image=NAME\:TAG\` for those in the images proxyv2 and pilot, \`path=DIR\` for programs of your own (pilot-agent, pilot-discovery, envoy_bootstrap.json), or \`none\` for Envoys without Istio. Repeatable; every scenario meets each \[default\: as the scenario says, with those of matrix.yaml\]]:VERSION|image=NAME|path=DIR|none:_default' \
 '*--provider=[Who issues the certificates. Repeatable, or a list with commas; every scenario meets each \[default\: as the scenario says\]]:PROVIDER:((fake\:"The harness'\''s own, which scenarios drive"
 files\:"The harness'\''s own, by files that the proxies watch instead of a socket"
 external\:"One that is not ours\: whatever serves SDS v3 on the socket given with --socket"
 istio-ca\:"Istio'\''s own\: its agents get certificates from istiod"
 spire\:"A SPIRE server and agent, started for each cell"
 tbot\:"Teleport'\''s tbot, started for each cell; the cluster that it joins is yours"))' \
-'*--spire=[A SPIRE, where it issues\: a version of the lock file, or \`path=DIR\` for programs of your own (spire-server, spire-agent). Repeatable \[default\: those of matrix.yaml\]]:VERSION|path=DIR:_default' \
+'*--spire=[A SPIRE, where it issues\: a version of the lock file, \`image=NAME\:TAG\` for those in the images spire-server and spire-agent, or \`path=DIR\` for programs of your own. Repeatable \[default\: those of matrix.yaml\]]:VERSION|image=NAME|path=DIR:_default' \
 '--topology=[How the proxies are run, in every cell. \`agent\` without a scenario\: what matrix.yaml lists for it, which may compare with Envoys without Istio]:TOPOLOGY:((process\:"An Envoy each, configured by rotacheck as Istio configures a sidecar"
 agent\:"Istio'\''s real agent each, which starts its Envoy, and a real istiod that configures them"))' \
 '--envoy-path=[An Envoy executable to use where \`--envoy\` is not given]:FILE:_default' \
@@ -144,6 +144,24 @@ _arguments "${_arguments_options[@]}" : \
 '::run -- A run'\''s directory, a directory of runs (its newest is taken), or `latest`:_default' \
 && ret=0
 ;;
+(diagnose)
+_arguments "${_arguments_options[@]}" : \
+'--context=[A context of your kubeconfig \[default\: the current one\]]:NAME:_default' \
+'-n+[The namespace]:NAME:_default' \
+'--namespace=[The namespace]:NAME:_default' \
+'--pod=[One pod of the namespace; then no right to list pods is needed]:NAME:_default' \
+'--watch=[Go on looking for so long\: 30m, 2h. Ctrl-C ends it earlier, with what was seen]:TIME:_default' \
+'--every=[Between two looks]:TIME:_default' \
+'--renew-every=[The interval at which the provider is to renew; without it, half of each certificate'\''s lifetime is taken]:TIME:_default' \
+'--admin-port=[Port of the admin API in the pods]:PORT:_default' \
+'--record=[Keep the recording (NDJSON), for \`rotacheck judge\` and for whoever is to see it. It holds certificates, never keys]:FILE:_default' \
+'(-n --namespace --pod)-A[All namespaces]' \
+'(-n --namespace --pod)--all-namespaces[All namespaces]' \
+'--json[As JSON]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
 (explain)
 _arguments "${_arguments_options[@]}" : \
 '--json[As JSON]' \
@@ -163,9 +181,9 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (fetch)
 _arguments "${_arguments_options[@]}" : \
-'*--envoy=[An Envoy\: a version of the lock file, or path=/x/envoy. Repeatable \[default\: those of the matrix\]]:VERSION:_default' \
-'*--istio=[Istio'\''s agent and control plane\: a version of the lock file, or path=/x/directory. Repeatable]:VERSION:_default' \
-'*--spire=[SPIRE'\''s server and agent\: a version of the lock file, or path=/x/directory. Repeatable]:VERSION:_default' \
+'*--envoy=[An Envoy\: a version of the lock file, image=envoyproxy/envoy\:v1.38.3, or path=/x/envoy. Repeatable \[default\: those of the matrix\]]:VERSION:_default' \
+'*--istio=[Istio'\''s agent and control plane\: a version of the lock file, image=istio/proxyv2\:1.31.0, or path=/x/directory. Repeatable]:VERSION:_default' \
+'*--spire=[SPIRE'\''s server and agent\: a version of the lock file, image=ghcr.io/spiffe/spire-server\:1.13.3, or path=/x/directory. Repeatable]:VERSION:_default' \
 '--lock=[The lock file to use \[default\: artifacts.lock in the working directory, else the one in the binary\]]:FILE:_default' \
 '(--envoy)--all[Every Envoy of the lock file]' \
 '(--envoy --istio --spire --all)--matrix[All that the matrix names\: Envoys, and the programs of Istio and SPIRE that \`run --topology agent\` needs]' \
@@ -176,7 +194,7 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (lock)
 _arguments "${_arguments_options[@]}" : \
-'*--platform=[A platform, such as linux-x86_64; only for Envoy \[default\: all\]]:PLATFORM:_default' \
+'*--platform=[A platform, such as linux-x86_64; only for Envoy and for images \[default\: all\]]:PLATFORM:_default' \
 '--lock=[The lock file to write \[default\: artifacts.lock in the working directory\]]:FILE:_default' \
 '--replace[Accept another digest or checksum than the one that is locked]' \
 '-h[Print help (see more with '\''--help'\'')]' \
@@ -184,7 +202,7 @@ _arguments "${_arguments_options[@]}" : \
 ':component -- What is locked:((envoy\:"The proxy"
 istio\:"Its agent and its control plane"
 spire\:"Its server and its agent"))' \
-'*::versions -- The versions to add\: of Envoy, such as 1.39.4; of a Go module, or what Go resolves to one:_default' \
+'*::versions -- The versions to add\: of Envoy, such as 1.39.4; of a Go module, or what Go resolves to one; image=NAME\:TAG:_default' \
 && ret=0
 ;;
 (provider)
@@ -277,6 +295,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(diagnose)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (explain)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -339,6 +361,7 @@ _rotacheck_commands() {
 'plan:Show which cells a run would have' \
 'judge:Judge the recordings of a run again, without Envoy' \
 'report:Write reports of a finished run' \
+'diagnose:Look at the proxies of a Kubernetes cluster, changing nothing\: what has expired, what is overdue, and why' \
 'explain:Explain a failure mode\: what it is, how it is recognised, first aid, the lasting fix' \
 'doctor:Check what this machine can run, and say what is missing' \
 'fetch:Fetch, build and verify executables ahead of a run' \
@@ -368,6 +391,11 @@ _rotacheck__subcmd__completions_commands() {
     local commands; commands=()
     _describe -t commands 'rotacheck completions commands' commands "$@"
 }
+(( $+functions[_rotacheck__subcmd__diagnose_commands] )) ||
+_rotacheck__subcmd__diagnose_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck diagnose commands' commands "$@"
+}
 (( $+functions[_rotacheck__subcmd__doctor_commands] )) ||
 _rotacheck__subcmd__doctor_commands() {
     local commands; commands=()
@@ -392,6 +420,7 @@ _rotacheck__subcmd__help_commands() {
 'plan:Show which cells a run would have' \
 'judge:Judge the recordings of a run again, without Envoy' \
 'report:Write reports of a finished run' \
+'diagnose:Look at the proxies of a Kubernetes cluster, changing nothing\: what has expired, what is overdue, and why' \
 'explain:Explain a failure mode\: what it is, how it is recognised, first aid, the lasting fix' \
 'doctor:Check what this machine can run, and say what is missing' \
 'fetch:Fetch, build and verify executables ahead of a run' \
@@ -420,6 +449,11 @@ _rotacheck__subcmd__help__subcmd____mounted_commands() {
 _rotacheck__subcmd__help__subcmd__completions_commands() {
     local commands; commands=()
     _describe -t commands 'rotacheck help completions commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__help__subcmd__diagnose_commands] )) ||
+_rotacheck__subcmd__help__subcmd__diagnose_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help diagnose commands' commands "$@"
 }
 (( $+functions[_rotacheck__subcmd__help__subcmd__doctor_commands] )) ||
 _rotacheck__subcmd__help__subcmd__doctor_commands() {

@@ -9,6 +9,8 @@ pub mod archive;
 pub mod artifact;
 pub mod cli;
 pub mod clock;
+#[cfg(feature = "kubernetes")]
+pub mod cluster;
 pub mod fleet;
 pub mod pki;
 pub mod plan;

@@ -12,7 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "run",
         &[
             "plan", "provider", "fleet", "probe", "verdict", "archive", "scenario", "timeline", "xds", "pki",
-            "artifact", "clock", "proc",
+            "artifact", "clock", "proc", "cluster",
         ],
     ),
     ("report", &["archive", "plan", "verdict", "timeline"]),
@@ -21,7 +21,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("verdict", &["scenario", "timeline"]),
     ("provider", &["scenario", "timeline", "xds", "pki", "artifact", "clock", "proc"]),
     ("probe", &["fleet", "scenario", "timeline", "pki", "clock"]),
-    ("fleet", &["scenario", "timeline", "xds", "pki", "artifact", "clock", "proc"]),
+    ("fleet", &["scenario", "timeline", "xds", "pki", "artifact", "clock", "proc", "cluster"]),
+    ("cluster", &["timeline"]),
     ("scenario", &["timeline"]),
     ("xds", &["timeline", "pki"]),
     ("pki", &["scenario", "timeline"]),

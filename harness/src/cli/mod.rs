@@ -1,6 +1,7 @@
 //! Arguments; one file per subcommand; the only exit point; the only place that renders errors.
 
 mod completions;
+mod diagnose;
 mod doctor;
 mod error;
 mod explain;
@@ -68,6 +69,8 @@ pub enum Command {
     Judge(judge::Args),
     /// Write reports of a finished run.
     Report(report::Args),
+    /// Look at the proxies of a Kubernetes cluster, changing nothing: what has expired, what is overdue, and why.
+    Diagnose(diagnose::Args),
     /// Explain a failure mode: what it is, how it is recognised, first aid, the lasting fix.
     Explain(explain::Args),
     /// Check what this machine can run, and say what is missing.
@@ -134,6 +137,7 @@ async fn dispatch(command: Command) -> Result<Exit, CliError> {
         Command::Selfcheck(args) => selfcheck::run(args).await,
         Command::Judge(args) => judge::run(args).await,
         Command::Report(args) => report::run(args).await,
+        Command::Diagnose(args) => diagnose::run(args).await,
         Command::Explain(args) => explain::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Fetch(args) => fetch::run(args).await,

@@ -11,6 +11,9 @@ use tokio::net::TcpStream;
 
 use super::Proxy;
 use crate::clock::Deadline;
+#[cfg(feature = "kubernetes")]
+use crate::cluster::ClusterError;
+use crate::timeline::ProxyId;
 
 /// A longer answer is refused: what answers there is no Envoy, or not ours.
 const LARGEST_ANSWER: usize = 64 << 20;
@@ -52,6 +55,49 @@ pub enum ReachError {
         /// What was asked.
         path: String,
     },
+    /// The cluster that it is in did not lead there.
+    #[cfg(feature = "kubernetes")]
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The way to it took too long.
+    #[cfg(feature = "kubernetes")]
+    #[error("{proxy} gave no whole answer to {what} in time")]
+    Late {
+        /// Who was asked.
+        proxy: ProxyId,
+        /// What was asked.
+        what: String,
+    },
+}
+
+/// Whoever has an admin API that can be asked, wherever it is.
+pub trait Admin: Sync {
+    /// Its name.
+    fn id(&self) -> &ProxyId;
+
+    /// Another number for each process that it has been.
+    fn process(&self) -> i32;
+
+    /// Asks for `path` (with its query), such as `/certs`: status and body, whatever the status.
+    fn ask(
+        &self,
+        path: &str,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<(StatusCode, Bytes), ReachError>> + Send;
+}
+
+impl Admin for Proxy {
+    fn id(&self) -> &ProxyId {
+        &self.id
+    }
+
+    fn process(&self) -> i32 {
+        self.pid
+    }
+
+    async fn ask(&self, path: &str, deadline: Deadline) -> Result<(StatusCode, Bytes), ReachError> {
+        ask(self.admin, path, deadline).await
+    }
 }
 
 impl Proxy {

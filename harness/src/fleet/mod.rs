@@ -1,9 +1,12 @@
 //! Who consumes certificates, and how one reaches it.
 //!
-//! `process` runs the proxies as local processes; `admin` asks one of them, however it is run.
+//! `process` runs the proxies as local processes, `agent` behind Istio's; `attached` are those of a cluster, which somebody
+//! else runs; `admin` asks one of them, however it is run.
 
 mod admin;
 mod agent;
+#[cfg(feature = "kubernetes")]
+mod attached;
 mod collect;
 mod error;
 mod keep;
@@ -19,8 +22,10 @@ use camino::Utf8PathBuf;
 
 use crate::timeline::{ProxyExpectation, ProxyId, SpiffeId};
 
-pub use admin::ReachError;
+pub use admin::{Admin, ReachError};
 pub use agent::{Istio, IstioPrograms, disclosures, workload_socket};
+#[cfg(feature = "kubernetes")]
+pub use attached::Attached;
 pub use error::{FleetError, ProxyExit};
 pub use members::Fleet;
 pub use process::{Dialled, FleetConfig, ForeignConfig};

@@ -61,7 +61,8 @@ fn store_of(authorities: &[(jiff::Timestamp, CertificateDer<'static>)]) -> Arc<R
 pub struct ProbeContext {
     pub(super) recorder: Recorder,
     pub(super) roots: Roots,
-    pub(super) outbound: OutboundServer,
+    /// None where proxies are only asked by their admin APIs.
+    pub(super) outbound: Option<OutboundServer>,
     pub(super) socket: Option<Utf8PathBuf>,
     pub(super) patience: Duration,
     counters: Mutex<HashMap<ProxyId, Counters>>,
@@ -74,10 +75,15 @@ pub struct ProbeContext {
 impl ProbeContext {
     /// The outbound server must record with the same recorder and judge by the same roots.
     pub fn new(recorder: Recorder, roots: Roots, outbound: OutboundServer) -> Self {
+        Self { roots, outbound: Some(outbound), ..Self::of_admin(recorder) }
+    }
+
+    /// For questions to admin APIs alone: no handshake is made or awaited.
+    pub fn of_admin(recorder: Recorder) -> Self {
         Self {
             recorder,
-            roots,
-            outbound,
+            roots: Roots::default(),
+            outbound: None,
             socket: None,
             patience: Duration::from_secs(2),
             counters: Mutex::default(),
@@ -107,8 +113,8 @@ impl ProbeContext {
     }
 
     /// The harness's own TLS server.
-    pub fn outbound_server(&self) -> &OutboundServer {
-        &self.outbound
+    pub fn outbound_server(&self) -> Option<&OutboundServer> {
+        self.outbound.as_ref()
     }
 
     pub(super) fn clock(&self) -> &Clock {
@@ -119,9 +125,9 @@ impl ProbeContext {
         Deadline::after(self.patience)
     }
 
-    pub(super) fn counters<T>(&self, proxy: &Proxy, work: impl FnOnce(&mut Counters) -> T) -> T {
+    pub(super) fn counters<T>(&self, proxy: &ProxyId, work: impl FnOnce(&mut Counters) -> T) -> T {
         let mut all = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        work(all.entry(proxy.id.clone()).or_default())
+        work(all.entry(proxy.clone()).or_default())
     }
 
     pub(super) fn read_so_far(&self, proxy: &Proxy) -> u64 {
@@ -132,9 +138,9 @@ impl ProbeContext {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner).insert(proxy.id.clone(), bytes);
     }
 
-    pub(super) fn blind(&self, source: Source, proxy: &Proxy, layer: Option<Layer>, what: &str, why: impl ToString) {
+    pub(super) fn blind(&self, source: Source, proxy: &ProxyId, layer: Option<Layer>, what: &str, why: impl ToString) {
         let blind = Blind { layer, what: what.to_owned(), why: why.to_string() };
-        self.recorder.record(source, Some(&proxy.id), None, blind);
+        self.recorder.record(source, Some(proxy), None, blind);
     }
 }
 

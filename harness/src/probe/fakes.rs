@@ -229,7 +229,7 @@ impl FakeProxy {
             .await
         };
         let dial_out = {
-            let (svid, server) = (svid.clone(), ctx.outbound.addr());
+            let (svid, server) = (svid.clone(), ctx.outbound.as_ref().unwrap().addr());
             listen(move |stream| {
                 let svid = held(&svid);
                 http(stream, move |_| {

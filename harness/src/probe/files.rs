@@ -21,7 +21,7 @@ pub(super) fn files(proxy: &Proxy, ctx: &ProbeContext) {
             let fact = Watch { directory: directory.to_string(), watched };
             ctx.recorder.record(Source::Census, Some(&proxy.id), None, fact);
         }
-        Err(e) => ctx.blind(Source::Census, proxy, None, "inotify", e),
+        Err(e) => ctx.blind(Source::Census, &proxy.id, None, "inotify", e),
     }
 }
 
@@ -36,7 +36,7 @@ pub(super) fn log(proxy: &Proxy, ctx: &ProbeContext) {
                 ctx.recorder.record(Source::Process, Some(&proxy.id), None, Log { line });
             }
         }
-        Err(e) => ctx.blind(Source::Process, proxy, Some(Layer::Acked), "log", e),
+        Err(e) => ctx.blind(Source::Process, &proxy.id, Some(Layer::Acked), "log", e),
     }
 }
 

@@ -17,7 +17,7 @@ mod sample;
 mod tls;
 mod traffic;
 
-pub use admin::{STATS_PATH, certs, config_dump, listeners, server_info, stats};
+pub use admin::{STATS_PATH, certs, config_dump, listeners, server_info, stats, version_of};
 pub use census::{census, census_works};
 pub use context::{ProbeContext, Roots};
 pub use inbound::{TlsVersion, inbound};

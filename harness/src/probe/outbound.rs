@@ -118,7 +118,7 @@ pub async fn outbound(proxy: &Proxy, ctx: &ProbeContext) -> Option<Handshake> {
         })
         .await;
     if seen.is_none() {
-        ctx.blind(Source::Outbound, proxy, Some(Layer::Served), what, why);
+        ctx.blind(Source::Outbound, &proxy.id, Some(Layer::Served), what, why);
     }
     seen
 }
@@ -256,7 +256,9 @@ mod tests {
             (other.svid(60), Some("no authority of the bundle signed it")),
         ];
         for (n, (svid, problem)) in cases.iter().enumerate() {
-            let answer = fakes::dial(ctx.outbound.addr(), "proxy-a", Arc::new(svid.client_config())).await.unwrap();
+            let answer = fakes::dial(ctx.outbound.as_ref().unwrap().addr(), "proxy-a", Arc::new(svid.client_config()))
+                .await
+                .unwrap();
             assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
             let (proxy, shown) = handshakes(&ctx).remove(n);
             assert_eq!(proxy, Some(ProxyId::parse("proxy-a").unwrap()));
@@ -273,7 +275,7 @@ mod tests {
         // One configuration, so one store of sessions.
         let config = Arc::new(authority.svid(60).client_config());
         for _ in 0..3 {
-            fakes::dial(ctx.outbound.addr(), "a", config.clone()).await.unwrap();
+            fakes::dial(ctx.outbound.as_ref().unwrap().addr(), "a", config.clone()).await.unwrap();
         }
         let seen = handshakes(&ctx);
         assert_eq!(seen.len(), 3);
@@ -289,7 +291,7 @@ mod tests {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Capture::default()))
             .with_no_client_auth();
-        fakes::dial(ctx.outbound.addr(), "a", Arc::new(config)).await.unwrap();
+        fakes::dial(ctx.outbound.as_ref().unwrap().addr(), "a", Arc::new(config)).await.unwrap();
         let (_, shown) = handshakes(&ctx).remove(0);
         assert_eq!(shown.error.as_deref(), Some("the proxy showed no client certificate"));
         assert!(shown.chain.is_empty());
@@ -307,10 +309,16 @@ mod tests {
             Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
         };
         let name = "outbound.rotacheck.invalid";
-        fakes::dial(ctx.outbound.addr(), name, trusting(ctx.outbound.authority_pem())).await.unwrap();
+        fakes::dial(
+            ctx.outbound.as_ref().unwrap().addr(),
+            name,
+            trusting(ctx.outbound.as_ref().unwrap().authority_pem()),
+        )
+        .await
+        .unwrap();
 
         let stranger = Authority::new("x").pem();
-        fakes::dial(ctx.outbound.addr(), name, trusting(&stranger)).await.unwrap_err();
+        fakes::dial(ctx.outbound.as_ref().unwrap().addr(), name, trusting(&stranger)).await.unwrap_err();
         let told = ctx.recorder.await_until(
             0,
             Deadline::after(PATIENT),

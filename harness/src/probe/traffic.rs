@@ -19,7 +19,7 @@ use crate::timeline::{Request, Source, Stats};
 pub async fn fresh(from: &Proxy, whole: bool, ctx: &ProbeContext) -> (Request, Option<Stats>) {
     let answer = plain::get(from.outbound, from.next.as_str(), "/", ctx.deadline()).await;
     let stats = admin::stats(from, whole, ctx).await;
-    let resumed = stats.as_ref().and_then(|stats| ctx.counters(from, |counters| counters.resumed(stats)));
+    let resumed = stats.as_ref().and_then(|stats| ctx.counters(&from.id, |counters| counters.resumed(stats)));
     // Where the counters are hidden, its own configuration tells.
     let resumed = resumed.or(from.keeps_no_sessions.then_some(false));
     (record(from, true, answer.map(|(status, _)| status), resumed, ctx), stats)
@@ -30,7 +30,7 @@ pub async fn fresh(from: &Proxy, whole: bool, ctx: &ProbeContext) -> (Request, O
 pub(super) async fn resuming(from: &Proxy, ctx: &ProbeContext) -> Request {
     let answer = plain::get(from.outbound, from.next.as_str(), "/resumed", ctx.deadline()).await;
     let stats = admin::stats(from, false, ctx).await;
-    let resumed = stats.as_ref().and_then(|stats| ctx.counters(from, |counters| counters.resuming(stats)));
+    let resumed = stats.as_ref().and_then(|stats| ctx.counters(&from.id, |counters| counters.resuming(stats)));
     record(from, true, answer.map(|(status, _)| status), resumed, ctx)
 }
 

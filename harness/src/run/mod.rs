@@ -1,5 +1,7 @@
 //! A run: cells in parallel, each from nothing to a verdict; signals; one ordered stream of events.
 
+#[cfg(feature = "kubernetes")]
+mod attached;
 mod cell;
 mod error;
 mod lanes;
@@ -21,6 +23,8 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::watch as watched;
 use tokio::task::{JoinError, JoinSet};
 
+#[cfg(feature = "kubernetes")]
+pub use attached::{AttachError, Attachment, Attended, attend};
 pub use cell::CellJob;
 pub use error::RunError;
 pub use stop::Stop;

@@ -14,6 +14,7 @@ mod modes;
 mod notes;
 mod peers;
 mod proof;
+mod standing;
 mod summary;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ pub use checks::{CHECKS, Check};
 pub use model::*;
 pub use modes::{LooksLike, MODES, Mode, mode};
 pub use proof::Unproven;
+pub use standing::{Standing, State, standings};
 
 use crate::timeline::ledger::ProxyLedger;
 use crate::timeline::{Ledger, ProxyId, Timeline};

@@ -96,6 +96,8 @@ fn scan(mut file: impl io::BufRead, wanted: &BTreeMap<ImageFile, u64>, to: &Utf8
             }
         }
     }
+    // What follows the archive's end counts for the compression's own check.
+    io::copy(&mut archive.into_inner(), &mut io::sink())?;
     // A whiteout concerns the layers below, never its own.
     Ok(found)
 }

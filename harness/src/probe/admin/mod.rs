@@ -11,6 +11,7 @@ mod server;
 mod static_contexts;
 mod stats;
 
+pub use server::version_of;
 pub(super) use stats::Counters;
 pub use stats::STATS_PATH;
 
@@ -19,7 +20,7 @@ use http::StatusCode;
 use serde::de::DeserializeOwned;
 
 use super::context::ProbeContext;
-use crate::fleet::Proxy;
+use crate::fleet::Admin;
 use crate::timeline::{Certs, ConfigDump, Fact, Layer, Listeners, ServerInfo, Source, Stats};
 
 /// Why an answer is no fact.
@@ -50,24 +51,24 @@ fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, AnswerError> {
 }
 
 /// Asks `/certs`: the leaves of all live TLS contexts.
-pub async fn certs(proxy: &Proxy, ctx: &ProbeContext) -> Option<Certs> {
+pub async fn certs(proxy: &impl Admin, ctx: &ProbeContext) -> Option<Certs> {
     ask(proxy, "/certs", Some(Layer::Loaded), certs::parse, ctx).await
 }
 
 /// Asks `/config_dump` for the active secrets; `whole`: also for those that have not arrived, and for TLS contexts that
 /// have their certificate from elsewhere.
-pub async fn config_dump(proxy: &Proxy, whole: bool, ctx: &ProbeContext) -> Option<ConfigDump> {
+pub async fn config_dump(proxy: &impl Admin, whole: bool, ctx: &ProbeContext) -> Option<ConfigDump> {
     let deadline = ctx.deadline();
     let part = async |state: &str| {
         let path = format!("/config_dump?resource=dynamic_{state}_secrets");
-        let answer = proxy.admin(&path, deadline).await.map_err(|e| e.to_string())?;
+        let answer = proxy.ask(&path, deadline).await.map_err(|e| e.to_string())?;
         config_dump::parse(expect_ok(answer)?.as_ref(), state).map_err(|e| format!("{path}: {e}"))
     };
     let dump = async {
         let mut dump = part("active").await?;
         if whole {
             dump.secrets.extend(part("warming").await?.secrets);
-            let answer = proxy.admin("/config_dump", deadline).await.map_err(|e| e.to_string())?;
+            let answer = proxy.ask("/config_dump", deadline).await.map_err(|e| e.to_string())?;
             let body = expect_ok(answer)?;
             dump.static_contexts = static_contexts::parse(&body).map_err(|e| format!("/config_dump: {e}"))?;
         }
@@ -78,42 +79,42 @@ pub async fn config_dump(proxy: &Proxy, whole: bool, ctx: &ProbeContext) -> Opti
 
 /// Asks `/stats` for the counters of secrets, their streams, and TLS. `whole`: also for those that are known to have
 /// been at zero.
-pub async fn stats(proxy: &Proxy, whole: bool, ctx: &ProbeContext) -> Option<Stats> {
-    let path = ctx.counters(proxy, |counters| counters.path(proxy.pid, whole));
-    let answer = proxy.admin(&path, ctx.deadline()).await.map_err(|e| e.to_string());
+pub async fn stats(proxy: &impl Admin, whole: bool, ctx: &ProbeContext) -> Option<Stats> {
+    let path = ctx.counters(proxy.id(), |counters| counters.path(proxy.process(), whole));
+    let answer = proxy.ask(&path, ctx.deadline()).await.map_err(|e| e.to_string());
     let stats = answer.and_then(expect_ok).and_then(|body| stats::parse(&body).map_err(|e| e.to_string()));
     let stats = stats.map(|mut stats| {
-        ctx.counters(proxy, |counters| counters.take(proxy.pid, &path, &mut stats));
+        ctx.counters(proxy.id(), |counters| counters.take(proxy.process(), &path, &mut stats));
         stats
     });
     record(proxy, "/stats", None, stats, ctx)
 }
 
 /// Asks `/server_info`: version, state, uptime.
-pub async fn server_info(proxy: &Proxy, ctx: &ProbeContext) -> Option<ServerInfo> {
+pub async fn server_info(proxy: &impl Admin, ctx: &ProbeContext) -> Option<ServerInfo> {
     ask(proxy, "/server_info", None, server::parse_info, ctx).await
 }
 
 /// Asks `/listeners`: those that really listen.
-pub async fn listeners(proxy: &Proxy, ctx: &ProbeContext) -> Option<Listeners> {
+pub async fn listeners(proxy: &impl Admin, ctx: &ProbeContext) -> Option<Listeners> {
     ask(proxy, "/listeners?format=json", None, server::parse_listeners, ctx).await
 }
 
 async fn ask<T: Into<Fact> + Clone>(
-    proxy: &Proxy,
+    proxy: &impl Admin,
     path: &str,
     layer: Option<Layer>,
     parse: fn(&[u8]) -> Result<T, AnswerError>,
     ctx: &ProbeContext,
 ) -> Option<T> {
-    let answer = proxy.admin(path, ctx.deadline()).await.map_err(|e| e.to_string());
+    let answer = proxy.ask(path, ctx.deadline()).await.map_err(|e| e.to_string());
     let fact = answer.and_then(expect_ok).and_then(|body| parse(&body).map_err(|e| e.to_string()));
     let what = path.split('?').next().unwrap_or(path);
     record(proxy, what, layer, fact, ctx)
 }
 
 fn record<T: Into<Fact> + Clone>(
-    proxy: &Proxy,
+    proxy: &impl Admin,
     what: &str,
     layer: Option<Layer>,
     fact: Result<T, String>,
@@ -121,11 +122,11 @@ fn record<T: Into<Fact> + Clone>(
 ) -> Option<T> {
     match fact {
         Ok(fact) => {
-            ctx.recorder.record(Source::Admin, Some(&proxy.id), None, fact.clone());
+            ctx.recorder.record(Source::Admin, Some(proxy.id()), None, fact.clone());
             Some(fact)
         }
         Err(why) => {
-            ctx.blind(Source::Admin, proxy, layer, what, why);
+            ctx.blind(Source::Admin, proxy.id(), layer, what, why);
             None
         }
     }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{AnswerError, object};
-use crate::timeline::{Listeners, ServerInfo};
+use crate::timeline::{EnvoyVersion, Listeners, ServerInfo};
 
 #[derive(Deserialize)]
 struct Info {
@@ -20,6 +20,12 @@ pub(super) fn parse_info(body: &[u8]) -> Result<ServerInfo, AnswerError> {
     let whole = seconds.split('.').next().unwrap_or_default();
     let uptime_s = whole.parse().map_err(|e| AnswerError::field("uptime_current_epoch", e))?;
     Ok(ServerInfo { version: info.version, state: info.state, uptime_s })
+}
+
+/// The version in an answer to `/server_info`, `<commit>/1.38.3/Clean/RELEASE/BoringSSL`, if it is one.
+pub fn version_of(body: &[u8]) -> Option<EnvoyVersion> {
+    let info = parse_info(body).ok()?;
+    EnvoyVersion::parse(info.version.split('/').nth(1)?).ok()
 }
 
 #[derive(Deserialize)]

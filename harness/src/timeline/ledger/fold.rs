@@ -365,7 +365,9 @@ impl<'t> Fold<'t> {
             if p.spiffe_id.is_none() {
                 let sent = p.pushes.iter().find_map(|push| push.leaf(&p.svid));
                 let served = p.served.iter().find_map(Served::leaf);
-                p.spiffe_id = sent.or(served).and_then(|leaf| leaf.uris.first().cloned());
+                // Where nobody saw more: what is to be served under that name.
+                let dumped = p.dumps.iter().find_map(|dump| dump.active(&p.svid)?.chain.first());
+                p.spiffe_id = sent.or(served).or(dumped).and_then(|leaf| leaf.uris.first().cloned());
             }
             // Gateways' and file certificates stand in /certs as well.
             if let Some(id) = p.spiffe_id.clone() {

@@ -7,6 +7,7 @@ mod seeded;
 mod signed;
 mod size;
 mod sketch;
+mod standing;
 mod succession;
 mod twists;
 

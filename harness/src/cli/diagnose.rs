@@ -1,0 +1,80 @@
+//! `rotacheck diagnose`.
+
+#[cfg(feature = "kubernetes")]
+mod look;
+#[cfg(feature = "kubernetes")]
+mod page;
+
+use camino::Utf8PathBuf;
+
+use super::{CliError, Exit};
+use crate::scenario::Span;
+
+/// Where Envoy's admin API listens beside Istio's agent.
+const ADMIN_PORT: u16 = 15000;
+
+/// Arguments of `rotacheck diagnose`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Nothing is changed in the cluster. Each proxy's admin API is asked through the API server, for what `pilot-agent request \
+GET certs`, config_dump, stats and server_info print; its log is read. Needed: list pods, create pods/portforward (else \
+create pods/exec), get pods/log. What is forbidden is named, and the rest is done without it.
+
+One look tells what has expired, what is overdue, and what contradicts itself. Whether certificates come again under new \
+versions shows only after a while: --watch, for longer than the provider's interval.
+
+Examples:
+  rotacheck diagnose -n shop
+  rotacheck diagnose --context prod -A --watch 30m --renew-every 20m
+  rotacheck diagnose -n shop --pod web-6f9c --json
+
+Exit codes: 0 every proxy has a certificate that is not overdue, 1 some have not, 4 no proxy was found, 5 some could not be \
+looked at.")]
+pub struct Args {
+    /// A context of your kubeconfig [default: the current one].
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// The namespace.
+    #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
+    namespace: String,
+    /// All namespaces.
+    #[arg(long, short = 'A', conflicts_with_all = ["namespace", "pod"])]
+    all_namespaces: bool,
+    /// One pod of the namespace; then no right to list pods is needed.
+    #[arg(long, value_name = "NAME")]
+    pod: Option<String>,
+    /// Go on looking for so long: 30m, 2h. Ctrl-C ends it earlier, with what was seen.
+    #[arg(long, value_name = "TIME")]
+    watch: Option<Span>,
+    /// Between two looks.
+    #[arg(long, value_name = "TIME", default_value = "15s")]
+    every: Span,
+    /// The interval at which the provider is to renew; without it, half of each certificate's lifetime is taken.
+    #[arg(long, value_name = "TIME")]
+    renew_every: Option<Span>,
+    /// Port of the admin API in the pods.
+    #[arg(long, value_name = "PORT", default_value_t = ADMIN_PORT)]
+    admin_port: u16,
+    /// Keep the recording (NDJSON), for `rotacheck judge` and for whoever is to see it. It holds certificates, never keys.
+    #[arg(long, value_name = "FILE")]
+    record: Option<Utf8PathBuf>,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[cfg(feature = "kubernetes")]
+pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
+    look::run(args).await
+}
+
+#[cfg(not(feature = "kubernetes"))]
+pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
+    let _ = (args.context, args.namespace, args.all_namespaces, args.pod, args.watch, args.every, args.renew_every);
+    let _ = (args.admin_port, args.record, args.json);
+    Err(CliError::with_hint(
+        Exit::Usage,
+        "cannot ask a cluster: this rotacheck was built without the feature `kubernetes`",
+        "build it with `--features kubernetes`",
+    ))
+}

@@ -1,0 +1,84 @@
+//! The look at the cluster that a command line asks for.
+
+use std::fs::File;
+use std::time::Duration;
+
+use super::super::page::{Page, print_json};
+use super::super::stderr::say;
+use super::super::{CliError, Exit};
+use super::{Args, page};
+use crate::cluster::{Cluster, ClusterError};
+use crate::run::{AttachError, Attachment, Attended, Stop, attend};
+use crate::scenario::Span;
+use crate::verdict::{Standing, State, judge, standings};
+
+pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
+    let cluster = Cluster::of_context(args.context.as_deref()).await.map_err(|e| refused(&e))?;
+    let attachment = Attachment {
+        namespace: (!args.all_namespaces).then(|| args.namespace.clone()),
+        pod: args.pod.clone(),
+        admin_port: args.admin_port,
+        watch: args.watch.map(Span::duration),
+        every: args.every.duration().max(Duration::from_secs(1)),
+        renew_every: args.renew_every.map(Span::duration),
+    };
+    let out = args.record.as_ref().map(|path| {
+        File::create(path).map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot write {path}: {e}")))
+    });
+    let stop = Stop::default();
+    stop.on_signals().map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot listen for signals: {e}")))?;
+    let watching = attachment.watch;
+    let tell = |looks: u32, passed: Duration| {
+        if let Some(watch) = watching {
+            say(format_args!("look {looks}, {} of {} s", passed.as_secs(), watch.as_secs()));
+        }
+    };
+    let attended = attend(&cluster, &attachment, out.transpose()?, &stop, &tell).await;
+    let attended = attended.map_err(|e| match &e {
+        AttachError::Cluster(e) => refused(e),
+        AttachError::NoProxy { .. } => CliError::with_hint(
+            Exit::NothingSelected,
+            format!("cannot {e} of {}", cluster.context()),
+            "-n names the namespace, -A looks in all of them; a proxy is a container istio-proxy, or an Envoy by its image",
+        ),
+        AttachError::Record(e) => CliError::with_hint(Exit::CouldNotTell, format!("cannot {e}"), "name another --record"),
+    })?;
+    let mut standings = standings(&attended.timeline);
+    standings.retain(|standing| !attended.gone.contains(&standing.proxy));
+    let verdict = judge(&attended.timeline);
+    let found = page::Found {
+        context: cluster.context(),
+        attachment: &attachment,
+        attended: &attended,
+        standings: &standings,
+        verdict: &verdict,
+    };
+    if args.json {
+        print_json(&found.as_json());
+    } else {
+        let mut page = Page::new();
+        found.show(&mut page);
+        page.print();
+    }
+    Ok(exit(&attended, &standings))
+}
+
+fn exit(attended: &Attended, standings: &[Standing]) -> Exit {
+    let any = |states: &[State]| standings.iter().any(|s| states.contains(&s.state));
+    if any(&[State::Expired, State::NotYetValid, State::Mixed, State::Overdue, State::Empty]) {
+        Exit::Failed
+    } else if any(&[State::Unseen]) || standings.len() < attended.pods.len() - attended.gone.len() {
+        Exit::CouldNotTell
+    } else {
+        Exit::AsExpected
+    }
+}
+
+fn refused(e: &ClusterError) -> CliError {
+    let exit = match e {
+        ClusterError::Config { .. } => Exit::Usage,
+        ClusterError::Missing { .. } => Exit::NothingSelected,
+        _ => Exit::CouldNotTell,
+    };
+    CliError::with_hint(exit, format!("cannot {e}"), e.hint())
+}

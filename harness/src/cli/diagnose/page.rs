@@ -1,0 +1,239 @@
+//! What a look at a cluster says, on a page.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::json;
+
+use super::super::page::Page;
+use crate::run::{Attachment, Attended};
+use crate::timeline::ProxyId;
+use crate::verdict::{Mode, Standing, State, Verdict, mode};
+
+/// Modes that are explained on the page; the others are named.
+const EXPLAINED: usize = 1;
+/// Proxies that are named where the same is said of many.
+const NAMED: usize = 4;
+
+pub(super) struct Found<'a> {
+    pub(super) context: &'a str,
+    pub(super) attachment: &'a Attachment,
+    pub(super) attended: &'a Attended,
+    pub(super) standings: &'a [Standing],
+    pub(super) verdict: &'a Verdict,
+}
+
+impl Found<'_> {
+    pub(super) fn show(&self, page: &mut Page) {
+        self.head(page);
+        self.table(page);
+        self.remarks(page);
+        self.modes(page);
+        self.blindness(page);
+    }
+
+    fn head(&self, page: &mut Page) {
+        let place = match &self.attachment.namespace {
+            Some(namespace) => format!("namespace {namespace}"),
+            None => "all namespaces".to_owned(),
+        };
+        let gone = match self.attended.gone.len() {
+            0 => String::new(),
+            n => format!(", {n} of them gone meanwhile"),
+        };
+        let header = &self.attended.timeline.header;
+        let istio = header.subject.istio.as_ref().map(|istio| format!(", Istio {}", istio.version)).unwrap_or_default();
+        page.heading(&format!(
+            "{}, {place}: {} proxies{gone} (Envoy {}{istio})",
+            self.context,
+            self.attended.pods.len(),
+            header.subject.envoy.version
+        ));
+        let counts = self.standings.iter().fold(BTreeMap::<State, usize>::new(), |mut counts, s| {
+            *counts.entry(s.state).or_default() += 1;
+            counts
+        });
+        let counts: Vec<_> = counts.iter().map(|(state, n)| format!("{n} {}", state.words())).collect();
+        page.paragraph(0, &counts.join(", "));
+        page.line("");
+    }
+
+    fn table(&self, page: &mut Page) {
+        let mut sorted: Vec<_> = self.standings.iter().collect();
+        sorted.sort_by_key(|s| (s.state, s.left_s, s.proxy.clone()));
+        let rows: Vec<_> = sorted
+            .iter()
+            .map(|s| {
+                let serial = s.leaf.as_ref().map_or("-".into(), |leaf| leaf.serial.short());
+                let expires = s.left_s.map_or("-".into(), countdown);
+                let renewal = match (s.overdue_s, s.due, s.read) {
+                    (Some(seconds), ..) => format!("overdue {}", span(seconds)),
+                    (None, Some(due), Some(read)) => {
+                        let left = due.duration_since(read).as_secs();
+                        if left > 0 { format!("due in {}", span(left)) } else { "due".into() }
+                    }
+                    _ => "-".into(),
+                };
+                [s.state.words().to_owned(), expires, renewal, serial, s.proxy.to_string()]
+            })
+            .collect();
+        page.table(["STATE", "EXPIRES", "RENEWAL", "SERIAL", "PROXY"], &rows);
+    }
+
+    /// What was found, the same of several proxies once.
+    fn remarks(&self, page: &mut Page) {
+        let mut said: Vec<(String, Vec<&ProxyId>)> = Vec::new();
+        let remarks = self.standings.iter().flat_map(|s| s.remarks.iter().map(move |remark| (&s.proxy, remark)));
+        for (proxy, remark) in remarks {
+            match said.iter_mut().find(|(known, _)| known == remark) {
+                Some((_, proxies)) => proxies.push(proxy),
+                None => said.push((remark.clone(), vec![proxy])),
+            }
+        }
+        if said.is_empty() {
+            return;
+        }
+        page.line("");
+        page.heading("What was found");
+        for (remark, proxies) in said {
+            page.item("  - ", &format!("{}: {remark}", names(&proxies)));
+        }
+    }
+
+    /// What it is, first aid, the lasting fix.
+    fn modes(&self, page: &mut Page) {
+        let modes = self.suspects();
+        let Some((first, _)) = modes.first() else { return };
+        page.line("");
+        page.heading(match self.verdict.diagnosis {
+            Some(_) => "What it is",
+            None => "What it may be",
+        });
+        for (mode, decides) in &modes {
+            let decides = decides.as_ref().map(|d| format!(" (would decide: {d})")).unwrap_or_default();
+            page.item("  - ", &format!("{}: {}{decides}", mode.name, mode.title));
+        }
+        for (mode, _) in modes.iter().take(EXPLAINED) {
+            page.line("");
+            page.heading(&format!("First aid for {}", mode.name));
+            page.paragraph(2, mode.first_aid);
+            page.line("");
+            page.heading("Lasting fix");
+            page.paragraph(2, mode.lasting_fix);
+        }
+        page.line("");
+        page.paragraph(0, &format!("More: rotacheck explain {}", first.name));
+    }
+
+    /// Modes of the verdict, best first; else those that something odd points to. With what would decide, where that is
+    /// known.
+    fn suspects(&self) -> Vec<(&'static Mode, Option<String>)> {
+        let of_verdict = self.verdict.candidates.iter().filter_map(|c| Some((mode(&c.mode)?, c.would_decide.clone())));
+        let of_verdict: Vec<_> = of_verdict.collect();
+        let suspected: BTreeSet<_> = self.standings.iter().flat_map(|s| &s.suspected).collect();
+        if of_verdict.is_empty() {
+            return suspected.into_iter().filter_map(|name| Some((mode(name)?, None))).collect();
+        }
+        // What a look shows speaks for some of them.
+        let pointed = |m: &Mode| suspected.contains(&m.name);
+        let (first, rest): (Vec<_>, Vec<_>) = of_verdict.into_iter().partition(|(m, _)| pointed(m));
+        if first.is_empty() { rest } else { first }
+    }
+
+    /// What could not be seen, and how to let it.
+    fn blindness(&self, page: &mut Page) {
+        let mut lines = Vec::new();
+        for (right, said) in &self.attended.forbidden {
+            lines.push(format!("{said}: {}", right.without()));
+        }
+        let mut unseen: BTreeMap<&str, Vec<&ProxyId>> = BTreeMap::new();
+        for s in self.standings {
+            for what in &s.unseen {
+                unseen.entry(what).or_default().push(&s.proxy);
+            }
+        }
+        lines.extend(unseen.iter().map(|(what, proxies)| format!("{}: {what}", names(proxies))));
+        if self.standings.iter().any(|s| s.read.is_some()) {
+            if self.hides_statistics() {
+                lines.push(
+                    "statistics of SDS are hidden, as Istio does by default: the annotation proxy.istio.io/config with \
+                     proxyStatsMatcher.inclusionRegexps [\"sds\\\\..*\", \".*ssl_context_update_by_sds\"] shows them after a restart"
+                        .into(),
+                );
+            }
+            if self.attachment.watch.is_none() {
+                lines.push(
+                    "whether certificates come again under new versions: --watch, for longer than the provider's interval".into(),
+                );
+            }
+            lines.push(
+                "what a handshake shows, and what the provider sends: `rotacheck run --provider external` watches a provider \
+                 on a node"
+                    .into(),
+            );
+        }
+        if lines.is_empty() {
+            return;
+        }
+        page.line("");
+        page.heading("What was not seen");
+        lines.iter().for_each(|line| page.item("  - ", line));
+    }
+
+    fn hides_statistics(&self) -> bool {
+        use crate::timeline::Fact;
+        let mut samples = self.attended.timeline.observations.iter().filter_map(|o| match &o.fact {
+            Fact::Stats(stats) => Some(stats),
+            _ => None,
+        });
+        samples.all(|stats| !stats.values.keys().any(|name| name.starts_with("sds.")))
+    }
+
+    pub(super) fn as_json(&self) -> serde_json::Value {
+        let suspects = self.suspects();
+        let suspects: Vec<_> = suspects
+            .iter()
+            .map(|(mode, decides)| {
+                json!({"mode": mode.name, "title": mode.title, "would_decide": decides,
+                    "first_aid": mode.first_aid, "lasting_fix": mode.lasting_fix})
+            })
+            .collect();
+        let pods: BTreeMap<_, _> = self
+            .attended
+            .pods
+            .iter()
+            .map(|(id, s)| {
+                let pod = json!({"namespace": s.pod.namespace, "pod": s.pod.name, "node": s.node, "image": s.image,
+                    "restarts": s.restarts, "gone": self.attended.gone.contains(id)});
+                (id.to_string(), pod)
+            })
+            .collect();
+        let forbidden: BTreeMap<_, _> =
+            self.attended.forbidden.iter().map(|(right, said)| (right.to_string(), said)).collect();
+        json!({"context": self.context, "namespace": self.attachment.namespace, "proxies": self.standings,
+            "pods": pods, "suspects": suspects, "diagnosis": self.verdict.diagnosis, "layer": self.verdict.layer,
+            "forbidden": forbidden})
+    }
+}
+
+fn names(proxies: &[&ProxyId]) -> String {
+    let named: Vec<_> = proxies.iter().take(NAMED).map(ToString::to_string).collect();
+    match proxies.len() - named.len() {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+/// `in 12 min`, `10 h 08 min ago`.
+fn countdown(seconds: i64) -> String {
+    if seconds > 0 { format!("in {}", span(seconds)) } else { format!("{} ago", span(seconds)) }
+}
+
+fn span(seconds: i64) -> String {
+    let s = seconds.saturating_abs();
+    match s {
+        0..120 => format!("{s} s"),
+        120..7200 => format!("{} min", s / 60),
+        7200..172_800 => format!("{} h {:02} min", s / 3600, s / 60 % 60),
+        _ => format!("{} d", s / 86400),
+    }
+}

@@ -1,0 +1,87 @@
+//! Kubernetes calls: which pods have a proxy, and the ways to one of them. Nothing is created but what a question needs:
+//! a forwarded connection, a command in the proxy's own container.
+
+mod error;
+mod pods;
+mod way;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+pub use error::{ClusterError, Right};
+pub use pods::{PodName, Sidecar};
+pub use way::Way;
+
+/// A cluster, as one user may see it. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster {
+    client: kube::Client,
+    context: String,
+}
+
+impl Cluster {
+    /// The cluster of a context of the user's kubeconfig (`KUBECONFIG`, else `~/.kube/config`); by default of the current
+    /// one. Where there is no kubeconfig, the one that this process is a pod of. Nothing is asked yet.
+    pub async fn of_context(context: Option<&str>) -> Result<Self, ClusterError> {
+        let unusable = |e: &dyn std::error::Error| ClusterError::Config {
+            context: context.map(str::to_owned),
+            why: error::with_sources(e),
+        };
+        let (config, context) = match Kubeconfig::read() {
+            Ok(file) => {
+                let name = context.map(str::to_owned).or_else(|| file.current_context.clone());
+                let options = KubeConfigOptions { context: name.clone(), ..KubeConfigOptions::default() };
+                let config = kube::Config::from_custom_kubeconfig(file, &options).await.map_err(|e| unusable(&e))?;
+                (config, name.unwrap_or_else(|| "default".into()))
+            }
+            Err(e) => match kube::Config::incluster() {
+                Ok(config) if context.is_none() => (config, "in-cluster".into()),
+                _ => return Err(unusable(&e)),
+            },
+        };
+        let client = kube::Client::try_from(config).map_err(|e| unusable(&e))?;
+        Ok(Self { client, context })
+    }
+
+    /// The name of its context.
+    pub fn context(&self) -> &str {
+        &self.context
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(client: kube::Client) -> Self {
+        Self { client, context: "test".into() }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use tokio::task::JoinHandle;
+
+    use super::Cluster;
+
+    /// A cluster that gives these answers, one after the other, and then the paths that it was asked for.
+    pub(crate) fn answering(answers: Vec<(u16, Value)>) -> (Cluster, JoinHandle<Vec<String>>) {
+        let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        let asked = tokio::spawn(async move {
+            let mut asked = Vec::new();
+            for (status, body) in answers {
+                let (request, respond) = handle.next_request().await.expect("it is asked as often as it answers");
+                asked.push(request.uri().to_string());
+                let body = Body::from(serde_json::to_vec(&body).unwrap());
+                respond.send_response(Response::builder().status(status).body(body).unwrap());
+            }
+            asked
+        });
+        (Cluster::of(kube::Client::new(service, "default")), asked)
+    }
+
+    /// What an API server says where it refuses.
+    pub(crate) fn status(code: u16, message: &str) -> Value {
+        let reason = if code == 404 { "NotFound" } else { "Forbidden" };
+        json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "message": message, "code": code,
+            "reason": reason})
+    }
+}

@@ -1,0 +1,228 @@
+//! The ways to a proxy's admin API, which listens on its own loopback only: a forwarded connection, kept for further
+//! questions; where those are forbidden, a command of Istio's agent.
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, AttachParams, LogParams};
+use tokio::io::AsyncReadExt as _;
+
+use super::error::{Right, shortened, with_sources};
+use super::pods::place;
+use super::{Cluster, ClusterError, Sidecar};
+
+/// A longer answer is refused: a dump of a large mesh has some 30 MB.
+const LARGEST_ANSWER: usize = 128 << 20;
+/// Of a log, as much as tells what happens now.
+const LOG_BYTES: i64 = 1 << 20;
+
+/// One proxy, and the way to its admin API.
+pub struct Way {
+    pods: Api<Pod>,
+    place: String,
+    sidecar: Sidecar,
+    port: u16,
+    /// The forwarded connection; one question at a time.
+    connection: tokio::sync::Mutex<Option<SendRequest<Empty<Bytes>>>>,
+    /// Why connections are not tried any more: they are forbidden.
+    forbidden: std::sync::OnceLock<ClusterError>,
+}
+
+impl Cluster {
+    /// The way to a proxy whose admin API has this port. Nothing is asked yet.
+    pub fn way(&self, sidecar: &Sidecar, port: u16) -> Way {
+        Way {
+            pods: Api::namespaced(self.client.clone(), &sidecar.pod.namespace),
+            place: place(Some(&sidecar.pod.namespace)),
+            sidecar: sidecar.clone(),
+            port,
+            connection: tokio::sync::Mutex::default(),
+            forbidden: std::sync::OnceLock::new(),
+        }
+    }
+}
+
+impl Way {
+    /// Whose way it is.
+    pub fn sidecar(&self) -> &Sidecar {
+        &self.sidecar
+    }
+
+    /// Asks for `path`, such as `/certs`: status and body.
+    pub async fn ask(&self, path: &str) -> Result<(StatusCode, Bytes), ClusterError> {
+        if self.forbidden.get().is_none() {
+            match self.by_connection(path).await {
+                Err(e @ ClusterError::Forbidden { .. }) if self.sidecar.is_istio => {
+                    let _ = self.forbidden.set(e);
+                }
+                answer => return answer,
+            }
+        }
+        // The agent's command has the path without its slash.
+        let command = ["pilot-agent", "request", "GET", path.trim_start_matches('/')];
+        self.run(&command).await.map(|body| (StatusCode::OK, body))
+    }
+
+    /// Why it is asked by commands: connections are forbidden.
+    pub fn forbidden(&self) -> Option<&ClusterError> {
+        self.forbidden.get()
+    }
+
+    async fn by_connection(&self, path: &str) -> Result<(StatusCode, Bytes), ClusterError> {
+        let mut kept = self.connection.lock().await;
+        // Envoy, or the node, may have closed it since it was last used.
+        let mut connection = match kept.take().filter(|connection| !connection.is_closed()) {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        let failed = |said: String| self.failed(Right::Forward, format!("no answer to {path}: {said}"));
+        let request = Request::get(path).header(header::HOST, format!("127.0.0.1:{}", self.port));
+        let request = request.body(Empty::<Bytes>::new()).map_err(|e| failed(e.to_string()))?;
+        let response = connection.send_request(request).await.map_err(|e| failed(with_sources(&e)))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
+        let body = body.map_err(|e| match e.downcast_ref::<LengthLimitError>() {
+            Some(_) => failed(format!("it is longer than {LARGEST_ANSWER} bytes")),
+            None => failed(with_sources(e.as_ref())),
+        })?;
+        *kept = Some(connection);
+        Ok((status, body.to_bytes()))
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Empty<Bytes>>, ClusterError> {
+        let forwarded = self.pods.portforward(&self.sidecar.pod.name, &[self.port]).await;
+        let mut forwarded = forwarded.map_err(|e| ClusterError::of(&e, Right::Forward, &self.place))?;
+        let stream = forwarded.take_stream(self.port).expect("it was asked for, and not taken yet");
+        let refused = forwarded.take_error(self.port);
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.failed(Right::Forward, with_sources(&e)))?;
+        tokio::spawn(async move {
+            // It ends with its sender; what went wrong on it, the question says that was asked.
+            let _ = connection.await;
+            drop(refused);
+            let _ = forwarded.join().await;
+        });
+        Ok(sender)
+    }
+
+    /// What a command in the proxy's container printed.
+    async fn run(&self, command: &[&str]) -> Result<Bytes, ClusterError> {
+        let params = AttachParams::default().container(&self.sidecar.container).stdin(false).stdout(true).stderr(true);
+        let started = self.pods.exec(&self.sidecar.pod.name, command.iter().copied(), &params).await;
+        let mut process = started.map_err(|e| ClusterError::of(&e, Right::Exec, &self.place))?;
+        let failed = |said: String| self.failed(Right::Exec, format!("{}: {said}", command.join(" ")));
+        let (stdout, stderr) = (process.stdout(), process.stderr());
+        let status = process.take_status();
+        let mut answer = Vec::new();
+        let mut complaint = Vec::new();
+        let read = async {
+            if let Some(stdout) = stdout {
+                stdout.take(LARGEST_ANSWER as u64 + 1).read_to_end(&mut answer).await?;
+            }
+            std::io::Result::Ok(())
+        };
+        let read_complaint = async {
+            if let Some(stderr) = stderr {
+                stderr.take(64 << 10).read_to_end(&mut complaint).await?;
+            }
+            std::io::Result::Ok(())
+        };
+        tokio::try_join!(read, read_complaint).map_err(|e| failed(e.to_string()))?;
+        if answer.len() > LARGEST_ANSWER {
+            return Err(failed(format!("its answer is longer than {LARGEST_ANSWER} bytes")));
+        }
+        let status = match status {
+            Some(status) => status.await,
+            None => None,
+        };
+        if status.as_ref().is_some_and(|status| status.status.as_deref() == Some("Failure")) || answer.is_empty() {
+            let complaint = String::from_utf8_lossy(&complaint);
+            let said = status.and_then(|status| status.message).unwrap_or_default();
+            return Err(failed(shortened(&format!("{said} {complaint}"))));
+        }
+        Ok(answer.into())
+    }
+
+    /// The end of the proxy's log.
+    pub async fn log(&self) -> Result<String, ClusterError> {
+        let params = LogParams {
+            container: Some(self.sidecar.container.clone()),
+            limit_bytes: Some(LOG_BYTES),
+            tail_lines: Some(2000),
+            ..LogParams::default()
+        };
+        let log = self.pods.logs(&self.sidecar.pod.name, &params).await;
+        log.map_err(|e| ClusterError::of(&e, Right::Logs, &self.place))
+    }
+
+    fn failed(&self, right: Right, said: String) -> ClusterError {
+        ClusterError::Failed { right, place: self.sidecar.pod.to_string(), said }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cluster::PodName;
+    use crate::cluster::tests::{answering, status};
+
+    fn sidecar(is_istio: bool) -> Sidecar {
+        Sidecar {
+            pod: PodName { namespace: "ns1".into(), name: "a".into() },
+            uid: "u".into(),
+            container: "istio-proxy".into(),
+            is_istio,
+            image: String::new(),
+            node: None,
+            restarts: 0,
+            down: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn where_connections_are_forbidden_the_agents_command_is_tried_and_then_both_rights_are_known() {
+        let forbidden = |what: &str| (403, status(403, &format!("pods/{what} is forbidden")));
+        let (cluster, asked) = answering(vec![forbidden("portforward"), forbidden("exec"), forbidden("exec")]);
+        let way = cluster.way(&sidecar(true), 15000);
+        let e = way.ask("/certs").await.unwrap_err();
+        assert_eq!(e.missing_right(), Some(Right::Exec));
+        assert_eq!(way.forbidden().unwrap().missing_right(), Some(Right::Forward));
+        // A connection is not tried again.
+        assert_eq!(way.ask("/certs").await.unwrap_err().missing_right(), Some(Right::Exec));
+        let asked = asked.await.unwrap();
+        assert!(
+            asked[0].contains("/namespaces/ns1/pods/a/portforward?") && asked[0].contains("ports=15000"),
+            "{asked:?}"
+        );
+        for exec in &asked[1..] {
+            assert!(exec.contains("/pods/a/exec?") && exec.contains("container=istio-proxy"), "{exec}");
+            assert!(exec.ends_with("command=pilot-agent&command=request&command=GET&command=certs"), "{exec}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_envoy_without_istios_agent_has_no_command_to_ask() {
+        let (cluster, _) = answering(vec![(403, status(403, "pods/portforward is forbidden"))]);
+        let e = cluster.way(&sidecar(false), 15000).ask("/certs").await.unwrap_err();
+        assert_eq!(e.missing_right(), Some(Right::Forward));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_does_not_forward_is_told_with_its_words() {
+        let (cluster, _) = answering(vec![(500, status(500, "error upgrading connection: node gone"))]);
+        let e = cluster.way(&sidecar(true), 15000).ask("/certs").await.unwrap_err();
+        assert!(e.to_string().contains("create pods/portforward") && e.to_string().contains("node gone"), "{e}");
+    }
+
+    #[tokio::test]
+    async fn the_log_of_the_proxys_own_container_is_read() {
+        let (cluster, asked) = answering(vec![(200, json!("a line"))]);
+        assert!(cluster.way(&sidecar(true), 15000).log().await.unwrap().contains("a line"));
+        assert!(asked.await.unwrap()[0].contains("container=istio-proxy"));
+    }
+}

@@ -1,0 +1,312 @@
+//! Where each proxy stands with its own certificate, by its admin API alone: what can be said of a cluster that is only
+//! looked at, at once or after a while.
+//!
+//! No check: a look at `/certs` shows neither what is sent nor what a handshake shows. But a certificate that has expired in
+//! a TLS context is served expired, and one that should long have been renewed can be told before it expires.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::evidence::{clock_time, is_stat, span};
+use crate::timeline::ledger::{Dump, Load, ProxyLedger};
+use crate::timeline::{Fact, Ledger, LoadedCert, ProxyId, Serial, Timeline};
+
+/// Of a certificate's lifetime, when most providers renew (SPIRE, Istio), and when all should have.
+const DUE: f64 = 0.5;
+const OVERDUE: f64 = 0.6;
+/// A first secret comes this long after its proxy's start, and a certificate may be dated back this far; seconds.
+const START: i64 = 60;
+
+/// Where one proxy stands.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Standing {
+    /// The proxy.
+    pub proxy: ProxyId,
+    /// The identity of its certificate.
+    pub identity: Option<String>,
+    /// In a word.
+    pub state: State,
+    /// Of what its TLS contexts hold, what expires first.
+    pub leaf: Option<LoadedCert>,
+    /// Until that expires, seconds; negative: since.
+    pub left_s: Option<i64>,
+    /// When it should have been renewed by a provider that renews at the interval that was named, else at half of the
+    /// lifetime.
+    pub due: Option<jiff::Timestamp>,
+    /// How long it is overdue, seconds.
+    pub overdue_s: Option<i64>,
+    /// When `/certs` was read last.
+    pub read: Option<jiff::Timestamp>,
+    /// What is wrong or odd, in sentences.
+    pub remarks: Vec<String>,
+    /// Modes that what is odd fits, though nothing may have failed yet.
+    pub suspected: Vec<&'static str>,
+    /// What could not be seen, in sentences.
+    pub unseen: Vec<String>,
+}
+
+/// How a proxy stands, worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// What it serves has expired.
+    Expired,
+    /// What it serves is not valid yet.
+    NotYetValid,
+    /// Its contexts hold several certificates of one identity, or others than config_dump shows.
+    Mixed,
+    /// It should have been renewed.
+    Overdue,
+    /// It has no certificate.
+    Empty,
+    /// Nobody could look.
+    Unseen,
+    /// As it should be.
+    Fresh,
+}
+
+impl State {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::NotYetValid => "not yet valid",
+            Self::Mixed => "mixed",
+            Self::Overdue => "overdue",
+            Self::Empty => "no certificate",
+            Self::Unseen => "unseen",
+            Self::Fresh => "ok",
+        }
+    }
+}
+
+/// Where every proxy of a recording stands at its end, in the order of the recording.
+pub fn standings(timeline: &Timeline) -> Vec<Standing> {
+    let ledger = Ledger::of(timeline);
+    ledger.proxies.iter().map(|p| Look { timeline, ledger: &ledger, p }.standing()).collect()
+}
+
+struct Look<'a> {
+    timeline: &'a Timeline,
+    ledger: &'a Ledger<'a>,
+    p: &'a ProxyLedger<'a>,
+}
+
+impl Look<'_> {
+    fn standing(&self) -> Standing {
+        let p = self.p;
+        let mut standing = Standing {
+            proxy: p.id.clone(),
+            identity: p.spiffe_id.clone(),
+            state: State::Unseen,
+            leaf: None,
+            left_s: None,
+            due: None,
+            overdue_s: None,
+            read: None,
+            remarks: Vec::new(),
+            suspected: Vec::new(),
+            unseen: self.unseen(),
+        };
+        let Some(load) = p.loads.last() else { return standing };
+        let now = load.mark.at.wall;
+        standing.read = Some(now);
+        let Some(leaf) = load.own.iter().min_by_key(|leaf| leaf.not_after) else {
+            standing.state = State::Empty;
+            standing.remarks.push("none of its TLS contexts holds a certificate of its own (/certs)".into());
+            return standing;
+        };
+        standing.identity = standing.identity.or_else(|| leaf.uris.first().cloned());
+        standing.leaf = Some(leaf.clone());
+        let left = leaf.not_after.duration_since(now).as_secs();
+        standing.left_s = Some(left);
+        let (due, late) = self.due(leaf);
+        standing.due = Some(due);
+        standing.overdue_s = Some(now.duration_since(due).as_secs()).filter(|_| now >= late);
+        standing.state = match () {
+            () if left <= 0 => State::Expired,
+            () if leaf.not_before > now => State::NotYetValid,
+            () if self.several(load) || self.behind_the_dump(load).is_some() => State::Mixed,
+            () if standing.overdue_s.is_some() => State::Overdue,
+            () => State::Fresh,
+        };
+        self.remark(&mut standing, load, leaf);
+        standing
+    }
+
+    /// When a renewal is due, and from when on it is certain that it is late.
+    fn due(&self, leaf: &LoadedCert) -> (jiff::Timestamp, jiff::Timestamp) {
+        let after = |seconds: f64| {
+            #[expect(clippy::cast_possible_truncation, reason = "seconds of a validity, which a timestamp bounds")]
+            let seconds = seconds as i64;
+            leaf.not_before.saturating_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(leaf.not_after)
+        };
+        if let Some(every) = self.ledger.header.criteria.renew_every_s {
+            #[expect(clippy::cast_precision_loss, reason = "an interval beyond 2^52 seconds is never over")]
+            let every = every as f64;
+            return (after(every), after(every * 1.2));
+        }
+        let lifetime = leaf.not_after.duration_since(leaf.not_before).as_secs_f64();
+        (after(lifetime * DUE), after(lifetime * OVERDUE))
+    }
+
+    /// Several leaves of one identity at once, in the last two looks: between a push and its last context is a moment.
+    fn several(&self, load: &Load) -> bool {
+        let before = self.p.loads.iter().rev().nth(1);
+        load.own.len() > 1 && before.is_none_or(|before| before.own.len() > 1)
+    }
+
+    /// The leaf in config_dump that no TLS context holds.
+    fn behind_the_dump(&self, load: &Load) -> Option<(&Dump<'_>, Serial)> {
+        let dump = self.p.dumps.last()?;
+        let leaf = dump.active(&self.p.svid)?.chain.first()?;
+        // Read before the push that brought it, perhaps: then the next look shows it.
+        let held = load.holding(leaf) > 0;
+        (!held && dump.mark.seq < load.mark.seq).then(|| (dump, leaf.serial.clone()))
+    }
+
+    fn remark(&self, standing: &mut Standing, load: &Load, leaf: &LoadedCert) {
+        let p = self.p;
+        let (now, serial) = (load.mark.at.wall, leaf.serial.short());
+        let of = format!("{} of {} TLS contexts hold serial {serial}", leaf.contexts, load.contexts());
+        match standing.state {
+            State::Expired => standing.remarks.push(format!(
+                "{of}, expired since {} ({})",
+                clock_time(leaf.not_after),
+                span(now.duration_since(leaf.not_after).as_secs())
+            )),
+            State::NotYetValid => {
+                standing.remarks.push(format!("{of}, which is not valid before {}", clock_time(leaf.not_before)));
+            }
+            _ => {}
+        }
+        if self.several(load) {
+            standing.remarks.push(format!(
+                "its TLS contexts hold {} different certificates of its identity: some did not take the newest",
+                load.own.len()
+            ));
+            standing.suspected.push("partial-subscribers");
+        }
+        if let Some((_, dumped)) = self.behind_the_dump(load) {
+            standing.remarks.push(format!(
+                "config_dump has serial {} under {}, and no TLS context holds it: it was refused, or is not used",
+                dumped.short(),
+                p.svid
+            ));
+            standing.suspected.extend(["nack-key-mismatch", "nack-bad-pem", "partial-subscribers"]);
+        }
+        if let Some(remark) = self.sent_again(leaf).or_else(|| self.versions_moved(leaf)) {
+            standing.remarks.push(remark);
+            standing.suspected.extend(["resend-cached", "resend-stale"]);
+        }
+        let counted = self.counters(standing);
+        standing.remarks.extend(counted);
+        if let Some(seconds) = standing.overdue_s.filter(|_| standing.state == State::Overdue) {
+            let by = if self.ledger.header.criteria.renew_every_s.is_some() {
+                "at the interval that was named"
+            } else {
+                "at half of its lifetime, when most providers renew"
+            };
+            let due = standing.due.map(clock_time).unwrap_or_default();
+            standing.remarks.push(format!("its renewal was due at {due} ({by}), and is overdue by {}", span(seconds)));
+        }
+    }
+
+    /// Up to Envoy 1.36, `last_updated` moves with every response, also with one that brings what is there already.
+    fn sent_again(&self, leaf: &LoadedCert) -> Option<String> {
+        let dump = self.p.dumps.last()?;
+        let secret = dump.active(&self.p.svid)?;
+        let (updated, dumped) = (secret.last_updated?, secret.chain.first()?);
+        if dumped.serial != leaf.serial || dumped.not_after != leaf.not_after {
+            return None;
+        }
+        let started = self.started()?;
+        let after_start = updated.duration_since(started).as_secs() > START;
+        let older = leaf.not_before < started || updated.duration_since(leaf.not_before).as_secs() > 2 * START;
+        let own_time = updated.duration_since(leaf.not_before).as_secs();
+        (after_start && older).then(|| {
+            format!(
+                "config_dump: {} was last updated at {}, {} after this certificate was made: it was sent again, and not renewed",
+                self.p.svid,
+                clock_time(updated),
+                span(own_time)
+            )
+        })
+    }
+
+    /// When the proxy's process started, by its own account.
+    fn started(&self) -> Option<jiff::Timestamp> {
+        self.timeline.observations.iter().rev().find_map(|o| match &o.fact {
+            Fact::ServerInfo(info) if o.proxy.as_ref() == Some(&self.p.id) => {
+                o.at.wall.checked_sub(jiff::SignedDuration::from_secs(info.uptime_s)).ok()
+            }
+            _ => None,
+        })
+    }
+
+    /// Between looks: new versions of the secret, and the same certificate.
+    fn versions_moved(&self, leaf: &LoadedCert) -> Option<String> {
+        let p = self.p;
+        let same = |load: &&Load| load.own.len() == 1 && load.own[0].serial == leaf.serial;
+        let since = p.loads.iter().rev().take_while(same).last()?.mark;
+        let dumps = p.dumps.iter().filter(|d| d.mark.seq > since.seq);
+        let versions: Vec<_> = dumps.filter_map(|d| d.active(&p.svid)).map(|s| s.version_info.as_str()).collect();
+        let distinct = versions.iter().collect::<BTreeSet<_>>().len();
+        let stat = format!("sds.{}.update_success", p.svid);
+        let counted = p.stats.iter().filter(|s| s.mark.seq > since.seq);
+        let counted: Vec<_> = counted.filter_map(|s| s.sum(|name| is_stat(name, &stat))).collect();
+        let rose = counted.last().zip(counted.first()).map_or(0, |(to, from)| to.saturating_sub(*from));
+        let seconds = p.loads.last()?.mark.at.wall.duration_since(since.at.wall).as_secs();
+        match (distinct, rose) {
+            (2.., _) => Some(format!(
+                "in {} the version of {} moved {} times ({} to {}), and the certificate stayed serial {}",
+                span(seconds),
+                p.svid,
+                distinct - 1,
+                versions.first()?,
+                versions.last()?,
+                leaf.serial.short()
+            )),
+            (_, 1..) => Some(format!(
+                "in {} Envoy took {rose} updates of {} (update_success), and the certificate stayed serial {}",
+                span(seconds),
+                p.svid,
+                leaf.serial.short()
+            )),
+            _ => None,
+        }
+    }
+
+    /// What the counters of its secret say, where they are shown.
+    fn counters(&self, standing: &mut Standing) -> Vec<String> {
+        let Some(sample) = self.p.stats.last() else { return Vec::new() };
+        let name = &self.p.svid;
+        let value = |suffix: &str| {
+            let stat = format!("sds.{name}.{suffix}");
+            sample.values.iter().find(|(n, _)| is_stat(n, &stat)).map(|(_, value)| *value)
+        };
+        let mut said = Vec::new();
+        if let Some(n @ 1..) = value("update_rejected") {
+            said.push(format!("Envoy counts {n} refused updates of {name} (update_rejected)"));
+            standing.suspected.extend(["nack-key-mismatch", "nack-bad-pem", "nack-chain-one-block"]);
+        }
+        if value("control_plane.connected_state") == Some(0) {
+            said.push(format!("Envoy has no stream for {name} now (connected_state is 0)"));
+            standing.suspected.extend(["stream-refused", "socket-gone", "stale-bind-mount"]);
+        }
+        said
+    }
+
+    fn unseen(&self) -> Vec<String> {
+        let mut said: Vec<String> = Vec::new();
+        // What failed once may have been answered since.
+        let last = self.p.loads.last().map_or(0, |load| load.mark.seq);
+        for (mark, what) in &self.p.blind {
+            if (self.p.loads.is_empty() || mark.seq > last) && !said.contains(what) {
+                said.push(what.clone());
+            }
+        }
+        said
+    }
+}
