@@ -38,13 +38,35 @@ fn refusal(ledger: &Ledger, client: &ProxyLedger, f: &Finding) -> Option<Stop> {
         untrusted(ledger, client, server, TlsRole::Inbound, at)
             .or_else(|| untrusted(ledger, server, client, TlsRole::Outbound, at))
     });
+    let another = || {
+        let keys = [Some(client), server].into_iter().flatten().find_map(|p| another_kind_of_key(p, at));
+        keys.map(|keys| format!("{}; {keys}", f.message))
+    };
     Some(explained.unwrap_or_else(|| Stop {
         proxy: client.id.clone(),
         layer: None,
         candidates: Vec::new(),
-        story: f.message.clone(),
+        story: another().unwrap_or_else(|| f.message.clone()),
         notes: Vec::new(),
     }))
+}
+
+/// The last certificate that the proxy accepted has a kind of key that none before it had: some peers can't verify it.
+fn another_kind_of_key(p: &ProxyLedger, at: Mark) -> Option<String> {
+    let accepted = p.pushes_of(&p.svid).filter(|push| push.accepted() && push.mark.seq < at.seq);
+    let leaves: Vec<&CertFacts> = accepted.filter_map(|push| push.leaf(&p.svid)).collect();
+    let last = leaves.last()?;
+    let before = leaves.iter().rfind(|leaf| leaf.fingerprint != last.fingerprint)?;
+    let is_new = leaves.iter().all(|leaf| leaf.fingerprint == last.fingerprint || leaf.key_type != last.key_type);
+    is_new.then(|| {
+        format!(
+            "serial {}, which {} had accepted, has a key of another kind ({}) than those before it ({})",
+            last.serial.short(),
+            p.id,
+            last.key_type,
+            before.key_type
+        )
+    })
 }
 
 /// Whether the verifier's bundle lacks the authority of the leaf that the other side shows.

@@ -105,6 +105,12 @@ pub(super) fn refusal_modes(delivered: Option<&Payload>, text: &str, evidence: &
     if text.contains("key_values_mismatch") || text.contains("key values mismatch") {
         return certain("nack-key-mismatch");
     }
+    // The chain was read, and this is what is wrong with it: its kind of key, a staple that it lacks.
+    let says_why =
+        text.split_once("failed to load certificate chain from ").and_then(|(_, rest)| rest.split_once(", "));
+    if says_why.is_some_and(|(_, why)| !why.starts_with("cause")) {
+        return Vec::new();
+    }
     if text.contains("failed to load certificate chain") || text.contains("pem") {
         let modes = ["nack-bad-pem", "nack-chain-one-block", "nack-leaf-not-first"];
         let decides = "the bytes of the chain: is there one PEM block for each certificate, and the leaf first?";

@@ -358,12 +358,15 @@ fn contexts_that_took_what_was_refused_are_partial_subscribers() {
 #[test]
 fn envoys_own_words_alone_tell_which_refusal_it_was() {
     let chain = "Failed to load certificate chain from <inline>";
+    let weak = format!("{chain}, only RSA certificates with 2048-bit or larger keys are supported");
+    let weak = weak.as_str();
     let key = "Failed to load private key from <inline>, Cause: error:0b000074:KEY_VALUES_MISMATCH";
     for (problem, error, mode) in [
         (Some("one PEM block holds 2 certificates"), chain, Some("nack-chain-one-block")),
         (Some("no PEM block"), chain, Some("nack-bad-pem")),
         (None, key, Some("nack-key-mismatch")),
         (None, chain, None),
+        (None, weak, None),
         (None, "the moon is full", None),
     ] {
         let mut s = Sketch::new(3600, 1200);
@@ -376,7 +379,37 @@ fn envoys_own_words_alone_tell_which_refusal_it_was() {
         let open = v.candidates.iter().map(|c| c.mode.as_str()).collect::<Vec<_>>();
         if mode.is_none() && error == chain {
             assert_eq!(open, ["nack-bad-pem", "nack-chain-one-block", "nack-leaf-not-first"]);
+        } else if mode.is_none() {
+            assert!(open.is_empty() && v.headline.contains(error), "{open:?} {}", v.headline);
         }
+    }
+}
+
+#[test]
+fn peers_that_refuse_another_kind_of_key_are_told_so() {
+    let refusing = |kind: &str| {
+        let mut t = night(Twist::Healthy, 2, 8);
+        let half = t.observations.len() / 2;
+        let since = t.observations[half].at.wall;
+        for o in &mut t.observations[half..] {
+            match &mut o.fact {
+                Fact::Request(r) => r.status = Some(503),
+                Fact::Sent(s) => {
+                    for secret in &mut s.secrets {
+                        if let Payload::Certificate { chain, .. } = &mut secret.payload {
+                            chain.iter_mut().filter(|c| c.not_before >= since).for_each(|c| c.key_type = kind.into());
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        judge(&t)
+    };
+    for (kind, told) in [("ed25519", true), ("ecdsa-p256", false)] {
+        let v = refusing(kind);
+        assert_eq!(named(&v), (Judgement::Fail, None, None), "{}", v.headline);
+        assert_eq!(v.headline.contains("a key of another kind (ed25519)"), told, "{}", v.headline);
     }
 }
 
