@@ -90,7 +90,7 @@ impl Archive {
     }
 
     /// Every planned cell, in the order of the matrix. A cell that was begun and never judged is an `error`, one
-    /// that was not begun `not_run`.
+    /// that was not begun `not_run`, unless the plan says that it makes no sense.
     pub fn cells(&self) -> Vec<CellReport> {
         self.cells.clone()
     }
@@ -140,7 +140,7 @@ fn collect(files: &Confined, record: &RunRecord, problems: &mut Vec<ArchiveError
                 Some(judged) => *cell = judged,
                 None => unjudged(cell, record),
             }
-        } else {
+        } else if cell.outcome != Outcome::Unsupported {
             cell.outcome = Outcome::NotRun;
             cell.as_expected = false;
             cell.verdict = None;

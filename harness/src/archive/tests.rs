@@ -234,3 +234,14 @@ fn a_failed_write_names_the_file_and_keeps_the_old_one() {
         .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".writing-"));
     assert_eq!(left.count(), 0);
 }
+
+#[test]
+fn a_cell_that_makes_no_sense_is_unsupported_and_not_only_not_run() {
+    let runs = runs();
+    let run = RunDirectory::create(&runs.base).unwrap();
+    run.write_record(&record()).unwrap();
+    let unsupported = cell("rotation-files", "1.38.3", Role::Conformance, Outcome::Unsupported, true);
+    run.write_plan(&[unsupported.clone(), not_begun()]).unwrap();
+    let cells = Archive::open(run.path()).unwrap().cells();
+    assert_eq!((&cells[0], cells[1].outcome), (&unsupported, Outcome::NotRun));
+}

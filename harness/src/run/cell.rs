@@ -55,8 +55,9 @@ pub struct CellJob {
 }
 
 impl CellJob {
-    /// The report of a cell that was not begun.
-    pub fn not_run(&self) -> CellReport {
+    /// The report of a cell that was not begun; one that makes no sense never will be.
+    pub fn planned(&self) -> CellReport {
+        let not_run = || "it was not begun".to_owned();
         CellReport {
             id: self.id.clone(),
             scenario: self.scenario.name.clone(),
@@ -66,9 +67,9 @@ impl CellJob {
             disclosed: self.disclosed.clone(),
             clock: self.scenario.clock,
             expect: self.scenario.expect.clone(),
-            outcome: Outcome::NotRun,
-            as_expected: false,
-            reason: Some("it was not begun".to_owned()),
+            outcome: if self.unsupported.is_some() { Outcome::Unsupported } else { Outcome::NotRun },
+            as_expected: self.unsupported.is_some(),
+            reason: Some(self.unsupported.clone().unwrap_or_else(not_run)),
             verdict: None,
             duration_ms: 0,
             cell_time_s: 0,
@@ -127,11 +128,8 @@ pub(super) async fn run(
     turn: &Turn,
 ) -> CellReport {
     let began = Instant::now();
-    let mut report = job.not_run();
-    if let Some(why) = &job.unsupported {
-        report.outcome = Outcome::Unsupported;
-        report.as_expected = true;
-        report.reason = Some(why.clone());
+    let mut report = job.planned();
+    if job.unsupported.is_some() {
         return report;
     }
     let kept = match directory.cell_directory(&job.id) {

@@ -11,7 +11,8 @@ use crate::scenario::ClockKind;
 pub(super) struct Lanes {
     moved: Arc<Semaphore>,
     real: Arc<Semaphore>,
-    /// Those in real time that are not up yet: many at once would disturb each other, and all the rest.
+    /// Those in real time that are not up yet: many at once would disturb each other, and all the rest. One for each two
+    /// that compute, for those go on meanwhile.
     starting: Arc<Semaphore>,
 }
 
@@ -32,7 +33,7 @@ impl Lanes {
         let moved = places(options.jobs);
         // Who holds a cell to look at it wants to look at one.
         let real = if options.keep { moved.clone() } else { places(options.waiting) };
-        Self { moved, real, starting: places(options.jobs) }
+        Self { moved, real, starting: places((options.jobs / 2).max(1)) }
     }
 
     /// Comes when it is the cell's turn; in the order in which it was first asked.

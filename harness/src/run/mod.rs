@@ -121,7 +121,7 @@ where
     let before = crate::proc::cpu_times();
     let mut record = record(&directory, &options);
     directory.write_record(&record)?;
-    let mut reports: Vec<CellReport> = jobs.iter().map(CellJob::not_run).collect();
+    let mut reports: Vec<CellReport> = jobs.iter().map(CellJob::planned).collect();
     directory.write_plan(&reports)?;
     directory.announce()?;
     let cells = jobs.iter().map(|j| PlannedCell {
@@ -337,7 +337,7 @@ mod tests {
             let panics = panics.clone();
             async move {
                 assert!(job.id != panics, "three is not four");
-                CellReport { outcome: Outcome::Pass, as_expected: true, ..job.not_run() }
+                CellReport { outcome: Outcome::Pass, as_expected: true, ..job.planned() }
             }
         };
         let ran = carry_out(jobs, options, Stop::default(), |_| {}, cell).await.unwrap();
