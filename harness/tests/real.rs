@@ -44,6 +44,8 @@ fn spire_rotates_and_what_befalls_it_is_found() {
         }
         let timeline = fs::read_to_string(cell.join("timeline.ndjson")).unwrap();
         assert!(timeline.contains("\"kind\":\"signed\""), "{cell}");
+        // Another client, by another API, was asked at the end; of an agent that was gone it got nothing.
+        assert!(timeline.contains("\"rpc\":\"workload_svid\""), "{cell}");
     }
 }
 

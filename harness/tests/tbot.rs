@@ -69,6 +69,12 @@ fn a_healthy_tbot_passes_and_what_its_cluster_issued_is_seen() {
         let count = |key: &str| proxy[key].as_u64().unwrap();
         assert_eq!(count("generations_issued"), count("generations_served"), "{proxy:#}");
     }
+    let timeline = place.of_the_cell("timeline.ndjson");
+    let second_look = timeline.lines().find(|line| line.contains("\"rpc\":\"workload_svid\"")).unwrap();
+    let second_look: Value = serde_json::from_str(second_look).unwrap();
+    let stream = format!("\"stream\":{},", second_look["data"]["stream"]);
+    let answered = |line: &&str| line.contains("\"kind\":\"sent\"") && line.contains(&stream);
+    assert!(timeline.lines().find(answered).unwrap().contains("spiffe://example.teleport.sh/workload"));
     assert!(place.of_the_cell("tbot.log").contains("Issued Workload Identity Credential"));
     the_token_is_kept(&place, &ended);
     place.nothing_is_left();

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use camino::Utf8Path;
 use futures::future::{join_all, try_join_all};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
+use super::agent::Istiod;
 use super::member::{Ended, Launch, Running, Start};
 use super::ready::{self, Live};
 use super::{FleetError, Proxy, ProxyExit, collect};
 use crate::clock::Deadline;
 use crate::proc::Guard;
+use crate::scenario::ProviderAction;
 use crate::timeline::{Fact, ProxyId, Recorder};
 use crate::xds::Lds;
 
@@ -23,6 +25,8 @@ pub struct Fleet {
     ended: Arc<Ended>,
     late: Option<Late>,
     recorder: Recorder,
+    /// Who configures them, where that is istiod.
+    istiod: Option<Mutex<Istiod>>,
     /// What must last as long as the fleet does: ports that are held, servers of the harness's own.
     _held: Held,
 }
@@ -50,7 +54,21 @@ impl Fleet {
         let launch = Launch { guard, recorder, ended: &ended };
         let started = proxies.iter_mut().zip(&starts).map(|(proxy, start)| launch.start(proxy, start));
         let running = try_join_all(started).await?;
-        Ok(Self { proxies, starts, running, ended, late, recorder: recorder.clone(), _held: held })
+        Ok(Self { proxies, starts, running, ended, late, recorder: recorder.clone(), istiod: None, _held: held })
+    }
+
+    /// With istiod, which lasts as long as the fleet does.
+    pub(super) fn under(mut self, istiod: Istiod) -> Self {
+        self.istiod = Some(Mutex::new(istiod));
+        self
+    }
+
+    /// Does something to an istiod that issues certificates, and records that; of others, nothing.
+    pub async fn undergo(&self, action: ProviderAction, guard: &Guard) -> Result<(), FleetError> {
+        match &self.istiod {
+            Some(istiod) => istiod.lock().await.undergo(action, guard).await,
+            None => Ok(()),
+        }
     }
 
     /// The proxies, in the order of the ring.

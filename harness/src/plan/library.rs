@@ -82,6 +82,8 @@ const REAL: &[(&str, &str)] = embedded![
     "real/agent-refuses.yaml",
     "real/agent-socket-replaced.yaml",
     "real/files-socket-red-herring.yaml",
+    "real/istio-ca-bundle-rotation.yaml",
+    "real/istiod-down-past-expiry.yaml",
     "real/spire-agent-frozen.yaml",
     "real/spire-agent-gone.yaml",
     "real/spire-agent-joined-once.yaml",

@@ -21,7 +21,7 @@ use crate::scenario::{ProviderAction, ProviderSpec, Span};
 use crate::timeline::{
     At, Exited, Fact, FaultNote, Observation, ProxyId, Recorder, SecretName, Source, Spawned, SpiffeId,
 };
-use crate::xds::{Delivery, Journal, Subscribers, Tap, WitnessError, ask};
+use crate::xds::{Delivery, Journal, Subscribers, Tap, WitnessError, ask, ask_workload_api};
 
 /// How long the first secret is waited for before the proxies are brought up without it.
 const FIRST_ANSWER: Duration = Duration::from_secs(5);
@@ -198,7 +198,7 @@ pub struct External {
     processes: Vec<Process>,
     /// A SPIRE to which something can be done.
     spire: Option<Mutex<Spire>>,
-    /// What it says that it signed.
+    /// What it says that it signed, of those that are started for the cell: they serve the Workload API too.
     signed: Option<Telling>,
     /// Processes that are ended on purpose.
     ends: Ends,
@@ -300,6 +300,22 @@ impl External {
     pub async fn flooded(&self) -> String {
         let (why, ..) = select_all(self.outlets.iter().map(|outlet| Box::pin(outlet.tap.flooded()))).await;
         why
+    }
+
+    /// Asks once more, by the SPIFFE Workload API, where the provider is known to serve that on the same socket. What
+    /// comes must be what its SDS gives: the API, and the client, are others.
+    pub async fn ask_workload_api(&self, patience: Duration) {
+        if self.signed.is_none() {
+            return;
+        }
+        for outlet in &self.outlets {
+            let stream = self.next_stream.fetch_add(1, Ordering::Relaxed);
+            let name = SecretName::default_svid();
+            let note = |fact| {
+                self.recorder.record(Source::Witness, None, Some(&name), fact);
+            };
+            ask_workload_api(&outlet.upstream, stream, patience, note).await;
+        }
     }
 
     /// Asks what a fresh subscriber gets for its certificate now, and records it; as well as what open streams wait for.

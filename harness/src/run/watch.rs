@@ -87,6 +87,7 @@ impl Scene<'_> {
                     // What does somebody get who comes now?
                     external.ask(self.patience()).await;
                 }
+                external.ask_workload_api(self.patience()).await;
                 self.step(index, if enough { "enough renewals came" } else { "end of the observation" });
                 self.look(from, false, Depth::Collect, deadline).await;
                 external.tell_signed();
@@ -95,6 +96,7 @@ impl Scene<'_> {
             }
             if let Some(event) = events.next_if(|event| now >= self.began + event.at.duration()) {
                 external.undergo(event.action, self.guard).await?;
+                self.fleet.undergo(event.action, self.guard).await?;
                 continue;
             }
             let due = times.next(now, &seen).min(times.end(self, &seen));

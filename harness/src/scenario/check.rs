@@ -348,10 +348,11 @@ impl Scenario {
 
     fn check_events(&self, found: &mut Problems) {
         let events = &self.provider.events;
-        if self.provider.kind != ProviderKind::Spire && !events.is_empty() {
+        let kind = self.provider.kind;
+        if !matches!(kind, ProviderKind::Spire | ProviderKind::IstioCa) && !events.is_empty() {
             found
-                .add("provider.events", "only a SPIRE that is started for the cell has events")
-                .hint("`kind: spire`; what goes wrong in the harness's own provider are `faults`");
+                .add("provider.events", "only a SPIRE or an istiod that is started for the cell has events")
+                .hint("`kind: spire` or `istio-ca`; what goes wrong in the harness's own provider are `faults`");
             return;
         }
         for (n, event) in events.iter().enumerate() {
@@ -365,9 +366,12 @@ impl Scenario {
             }
             let last = |part| earlier.iter().rev().map(|event| event.action).find(|action| action.part() == part);
             let before = last(event.action.part());
-            if !event.action.follows().contains(&before) {
+            if !event.action.fits(kind) {
+                found.add(at("action"), format!("`{}` can't be done to `{}`", event.action.name(), kind.name()));
+            } else if !event.action.follows(kind).contains(&before) {
                 let name = event.action.name();
-                let wanted: Vec<&str> = event.action.follows().iter().flatten().map(|action| action.name()).collect();
+                let wanted: Vec<&str> =
+                    event.action.follows(kind).iter().flatten().map(|action| action.name()).collect();
                 let message = match before {
                     Some(before) => format!("`{name}` can't follow `{}`", before.name()),
                     None => format!("`{name}` comes after `{}`", wanted.join("` or `")),

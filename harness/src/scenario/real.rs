@@ -4,7 +4,7 @@
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use super::Span;
+use super::{ProviderKind, Span};
 
 /// How SPIRE's agent proves to the server which node it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -92,7 +92,7 @@ pub struct ProviderEvent {
     pub action: ProviderAction,
 }
 
-/// What can be done to SPIRE.
+/// What can be done to SPIRE; to istiod, as far as it has the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -142,7 +142,17 @@ impl ProviderAction {
         }
     }
 
-    /// The part of SPIRE that it is done to.
+    /// Whether it can be done to this provider: of Istio's CA, only istiod is there to have something done to it.
+    pub(super) fn fits(self, kind: ProviderKind) -> bool {
+        use ProviderAction::*;
+        match kind {
+            ProviderKind::Spire => true,
+            ProviderKind::IstioCa => matches!(self, StopServer | StartServer | PrepareCa | ActivateCa | RevokeCa),
+            _ => false,
+        }
+    }
+
+    /// The part of the provider that it is done to.
     pub(super) fn part(self) -> Part {
         use ProviderAction::*;
         match self {
@@ -154,9 +164,11 @@ impl ProviderAction {
     }
 
     /// What must have been done to the same part before, and was not undone since: nothing, or one of these.
-    pub(super) fn follows(self) -> &'static [Option<ProviderAction>] {
+    pub(super) fn follows(self, kind: ProviderKind) -> &'static [Option<ProviderAction>] {
         use ProviderAction::*;
         match self {
+            // Istio taints nothing: what the old authority signed is issued anew when its time comes.
+            RevokeCa if kind == ProviderKind::IstioCa => &[Some(ActivateCa)],
             KillAgent | FreezeAgent => &[None, Some(StartAgent), Some(WakeAgent)],
             StartAgent => &[Some(KillAgent)],
             WakeAgent => &[Some(FreezeAgent)],

@@ -2,55 +2,48 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
+use super::authority::{self, Authorities, write};
 use super::disclosed::FILTERS;
 use super::kubernetes::{Kubernetes, ServiceAccount};
 use super::mesh::NAMESPACE;
 use crate::clock::Deadline;
-use crate::fleet::{FleetError, admin, keep};
-use crate::pki::{Authority, Validity};
-use crate::proc::{Guard, Process, Spawn, free_ports};
-use crate::timeline::{Exited, Recorder, Source, Spawned};
+use crate::fleet::{FleetError, admin};
+use crate::proc::{Guard, Process, Signal, Spawn, free_ports};
+use crate::scenario::ProviderAction;
+use crate::timeline::{Exited, FaultNote, Recorder, Source, Spawned};
 
 /// How long it may take to serve. It takes about a second.
 const READY: Duration = Duration::from_secs(60);
 /// Between two questions whether it does: nobody tells.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long it may take to end when it is asked to.
+const TO_END: Duration = Duration::from_secs(10);
 /// Lines of its log that are kept of an end.
 const LOG_LINES: usize = 60;
 
 /// The name in its certificate.
 pub(super) const NAME: &str = "istiod.istio-system.svc";
-/// Lifetime of its authority, which begins a little before its own start.
-const AUTHORITY: Duration = Duration::from_secs(10 * 365 * 86_400);
-const BEFORE: Duration = Duration::from_secs(3600);
 
 /// A running istiod. The guard that started it ends it.
-pub(super) struct Istiod {
-    discovery: Discovery,
-    _process: Process,
+pub(in crate::fleet) struct Istiod {
+    /// Where agents find it: xDS in plain text; or, where it issues certificates, by TLS.
+    pub(super) discovery: SocketAddr,
+    /// By whom it issues certificates, where it does.
+    pub(super) authorities: Option<Authorities>,
+    spawn: Spawn,
+    http: SocketAddr,
+    process: Process,
+    /// Whether its end is asked for.
+    ending: Arc<AtomicBool>,
+    recorder: Recorder,
     _kubernetes: Kubernetes,
-}
-
-/// Where agents find it, on loopback: xDS in plain text; or, where it issues certificates, by TLS.
-pub(super) struct Discovery {
-    address: SocketAddr,
-    /// The authority by which it is known, PEM; empty in plain text.
-    root: String,
-}
-
-impl Discovery {
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    pub(super) fn root(&self) -> &str {
-        &self.root
-    }
 }
 
 /// What it is made of.
@@ -107,9 +100,9 @@ impl Istiod {
             ("config/mesh.yaml", documents.join("\n---\n")),
         ];
         for (name, text) in &files {
-            write(directory, name, text)?;
+            write(&directory.join(name), text)?;
         }
-        let root = if issues { authority(directory, started)? } else { String::new() };
+        let authorities = if issues { Some(Authorities::make(directory, started)?) } else { None };
 
         let path = |name: &str| directory.join(name).into_string();
         let args = [
@@ -131,7 +124,9 @@ impl Istiod {
             ("HOME", directory.as_str()),
             // Otherwise certificates come from elsewhere.
             ("ENABLE_CA_SERVER", if issues { "true" } else { "false" }),
-            ("ROOT_CA_DIR", AUTHORITY_DIRECTORY),
+            ("ROOT_CA_DIR", authority::DIRECTORY),
+            // Else its root can't change while it runs.
+            ("ISTIO_MULTIROOT_MESH", "true"),
         ];
         // Other builds of Envoy than Istio's own refuse the whole configuration for its filters.
         let off = FILTERS.iter().filter(|_| !own_envoy).map(|(setting, _)| (*setting, "false"));
@@ -143,44 +138,55 @@ impl Istiod {
             cwd: Some(directory.to_owned()),
             log,
         };
-        let process = guard.spawn(spawn).await.map_err(|source| FleetError::Istiod { source })?;
-        recorder.record(Source::Process, None, None, Spawned { pid: process.pid, what: "istiod".to_owned() });
-        watch_end(process.clone(), recorder.clone());
-        serves(&process, http).await?;
-        let discovery = Discovery { address: if issues { secure } else { grpc }, root };
-        Ok(Self { discovery, _process: process, _kubernetes: kubernetes })
+        let (discovery, ending) = (if issues { secure } else { grpc }, Arc::default());
+        let process = launch(&spawn, http, &ending, guard, recorder).await?;
+        let recorder = recorder.clone();
+        Ok(Self { discovery, authorities, spawn, http, process, ending, recorder, _kubernetes: kubernetes })
     }
 
-    pub(super) fn discovery(&self) -> &Discovery {
-        &self.discovery
+    /// Does it, where it issues certificates; else it is not what is tested.
+    pub(in crate::fleet) async fn undergo(&mut self, action: ProviderAction, guard: &Guard) -> Result<(), FleetError> {
+        let Some(authorities) = &mut self.authorities else { return Ok(()) };
+        let note = FaultNote { fault: action.name().to_owned(), action: "done to istiod".to_owned() };
+        self.recorder.record(Source::Provider, None, None, note);
+        match action {
+            ProviderAction::PrepareCa => authorities.prepare(self.recorder.clock().now())?,
+            ProviderAction::ActivateCa => authorities.activate()?,
+            ProviderAction::RevokeCa => authorities.revoke()?,
+            ProviderAction::StopServer => {
+                self.ending.store(true, Ordering::Relaxed);
+                let stopped = self.process.signal(Signal::TERM).await;
+                stopped.map_err(|source| FleetError::Istiod { source })?;
+                if tokio::time::timeout(TO_END, self.process.exited()).await.is_err() {
+                    let killed = self.process.signal(Signal::KILL).await;
+                    killed.map_err(|source| FleetError::Istiod { source })?;
+                    self.process.exited().await;
+                }
+            }
+            ProviderAction::StartServer => {
+                self.ending = Arc::default();
+                self.process = launch(&self.spawn, self.http, &self.ending, guard, &self.recorder).await?;
+            }
+            // It has no such parts.
+            _ => {}
+        }
+        Ok(())
     }
 }
 
-/// Where it reads its authority, from its working directory.
-const AUTHORITY_DIRECTORY: &str = "cacerts";
-
-/// Gives it an authority under the file names that it knows; returns its certificate, PEM.
-fn authority(directory: &Utf8Path, now: jiff::Timestamp) -> Result<String, FleetError> {
-    let start = now.checked_sub(BEFORE).unwrap_or(now);
-    let (authority, key) = Authority::with_key("rotacheck Istio authority", Validity::starting(start, AUTHORITY))?;
-    let certificate = authority.pem();
-    let key = key.to_pem();
-    let files = [
-        ("ca-cert.pem", certificate.as_str()),
-        ("cert-chain.pem", &certificate),
-        ("root-cert.pem", &certificate),
-        ("ca-key.pem", &key),
-    ];
-    for (name, text) in files {
-        write(directory, &format!("{AUTHORITY_DIRECTORY}/{name}"), text)?;
-    }
-    Ok(certificate)
-}
-
-fn write(directory: &Utf8Path, name: &str, text: &str) -> Result<(), FleetError> {
-    let path = directory.join(name);
-    let made = keep::directory(path.parent().unwrap_or(directory));
-    made.and_then(|()| keep::file(&path, text.as_bytes())).map_err(|source| FleetError::Write { path, source })
+/// Starts it, and awaits that it serves.
+async fn launch(
+    spawn: &Spawn,
+    http: SocketAddr,
+    ending: &Arc<AtomicBool>,
+    guard: &Guard,
+    recorder: &Recorder,
+) -> Result<Process, FleetError> {
+    let process = guard.spawn(spawn.clone()).await.map_err(|source| FleetError::Istiod { source })?;
+    recorder.record(Source::Process, None, None, Spawned { pid: process.pid, what: "istiod".to_owned() });
+    watch_end(process.clone(), ending.clone(), recorder.clone());
+    serves(&process, http).await?;
+    Ok(process)
 }
 
 async fn serves(process: &Process, http: SocketAddr) -> Result<(), FleetError> {
@@ -210,12 +216,14 @@ fn last_words(tail: &[String]) -> String {
     lines.join("\n    ")
 }
 
-fn watch_end(process: Process, recorder: Recorder) {
+fn watch_end(process: Process, ending: Arc<AtomicBool>, recorder: Recorder) {
     // It ends with the process, which the guard ends at the latest.
     tokio::spawn(async move {
         let exit = process.exited().await;
-        let log_tail = process.log_tail(LOG_LINES).unwrap_or_default();
-        let exited = Exited { code: exit.code, signal: exit.signal, expected: false, log_tail };
+        let expected = ending.load(Ordering::Relaxed);
+        // Of an end that was asked for, its last words explain nothing.
+        let log_tail = if expected { Vec::new() } else { process.log_tail(LOG_LINES).unwrap_or_default() };
+        let exited = Exited { code: exit.code, signal: exit.signal, expected, log_tail };
         recorder.record(Source::Process, None, None, exited);
     });
 }

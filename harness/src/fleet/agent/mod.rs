@@ -1,6 +1,7 @@
 //! Proxies behind Istio's real agent, as in a pod: the agent starts its Envoy, a real istiod configures it. No cluster,
 //! no root, no iptables: everything is on loopback, each agent in a private working directory.
 
+mod authority;
 mod disclosed;
 mod istiod;
 mod kubernetes;
@@ -25,7 +26,8 @@ use crate::scenario::Span;
 use crate::timeline::{AGENT_SAYS, ProxyId, Recorder, SpiffeId};
 use crate::xds::Delivery;
 pub use disclosed::disclosures;
-use istiod::{Istiod, IstiodConfig};
+pub(super) use istiod::Istiod;
+use istiod::IstiodConfig;
 use kubernetes::ServiceAccount;
 use mesh::{NAMESPACE, Workload};
 pub use sidecar::workload_socket;
@@ -137,7 +139,7 @@ pub(super) async fn start(
         own_envoy: istio.programs.own_envoy,
         started: recorder.clock().now(),
     };
-    let istiod = Istiod::start(istiod, guard, recorder).await?;
+    let mut istiod = Istiod::start(istiod, guard, recorder).await?;
 
     let mut members = Vec::new();
     for (n, place) in places.iter().enumerate() {
@@ -157,7 +159,7 @@ pub(super) async fn start(
             sockets: socket.and_then(|socket| socket.parent()),
             log: kept.join("agent.log"),
             address: place.address,
-            discovery: istiod.discovery(),
+            discovery: istiod.discovery,
             token: &place.token,
             secret_ttl: if tap.is_some() { istio.secret_ttl } else { DEFAULT_TTL },
             files_socket_blocked: istio.files_socket_blocked,
@@ -169,6 +171,9 @@ pub(super) async fn start(
             stats: config.stats,
         };
         let start = Agent::in_cell_time(agent.prepare()?, recorder);
+        if let Some(authorities) = &mut istiod.authorities {
+            authorities.read_by(sidecar::root_file(&directory))?;
+        }
         let proxy = Proxy {
             id: place.id.clone(),
             spiffe_id: config.members[n].1.clone(),
@@ -191,7 +196,8 @@ pub(super) async fn start(
         };
         members.push((proxy, start));
     }
-    Fleet::of(members, None, Box::new((istiod, places)), guard, recorder).await
+    let fleet = Fleet::of(members, None, Box::new(places), guard, recorder).await?;
+    Ok(fleet.under(istiod))
 }
 
 async fn place(id: &ProxyId, n: u32) -> Result<Place, FleetError> {

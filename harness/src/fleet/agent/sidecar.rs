@@ -6,8 +6,8 @@ use std::os::unix::fs::symlink;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::json;
 
-use super::istiod::{self, Discovery};
 use super::mesh::NAMESPACE;
+use super::{authority, istiod};
 use crate::fleet::member::Start;
 use crate::fleet::{FleetError, keep};
 use crate::proc::Spawn;
@@ -35,7 +35,8 @@ pub(super) struct Agent<'a> {
     pub(super) sockets: Option<&'a Utf8Path>,
     pub(super) log: Utf8PathBuf,
     pub(super) address: Ipv4Addr,
-    pub(super) discovery: &'a Discovery,
+    /// Where istiod serves.
+    pub(super) discovery: SocketAddr,
     /// What it shows istiod where it wants certificates from there.
     pub(super) token: &'a str,
     /// Lifetime of the certificates that it asks istiod for.
@@ -54,6 +55,11 @@ pub(super) struct Agent<'a> {
 /// The bootstrap that it will write for its Envoy, below its working directory.
 pub(super) fn bootstrap(directory: &Utf8Path) -> Utf8PathBuf {
     directory.join("etc/istio/proxy/envoy-rev.json")
+}
+
+/// Where an agent reads by whom istiod is known, below its working directory.
+pub(super) fn root_file(directory: &Utf8Path) -> Utf8PathBuf {
+    directory.join("var/run/secrets/istio/root-cert.pem")
 }
 
 /// Where the agent of this proxy serves SDS, if nobody else does there.
@@ -92,13 +98,7 @@ impl Agent<'_> {
                 symlink(sockets, &path).map_err(|source| FleetError::Write { path, source })?;
             }
             None => {
-                for (name, text) in [("tokens/istio-token", self.token), ("istio/root-cert.pem", self.discovery.root())]
-                {
-                    let path = secrets.join(name);
-                    made(path.parent().unwrap_or(secrets))?;
-                    let path = self.directory.join(path);
-                    keep::file(&path, text.as_bytes()).map_err(|source| FleetError::Write { path, source })?;
-                }
+                authority::write(&self.directory.join(secrets).join("tokens/istio-token"), self.token)?;
             }
         }
         Ok(Start { spawn: self.spawn(), what: "istio agent", child: Some(bootstrap(self.directory).into_string()) })
@@ -108,7 +108,7 @@ impl Agent<'_> {
         let mut config = json!({
             "binaryPath": self.envoy.as_str(),
             "configPath": self.directory.join("etc/istio/proxy").as_str(),
-            "discoveryAddress": self.discovery.address().to_string(),
+            "discoveryAddress": self.discovery.to_string(),
             "controlPlaneAuthPolicy": if self.sockets.is_some() { "NONE" } else { "MUTUAL_TLS" },
             "concurrency": 1,
             "proxyAdminPort": self.admin.port(),
