@@ -1,12 +1,14 @@
-//! Real SPIRE behind the tap. Its programs take minutes to build, so these are run by their names:
-//! `rotacheck fetch --spire 1.13.3`, then `cargo test --test real -- --ignored`.
+//! Real SPIRE and real Istio. Their programs take minutes to build, so these are run by their names:
+//! `rotacheck fetch --spire 1.13.3 --istio 1.31-dev.20260827`, then `cargo test --test real -- --ignored`.
+#![expect(clippy::unwrap_used, reason = "a test that meets something unexpected shall panic")]
 
 mod place;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
-use camino::Utf8PathBuf;
-use place::{Going, Place, envoy};
+use camino::{Utf8Path, Utf8PathBuf};
+use place::{Ended, Going, Place, envoy};
 use rustix::process::Signal;
 
 const SPIRE: [&str; 4] = ["--provider", "spire", "--spire", "1.13.3"];
@@ -59,4 +61,96 @@ fn a_harness_that_is_killed_leaves_no_spire_behind() {
     going.kill(Signal::KILL);
     assert_eq!(going.ended().signal, Some(9));
     place.nothing_is_left();
+}
+
+/// Where a program of this version was built.
+fn built(component: &str, version: &str, program: &str) -> Utf8PathBuf {
+    let mut fetch = std::process::Command::new(env!("CARGO_BIN_EXE_rotacheck"));
+    let fetched = fetch.args(["fetch", component, version]).output().unwrap();
+    let lines = String::from_utf8(fetched.stdout).unwrap();
+    let path = lines.lines().filter_map(|line| line.split('\t').next_back()).find(|path| path.ends_with(program));
+    path.unwrap_or_else(|| panic!("{lines}{}", String::from_utf8_lossy(&fetched.stderr))).into()
+}
+
+/// The real program, which does something else first. What Go wrote into it about its making goes along, since a program
+/// is known by that.
+fn changed(real: &Utf8Path, into: &Utf8Path, first: &str) {
+    const MAGIC: &[u8] = b"\xff Go buildinf:";
+    let bytes = fs::read(real).unwrap();
+    let mut script = format!("#!/bin/sh\n{first}\nexec {real} \"$@\"\n").into_bytes();
+    let made = bytes.windows(MAGIC.len()).enumerate().filter(|(_, window)| *window == MAGIC);
+    for (at, _) in made {
+        script.extend(&bytes[at..bytes.len().min(at + (256 << 10))]);
+    }
+    fs::create_dir_all(into).unwrap();
+    let path = into.join(real.file_name().unwrap());
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn linked(real: &Utf8Path, into: &Utf8Path) {
+    fs::create_dir_all(into).unwrap();
+    std::os::unix::fs::symlink(real, into.join(real.file_name().unwrap())).unwrap();
+}
+
+/// An error that is told, with evidence, and nothing left.
+#[track_caller]
+fn told(place: &Place, ended: &Ended, said: &[&str], log: (&str, &str)) {
+    ended.with(5, said);
+    let (log, words) = log;
+    assert!(place.of_the_cell(log).contains(words), "{}", place.of_the_cell(log));
+    place.nothing_is_left();
+}
+
+#[test]
+#[ignore = "needs SPIRE's programs: rotacheck fetch --spire 1.13.3"]
+fn a_spire_that_refuses_its_agent_is_told_with_the_agents_log() {
+    let place = Place::new();
+    let programs = place.root.join("spire");
+    linked(&built("--spire", "1.13.3", "spire-server"), &programs);
+    let wrong_token = r#"[ "$1" = run ] && sed -i 's/join_token = .*/join_token = "none"/' "$3""#;
+    changed(&built("--spire", "1.13.3", "spire-agent"), &programs, wrong_token);
+    let (envoy, path) = (format!("path={}", envoy()), format!("path={programs}"));
+    let ended = place.run(&["spire-agent-joined-once", "--spire", &path, "--envoy", &envoy, "--offline"]);
+    told(
+        &place,
+        &ended,
+        &["SPIRE's agent exited with code 1 before ", "/spire-agent.log"],
+        ("spire-agent.log", "join token does not exist"),
+    );
+}
+
+/// Runs with Istio's programs, of which one does something else.
+fn on_changed_istio(place: &Place, program: &str, first: &str) -> Ended {
+    const ISTIO: &str = "1.31-dev.20260827";
+    let programs = place.root.join("istio");
+    for name in ["pilot-agent", "pilot-discovery"] {
+        let real = built("--istio", ISTIO, name);
+        match name == program {
+            true => changed(&real, &programs, first),
+            false => linked(&real, &programs),
+        }
+    }
+    linked(&built("--istio", ISTIO, "pilot-agent").with_file_name("envoy_bootstrap.json"), &programs);
+    let (envoy, path) = (format!("path={}", envoy()), format!("path={programs}"));
+    place.run(&["rotation", "--topology", "agent", "--istio", &path, "--envoy", &envoy, "--offline"])
+}
+
+#[test]
+#[ignore = "needs Istio's programs: rotacheck fetch --istio 1.31-dev.20260827"]
+fn an_istiod_that_panics_is_told_with_its_last_words() {
+    let place = Place::new();
+    let panics = r#"[ "$1" = discovery ] && { echo 'panic: runtime error: index out of range' >&2; exit 2; }"#;
+    let ended = on_changed_istio(&place, "pilot-discovery", panics);
+    let said = ["istiod exited with code 2 before it served", "panic: runtime error: index out of range"];
+    told(&place, &ended, &said, ("istiod.log", "panic: runtime error"));
+}
+
+#[test]
+#[ignore = "needs Istio's programs: rotacheck fetch --istio 1.31-dev.20260827"]
+fn an_istio_agent_that_exits_is_told_with_its_log() {
+    let place = Place::new();
+    let exits = r#"[ "$1" = proxy ] && { echo 'error: no such mesh' >&2; exit 1; }"#;
+    let ended = on_changed_istio(&place, "pilot-agent", exits);
+    told(&place, &ended, &["error: no such mesh"], ("proxies/proxy-a/agent.log", "no such mesh"));
 }
