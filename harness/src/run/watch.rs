@@ -10,6 +10,7 @@ use crate::clock::Deadline;
 use crate::fleet::FleetError;
 use crate::probe::{Depth, sample};
 use crate::provider::External;
+use crate::scenario::ProviderEvent;
 use crate::timeline::{CertFacts, Fact, Observation, Payload, ProxyId, SecretName, Source, Step};
 
 /// A proxy without its first secrets is given up after this, if a fresh subscriber got none either.
@@ -62,11 +63,14 @@ impl Scene<'_> {
         self.step(0, "first secrets");
         trust(self.probes.roots(), self.provider);
         external.tell_signed();
-        self.look(0, true, Depth::Complete, deadline).await;
+        // It may have been renewed since it was accepted: then nobody serves it any more.
+        self.look(0, true, Depth::Complete, Deadline::after(self.patience().min(deadline.left()))).await;
         let mut seen = Seen::default();
         let mut from = seen.take_in(&self.recorder.since(0));
         let mut times = Times::of(self, &seen);
         let mut events = self.scenario.provider.events.iter().peekable();
+        // What is done too late keeps its distance to what is done after it.
+        let mut late = jiff::SignedDuration::ZERO;
         let mut index = 1;
         loop {
             self.kept()?;
@@ -82,7 +86,8 @@ impl Scene<'_> {
             );
             let open_ended = self.scenario.observe.duration.is_none() && events.peek().is_none();
             let enough = open_ended && self.enough(&seen, &times);
-            if enough || now >= times.end(self, &seen) {
+            let end = times.end(self, &seen) + late;
+            if enough || now >= end {
                 if !enough {
                     // What does somebody get who comes now?
                     external.ask(self.patience()).await;
@@ -94,13 +99,15 @@ impl Scene<'_> {
                 self.kept()?;
                 return Ok(Observed::ToTheEnd);
             }
-            if let Some(event) = events.next_if(|event| now >= self.began + event.at.duration()) {
+            let at = |event: &ProviderEvent| self.began + event.at.duration() + late;
+            if let Some(event) = events.next_if(|event| now >= at(event)) {
+                late += now.duration_since(at(event));
                 external.undergo(event.action, self.guard).await?;
                 self.fleet.undergo(event.action, self.guard).await?;
                 continue;
             }
-            let due = times.next(now, &seen).min(times.end(self, &seen));
-            let due = events.peek().map_or(due, |event| due.min(self.began + event.at.duration()));
+            let due = times.next(now, &seen).min(end);
+            let due = events.peek().map_or(due, |event| due.min(at(event)));
             let left = Duration::try_from(due.duration_since(now)).unwrap_or_default();
             let pushed = self.recorder.await_until(from, Deadline::after(left), is_news).await;
             if pushed {

@@ -305,7 +305,7 @@ impl<'a> Case<'a> {
     }
 
     /// The stream for the certificate was not open when the failure showed.
-    fn stream_lost(&self, what: &str) -> Option<Stop> {
+    pub(super) fn stream_lost(&self, what: &str) -> Option<Stop> {
         let of_svid: Vec<_> = self.p.certificate_streams().collect();
         let ended =
             |s: &&&crate::timeline::ledger::Stream| s.end.as_ref().is_some_and(|e| e.mark.seq <= self.wrong.seq);

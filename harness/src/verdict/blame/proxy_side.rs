@@ -1,11 +1,16 @@
 //! The proxy's side: what it serves came from elsewhere, was unfit, or did not come through.
 
+use std::time::Duration;
+
 use super::super::Confidence;
 use super::super::evidence::{Defect, clock_time, defect, delivered_by_provider, is_stranger, sent_only, span};
 use super::refusal::refusal_modes;
 use super::{Case, Stop, one};
-use crate::timeline::ledger::{Entry, Row};
+use crate::timeline::ledger::{Entry, Push, Row};
 use crate::timeline::{AGENT_SERVES, Layer};
+
+/// An answer takes milliseconds; on a busy machine a second.
+const BROKE_OFF: Duration = Duration::from_secs(1);
 
 impl<'a> Case<'a> {
     /// What it served was neither minted nor sent by this provider.
@@ -86,6 +91,18 @@ impl<'a> Case<'a> {
         Some(self.stop(Layer::Issued, one(defect.mode(), Confidence::Certain, vec![from.seq, self.wrong.seq]), story))
     }
 
+    /// Whether every stream that it was sent on ended within a moment, by no doing of the proxy's: then nobody knows
+    /// whether it arrived.
+    fn broke_off(&self, row: &Row) -> bool {
+        let ends_after = |push: &Push| {
+            let end = self.p.streams.iter().find(|s| s.number == push.stream).and_then(|s| s.end.as_ref());
+            let end = end.filter(|end| end.by != "proxy" && end.mark.seq > push.mark.seq);
+            end.is_some_and(|end| end.mark.at.mono.saturating_sub(push.mark.at.mono) <= BROKE_OFF)
+        };
+        let of_row = |push: &&Push| push.leaf(&self.p.svid).is_some_and(|leaf| leaf.fingerprint == row.generation);
+        self.p.pushes_of(&self.p.svid).filter(of_row).all(ends_after)
+    }
+
     /// It was sent: did the proxy answer, load and serve it?
     pub(super) fn after_sent(&self, row: &Row) -> Stop {
         if let Some(stop) = self.unread_files(row) {
@@ -105,6 +122,12 @@ impl<'a> Case<'a> {
                 return self.stop(Layer::Acked, candidates, format!("proxy refused serial {serial}: {text}"));
             }
             Entry::NotReached => {
+                let broke_off = format!("serial {serial} was sent as its stream broke off, and never answered");
+                if self.broke_off(row)
+                    && let Some(stop) = self.stream_lost(&broke_off)
+                {
+                    return stop;
+                }
                 return unknown(Some(Layer::Acked), format!("serial {serial} was sent, and the proxy never answered"));
             }
             Entry::Reached { .. } | Entry::Unseen { .. } => {}

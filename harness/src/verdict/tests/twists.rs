@@ -655,3 +655,17 @@ fn an_attempt_that_is_about_to_be_refused_is_no_open_stream() {
     t.footer.as_mut().unwrap().observations = t.observations.len() as u64;
     fails(&judge(&t), Layer::Sent, "stream-refused");
 }
+
+#[test]
+fn what_was_sent_as_the_stream_broke_off_may_not_have_arrived() {
+    let mut s = Sketch::new(3600, 1200);
+    s.step(1200, Twist::Healthy).step(1200, Twist::NoAnswer);
+    for (proxy, stream) in [("proxy-a", 1), ("proxy-b", 11)] {
+        let closed = StreamClosed { stream, by: "connection".into(), status: "error reading a body".into() };
+        s.add(Source::Provider, Some(&ProxyId::parse(proxy).unwrap()), "default", closed);
+    }
+    s.wait(1200).wait(1201).wait(1200);
+    let v = judge(&s.finish());
+    assert_eq!((v.judgement, v.layer), (Judgement::Fail, Some(Layer::Sent)), "{}", v.headline);
+    assert!(v.headline.contains("was sent as its stream broke off"), "{}", v.headline);
+}
