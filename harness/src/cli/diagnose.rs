@@ -17,8 +17,8 @@ const ADMIN_PORT: u16 = 15000;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Nothing is changed in the cluster. Each proxy's admin API is asked through the API server, for what `pilot-agent request \
-GET certs`, config_dump, stats and server_info print; its log is read. Needed: list pods, create pods/portforward (else \
-create pods/exec), get pods/log. What is forbidden is named, and the rest is done without it.
+GET certs`, config_dump, stats and server_info print; its log is read. Needed: list pods, get and create pods/portforward \
+(else pods/exec), get pods/log. What is forbidden is named, and the rest is done without it.
 
 One look tells what has expired, what is overdue, and what contradicts itself. Whether certificates come again under new \
 versions shows only after a while: --watch, for longer than the provider's interval.

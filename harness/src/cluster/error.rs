@@ -18,13 +18,13 @@ pub enum Right {
 }
 
 impl Right {
-    /// Verb and resource.
+    /// Verb and resource. A connection is upgraded from a GET; newer API servers ask for `create` as well.
     pub fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::ListPods => ("list", "pods"),
             Self::GetPods => ("get", "pods"),
-            Self::Forward => ("create", "pods/portforward"),
-            Self::Exec => ("create", "pods/exec"),
+            Self::Forward => ("get", "pods/portforward"),
+            Self::Exec => ("get", "pods/exec"),
             Self::Logs => ("get", "pods/log"),
         }
     }
@@ -34,7 +34,7 @@ impl Right {
         match self {
             Self::ListPods | Self::GetPods => "proxies are not found without it; --pod names one",
             Self::Forward => "proxies of Istio's were asked by commands (pods/exec) instead, others not at all",
-            Self::Exec => "it takes this or create pods/portforward to ask a proxy anything",
+            Self::Exec => "it takes this or pods/portforward to ask a proxy anything",
             Self::Logs => "what Istio's agent said of the provider's socket is unknown",
         }
     }

@@ -73,11 +73,14 @@ impl Way {
 
     async fn by_connection(&self, path: &str) -> Result<(StatusCode, Bytes), ClusterError> {
         let mut kept = self.connection.lock().await;
-        // Envoy, or the node, may have closed it since it was last used.
-        let mut connection = match kept.take().filter(|connection| !connection.is_closed()) {
+        let mut connection = match kept.take() {
             Some(connection) => connection,
             None => self.connect().await?,
         };
+        // The answer before is over only when its connection says so; and Envoy, or the node, may have closed it since.
+        if connection.ready().await.is_err() {
+            connection = self.connect().await?;
+        }
         let failed = |said: String| self.failed(Right::Forward, format!("no answer to {path}: {said}"));
         let request = Request::get(path).header(header::HOST, format!("127.0.0.1:{}", self.port));
         let request = request.body(Empty::<Bytes>::new()).map_err(|e| failed(e.to_string()))?;
@@ -216,7 +219,7 @@ mod tests {
     async fn a_node_that_does_not_forward_is_told_with_its_words() {
         let (cluster, _) = answering(vec![(500, status(500, "error upgrading connection: node gone"))]);
         let e = cluster.way(&sidecar(true), 15000).ask("/certs").await.unwrap_err();
-        assert!(e.to_string().contains("create pods/portforward") && e.to_string().contains("node gone"), "{e}");
+        assert!(e.to_string().contains("get pods/portforward") && e.to_string().contains("node gone"), "{e}");
     }
 
     #[tokio::test]

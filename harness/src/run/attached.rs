@@ -17,6 +17,8 @@ use crate::timeline::{
     SCHEMA_VERSION, ScenarioName, Source, Spawned, Step, Subject, Timeline,
 };
 
+/// The version in the header where no proxy gave one.
+pub const UNKNOWN_VERSION: &str = "0.0.0";
 /// Proxies that are asked at a time: each has a connection through the API server.
 const AT_A_TIME: usize = 32;
 /// Of one question: through the API server and a node.
@@ -156,7 +158,7 @@ fn header(
         role: Role::Conformance,
         subject: Subject {
             envoy: EnvoySubject {
-                version: version.unwrap_or_else(|| EnvoyVersion::parse("0.0.0").expect("a fixed version")),
+                version: version.unwrap_or_else(|| EnvoyVersion::parse(UNKNOWN_VERSION).expect("a fixed version")),
                 source: "cluster".to_owned(),
             },
             istio,

@@ -24,7 +24,7 @@ use tokio::sync::watch as watched;
 use tokio::task::{JoinError, JoinSet};
 
 #[cfg(feature = "kubernetes")]
-pub use attached::{AttachError, Attachment, Attended, attend};
+pub use attached::{AttachError, Attachment, Attended, UNKNOWN_VERSION, attend};
 pub use cell::CellJob;
 pub use error::RunError;
 pub use stop::Stop;

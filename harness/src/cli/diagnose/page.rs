@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 
 use super::super::page::Page;
-use crate::run::{Attachment, Attended};
+use crate::run::{Attachment, Attended, UNKNOWN_VERSION as UNKNOWN};
 use crate::timeline::ProxyId;
 use crate::verdict::{Mode, Standing, State, Verdict, mode};
 
@@ -42,12 +42,12 @@ impl Found<'_> {
         };
         let header = &self.attended.timeline.header;
         let istio = header.subject.istio.as_ref().map(|istio| format!(", Istio {}", istio.version)).unwrap_or_default();
-        page.heading(&format!(
-            "{}, {place}: {} proxies{gone} (Envoy {}{istio})",
-            self.context,
-            self.attended.pods.len(),
-            header.subject.envoy.version
-        ));
+        let envoy = match header.subject.envoy.version.as_str() {
+            UNKNOWN => "an Envoy that nobody could ask".to_owned(),
+            version => format!("Envoy {version}"),
+        };
+        let pods = self.attended.pods.len();
+        page.heading(&format!("{}, {place}: {pods} proxies{gone} ({envoy}{istio})", self.context));
         let counts = self.standings.iter().fold(BTreeMap::<State, usize>::new(), |mut counts, s| {
             *counts.entry(s.state).or_default() += 1;
             counts
@@ -108,9 +108,12 @@ impl Found<'_> {
             Some(_) => "What it is",
             None => "What it may be",
         });
-        for (mode, decides) in &modes {
-            let decides = decides.as_ref().map(|d| format!(" (would decide: {d})")).unwrap_or_default();
-            page.item("  - ", &format!("{}: {}{decides}", mode.name, mode.title));
+        for (mode, _) in &modes {
+            page.item("  - ", &format!("{}: {}", mode.name, mode.title));
+        }
+        let decides: BTreeSet<_> = modes.iter().filter_map(|(_, decides)| decides.as_ref()).collect();
+        for decides in decides {
+            page.item("  ", &format!("Would decide: {decides}"));
         }
         for (mode, _) in modes.iter().take(EXPLAINED) {
             page.line("");
@@ -147,7 +150,9 @@ impl Found<'_> {
         }
         let mut unseen: BTreeMap<&str, Vec<&ProxyId>> = BTreeMap::new();
         for s in self.standings {
-            for what in &s.unseen {
+            // Said of the right already.
+            let known = |what: &&String| !self.attended.forbidden.values().any(|said| what.contains(said.as_str()));
+            for what in s.unseen.iter().filter(known) {
                 unseen.entry(what).or_default().push(&s.proxy);
             }
         }

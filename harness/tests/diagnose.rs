@@ -1,0 +1,136 @@
+//! A cluster is looked at, through the binary: pods on a Kubernetes API of the test's own, their proxies behind forwarded
+//! connections.
+#![expect(clippy::unwrap_used, reason = "a test that meets something unexpected shall panic")]
+
+mod cluster;
+
+use std::process::Command;
+
+use assert_cmd::assert::OutputAssertExt as _;
+use camino::Utf8PathBuf;
+use cluster::{FakeCluster, Held};
+use predicates::prelude::PredicateBooleanExt as _;
+use predicates::str::contains;
+
+const HOUR: i64 = 3600;
+const FRESH: Held = Held { serial: "a0", age: HOUR, left: 23 * HOUR, version_moves: false };
+const EXPIRED: Held = Held { serial: "e0", age: 11 * HOUR, left: -10 * HOUR, version_moves: false };
+const OVERDUE: Held = Held { serial: "d0", age: 20 * HOUR, left: 4 * HOUR, version_moves: false };
+
+struct Desk {
+    _dir: tempfile::TempDir,
+    root: Utf8PathBuf,
+    cluster: FakeCluster,
+}
+
+impl Desk {
+    fn with(pods: &[(&str, Held)], forbidden: Vec<&'static str>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
+        let pods = pods.iter().map(|(name, held)| ((*name).to_owned(), held.clone())).collect();
+        let cluster = FakeCluster::start(pods, forbidden);
+        cluster.kubeconfig(&root.join("config"));
+        Self { _dir: dir, root, cluster }
+    }
+
+    fn diagnose(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rotacheck"));
+        command.args(["diagnose", "-n", "shop"]).args(arguments).current_dir(&self.root).env_clear();
+        command.env("KUBECONFIG", self.root.join("config"));
+        command
+    }
+}
+
+#[test]
+fn one_look_tells_what_has_expired_and_what_is_overdue_worst_first() {
+    let desk = Desk::with(&[("a-1", FRESH), ("b-1", OVERDUE), ("c-1", EXPIRED)], Vec::new());
+    let seen = desk.diagnose(&[]).output().unwrap();
+    let text = String::from_utf8(seen.stdout.clone()).unwrap();
+    seen.assert().code(1);
+    assert!(
+        text.starts_with("fake, namespace shop: 3 proxies (Envoy 1.38.3, Istio 1.31.0)\n1 expired, 1 overdue, 1 ok\n"),
+        "{text}"
+    );
+    let lines: Vec<_> = text.lines().map(|line| line.split("  ").next().unwrap()).collect();
+    let at = |state: &str| lines.iter().position(|line| *line == state).unwrap();
+    assert!(at("expired") < at("overdue") && at("overdue") < at("ok"), "{text}");
+    for said in
+        ["c-1.shop: 2 of 2 TLS contexts hold serial e0, expired since", "overdue by 7 h", "First aid for", "--watch"]
+    {
+        assert!(text.contains(said), "{said} is missing in {text}");
+    }
+}
+
+#[test]
+fn nothing_but_forwarded_connections_is_asked_of_the_cluster() {
+    let desk = Desk::with(&[("a-1", FRESH)], Vec::new());
+    desk.diagnose(&[]).assert().success().stdout(contains("1 ok"));
+    let mut asked = desk.cluster.asked();
+    asked.sort();
+    asked.dedup();
+    let pods = "GET /api/v1/namespaces/shop/pods";
+    assert_eq!(asked, [pods.to_owned(), format!("{pods}/a-1/log"), format!("{pods}/a-1/portforward")]);
+}
+
+#[test]
+fn thirty_sidecars_are_looked_at_with_a_connection_each() {
+    let names: Vec<_> = (0..30).map(|n| format!("web-{n}")).collect();
+    let pods: Vec<_> = names.iter().map(|name| (name.as_str(), FRESH)).collect();
+    let desk = Desk::with(&pods, Vec::new());
+    desk.diagnose(&[]).assert().success().stdout(contains("30 proxies").and(contains("30 ok")));
+    let forwarded = desk.cluster.asked().iter().filter(|asked| asked.ends_with("/portforward")).count();
+    assert_eq!(forwarded, 30);
+}
+
+#[test]
+fn versions_that_move_over_one_certificate_are_seen_by_watching() {
+    let desk = Desk::with(&[("a-1", Held { version_moves: true, ..FRESH })], Vec::new());
+    let watched = desk.diagnose(&["--watch", "3s", "--every", "1s", "--record", "seen.ndjson"]).assert();
+    watched.stdout(
+        contains("the version of default moved")
+            .and(contains("resend-cached"))
+            .and(contains("First aid for resend-cached"))
+            .and(contains("Lasting fix")),
+    );
+    let mut judge = Command::new(env!("CARGO_BIN_EXE_rotacheck"));
+    judge.args(["judge", "seen.ndjson"]).current_dir(&desk.root).assert().code(5);
+}
+
+#[test]
+fn what_is_forbidden_is_named_and_the_rest_is_done() {
+    let desk = Desk::with(&[("a-1", FRESH)], vec!["/log"]);
+    let seen = desk.diagnose(&[]).assert().success();
+    seen.stdout(contains("get pods/log in namespace shop: the cluster forbids it").and(contains("1 ok")));
+    let desk = Desk::with(&[("a-1", FRESH)], vec!["/portforward", "/exec"]);
+    let seen = desk.diagnose(&[]).assert().code(5);
+    seen.stdout(contains("pods/portforward in namespace shop: the cluster forbids").and(contains("pods/exec")));
+    let desk = Desk::with(&[("a-1", FRESH)], vec!["/pods"]);
+    desk.diagnose(&[])
+        .assert()
+        .code(5)
+        .stderr(contains("cannot list pods").and(contains("kubectl auth can-i list pods")));
+}
+
+#[test]
+fn the_same_is_printed_for_machines() {
+    let desk = Desk::with(&[("a-1", FRESH), ("c-1", EXPIRED)], Vec::new());
+    let seen = desk.diagnose(&["--json"]).output().unwrap();
+    let found: serde_json::Value = serde_json::from_slice(&seen.stdout).unwrap();
+    assert_eq!(seen.status.code(), Some(1));
+    let states: Vec<_> = found["proxies"].as_array().unwrap().iter().map(|p| p["state"].as_str().unwrap()).collect();
+    assert_eq!(states.len(), 2);
+    assert!(states.contains(&"expired") && states.contains(&"fresh"), "{found}");
+    assert_eq!(found["pods"]["c-1.shop"]["node"], "n1");
+}
+
+#[test]
+fn a_cluster_that_is_not_there_is_said_to_be_that() {
+    let desk = Desk::with(&[], Vec::new());
+    desk.diagnose(&[]).assert().code(4).stderr(contains("cannot find a proxy in namespace shop of fake"));
+    let gone = r#"{"apiVersion":"v1","kind":"Config","current-context":"x","users":[{"name":"u","user":{}}],
+        "clusters":[{"name":"c","cluster":{"server":"http://127.0.0.1:1"}}],
+        "contexts":[{"name":"x","context":{"cluster":"c","user":"u"}}]}"#;
+    std::fs::write(desk.root.join("config"), gone).unwrap();
+    desk.diagnose(&[]).assert().code(5).stderr(contains("cannot list pods").and(contains("kubectl get --raw")));
+    desk.diagnose(&["--context", "other"]).assert().code(2).stderr(contains("use the context \"other\""));
+}
