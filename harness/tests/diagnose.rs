@@ -55,7 +55,7 @@ fn one_look_tells_what_has_expired_and_what_is_overdue_worst_first() {
     let at = |state: &str| lines.iter().position(|line| *line == state).unwrap();
     assert!(at("expired") < at("overdue") && at("overdue") < at("ok"), "{text}");
     for said in
-        ["c-1.shop: 2 of 2 TLS contexts hold serial e0, expired since", "overdue by 7 h", "First aid for", "--watch"]
+        ["c-1.shop: 2 of 2 TLS contexts hold serial e0, expired since", "overdue by 8 h", "First aid for", "--watch"]
     {
         assert!(text.contains(said), "{said} is missing in {text}");
     }

@@ -148,15 +148,18 @@ impl Found<'_> {
         for (right, said) in &self.attended.forbidden {
             lines.push(format!("{said}: {}", right.without()));
         }
-        let mut unseen: BTreeMap<&str, Vec<&ProxyId>> = BTreeMap::new();
+        // The same of many, but for their own names.
+        let mut unseen: BTreeMap<String, (&str, Vec<&ProxyId>)> = BTreeMap::new();
         for s in self.standings {
             // Said of the right already.
             let known = |what: &&String| !self.attended.forbidden.values().any(|said| what.contains(said.as_str()));
             for what in s.unseen.iter().filter(known) {
-                unseen.entry(what).or_default().push(&s.proxy);
+                let pod = self.attended.pods.get(&s.proxy).map_or("", |sidecar| sidecar.pod.name.as_str());
+                let alike = if pod.is_empty() { what.clone() } else { what.replace(pod, "") };
+                unseen.entry(alike).or_insert((what, Vec::new())).1.push(&s.proxy);
             }
         }
-        lines.extend(unseen.iter().map(|(what, proxies)| format!("{}: {what}", names(proxies))));
+        lines.extend(unseen.values().map(|(what, proxies)| format!("{}: {what}", names(proxies))));
         if self.standings.iter().any(|s| s.read.is_some()) {
             if self.hides_statistics() {
                 lines.push(
