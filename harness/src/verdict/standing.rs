@@ -168,14 +168,12 @@ impl Look<'_> {
 
     fn remark(&self, standing: &mut Standing, load: &Load, leaf: &LoadedCert) {
         let p = self.p;
-        let (now, serial) = (load.mark.at.wall, leaf.serial.short());
+        let serial = leaf.serial.short();
         let of = format!("{} of {} TLS contexts hold serial {serial}", leaf.contexts, load.contexts());
         match standing.state {
-            State::Expired => standing.remarks.push(format!(
-                "{of}, expired since {} ({})",
-                clock_time(leaf.not_after),
-                span(now.duration_since(leaf.not_after).as_secs())
-            )),
+            State::Expired => {
+                standing.remarks.push(format!("{of}, expired since {}", clock_time(leaf.not_after)));
+            }
             State::NotYetValid => {
                 standing.remarks.push(format!("{of}, which is not valid before {}", clock_time(leaf.not_before)));
             }
@@ -260,10 +258,10 @@ impl Look<'_> {
         let seconds = p.loads.last()?.mark.at.wall.duration_since(since.at.wall).as_secs();
         match (distinct, rose) {
             (2.., _) => Some(format!(
-                "in {} the version of {} moved {} times ({} to {}), and the certificate stayed serial {}",
+                "in {} the version of {} moved {} ({} to {}), and the certificate stayed serial {}",
                 span(seconds),
                 p.svid,
-                distinct - 1,
+                if distinct == 2 { "once".to_owned() } else { format!("{} times", distinct - 1) },
                 versions.first()?,
                 versions.last()?,
                 leaf.serial.short()

@@ -104,10 +104,8 @@ impl Found<'_> {
         let modes = self.suspects();
         let Some((first, _)) = modes.first() else { return };
         page.line("");
-        page.heading(match self.verdict.diagnosis {
-            Some(_) => "What it is",
-            None => "What it may be",
-        });
+        let certain = self.verdict.diagnosis.as_deref() == Some(first.name);
+        page.heading(if certain { "What it is" } else { "What it may be" });
         for (mode, _) in &modes {
             page.item("  - ", &format!("{}: {}", mode.name, mode.title));
         }
@@ -130,16 +128,19 @@ impl Found<'_> {
     /// Modes of the verdict, best first; else those that something odd points to. With what would decide, where that is
     /// known.
     fn suspects(&self) -> Vec<(&'static Mode, Option<String>)> {
+        let suspected: BTreeSet<_> = self.standings.iter().flat_map(|s| s.suspected.iter().copied()).collect();
         let of_verdict = self.verdict.candidates.iter().filter_map(|c| Some((mode(&c.mode)?, c.would_decide.clone())));
-        let of_verdict: Vec<_> = of_verdict.collect();
-        let suspected: BTreeSet<_> = self.standings.iter().flat_map(|s| &s.suspected).collect();
-        if of_verdict.is_empty() {
-            return suspected.into_iter().filter_map(|name| Some((mode(name)?, None))).collect();
+        let (pointed, rest): (Vec<_>, Vec<_>) = of_verdict.partition(|(mode, _)| suspected.contains(mode.name));
+        if !pointed.is_empty() || suspected.is_empty() {
+            return if pointed.is_empty() { rest } else { pointed };
         }
-        // What a look shows speaks for some of them.
-        let pointed = |m: &Mode| suspected.contains(&m.name);
-        let (first, rest): (Vec<_>, Vec<_>) = of_verdict.into_iter().partition(|(m, _)| pointed(m));
-        if first.is_empty() { rest } else { first }
+        // What has failed before anybody looked, the verdict can't see coming about: what is still going on tells more.
+        let decides = |mode: &Mode| {
+            let other = mode.looks_like.iter().find(|like| suspected.contains(like.mode));
+            other.map(|like| like.decided_by.to_owned())
+        };
+        let suspected = suspected.iter().filter_map(|name| mode(name));
+        suspected.map(|mode| (mode, decides(mode))).collect()
     }
 
     /// What could not be seen, and how to let it.
