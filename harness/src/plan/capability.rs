@@ -149,8 +149,8 @@ const ONLY_THERE: &[OnlyThere] = &[
         why: "it is about Istio's agent, and without Istio there is none",
     },
     OnlyThere {
-        asks: |own, here| here.provider.kind != ProviderKind::Spire && !own.provider.events.is_empty(),
-        why: "it is about what befalls a SPIRE",
+        asks: |own, here| here.provider.kind != own.provider.kind && !own.provider.events.is_empty(),
+        why: "it is about what befalls the provider that it names",
     },
     OnlyThere {
         asks: |own, here| here.provider.kind == ProviderKind::IstioCa && own.fleet.agents_first,
@@ -226,6 +226,14 @@ mod tests {
         }
         assert!(known_defects(ProviderKind::Spire, "1.13.3").is_empty());
         assert!(KNOWN_DEFECTS.iter().all(|defect| crate::verdict::mode(defect.mode).is_some()));
+    }
+
+    #[test]
+    fn a_scenario_on_real_parts_makes_sense_as_it_is_written() {
+        for scenario in Library::embedded().real().unwrap() {
+            assert!(ONLY_THERE.iter().all(|row| !(row.asks)(&scenario, &scenario)), "{}", scenario.name);
+            assert_eq!(unsupported(&scenario), None, "{}", scenario.name);
+        }
     }
 
     #[test]
