@@ -241,10 +241,10 @@ fn a_provider_that_denies_us_or_is_none_is_an_error_that_says_what_to_do() {
     });
     error(&socket("rude"), &["does not speak gRPC"]);
     let server = Server::start(&place, "sds.py", "denies");
-    error(&server.socket, &["denies us default: PermissionDenied: no identity issued", "register an entry"]);
+    error(&server.socket, &["denies us default: PermissionDenied: no identity issued", "register its user"]);
     let elsewhere = Place::new();
     let server = Server::start(&elsewhere, "sds.py", "denies-like-spire");
-    error(&server.socket, &["denies us default: InvalidArgument: workload is not authorized", "register an entry"]);
+    error(&server.socket, &["denies us default: InvalidArgument: workload is not authorized", "register its user"]);
 }
 
 #[test]
