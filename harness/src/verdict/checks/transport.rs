@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{finding, or_holds};
 use crate::timeline::ledger::{Entry, Mark, ProxyLedger, Push, Row, Served, StatSample, Traffic};
-use crate::timeline::{Layer, Ledger, ProxyId, SecretName};
-use crate::verdict::evidence::{ROLES, clock_time, first_served, is_stat};
+use crate::timeline::{CertFacts, Layer, Ledger, ProxyId, SecretName};
+use crate::verdict::evidence::{ROLES, clock_time, first_served, is_stat, stall_explains};
 use crate::verdict::summary::margins;
 use crate::verdict::{CheckResult, Finding};
 
@@ -136,7 +136,7 @@ pub(super) fn peers_accept(ledger: &Ledger) -> Vec<Finding> {
             );
             let result = match unexplained(ledger, p, &fresh) {
                 // Nothing in the request itself tells a broken network from a refused certificate.
-                _ if failed.iter().all(|t| t.status.is_none()) => CheckResult::Undecided,
+                _ if failed.iter().all(|t| t.status.is_none() || stalled(ledger, p, t)) => CheckResult::Undecided,
                 true => CheckResult::Noted,
                 false => CheckResult::Violated,
             };
@@ -162,6 +162,20 @@ pub(super) fn peers_accept(ledger: &Ledger) -> Vec<Finding> {
     or_holds(found, NAME, format!("{all} requests from proxy to proxy succeeded on fresh connections"))
 }
 
+/// What the proxy showed last, at that moment.
+fn last_shown<'a>(q: &'a ProxyLedger<'a>, at: Mark) -> Option<&'a CertFacts> {
+    q.served.iter().filter(|s| s.mark.seq <= at.seq).rev().find_map(Served::leaf)
+}
+
+/// Whether a request failed by a certificate that had expired since the harness stood still, and could not renew it.
+fn stalled(ledger: &Ledger, p: &ProxyLedger, t: &Traffic) -> bool {
+    let peer = ProxyId::parse(t.to).ok().and_then(|id| ledger.proxy(&id));
+    let pair = peer.into_iter().chain([p]).filter_map(|q| last_shown(q, t.mark));
+    let mut expired = pair.filter(|leaf| leaf.not_after <= t.mark.at.wall).peekable();
+    let late = |leaf: &CertFacts| t.mark.at.wall.duration_since(leaf.not_after).as_secs();
+    expired.peek().is_some() && expired.all(|leaf| stall_explains(ledger, t.mark, late(leaf)))
+}
+
 /// Whether all failed requests were passing ones: each was followed by one that succeeded between the very same
 /// certificates, trusted by the same bundles. Then it was not the certificates that failed it.
 fn unexplained(ledger: &Ledger, p: &ProxyLedger, fresh: &[&Traffic]) -> bool {
@@ -174,8 +188,8 @@ fn unexplained(ledger: &Ledger, p: &ProxyLedger, fresh: &[&Traffic]) -> bool {
     };
     // A certificate that was not valid at that time is reason enough.
     let invalid = |at: Mark, q: &ProxyLedger| {
-        let shown = q.served.iter().filter(|s| s.mark.seq <= at.seq).rev().find_map(Served::leaf);
-        shown.is_none_or(|leaf| leaf.not_after <= at.at.wall || leaf.not_before > at.at.wall)
+        let leaf = last_shown(q, at);
+        leaf.is_none_or(|leaf| leaf.not_after <= at.at.wall || leaf.not_before > at.at.wall)
     };
     fresh.iter().enumerate().filter(|(_, t)| !t.succeeded()).all(|(i, t)| {
         let peer = ProxyId::parse(t.to).ok().and_then(|id| ledger.proxy(&id));

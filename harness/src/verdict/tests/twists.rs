@@ -534,6 +534,24 @@ fn a_slow_machine_in_real_time_raises_no_alarm() {
     let v = judge(&t);
     assert_eq!(v.judgement, Judgement::Inconclusive, "{}\n{:#?}", v.headline, v.findings);
 
+    // What expired meanwhile was refused meanwhile.
+    let mut s = Sketch::new(8, 3);
+    s.timeline.header.clock = ClockKind::Real;
+    for k in 1..=8 {
+        if k == 4 {
+            s.stall(9).look();
+        }
+        s.live(3, Twist::Healthy);
+    }
+    let refused = |t: &Timeline| {
+        let v = judge(t);
+        (v.judgement, v.findings.into_iter().find(|f| f.check == "peers_accept").map(|f| f.result))
+    };
+    let t = s.finish();
+    assert_eq!(refused(&t), (Judgement::Inconclusive, Some(CheckResult::Undecided)));
+    let no_reason = without(&t, |o| matches!(o.fact, Fact::Stall(_)));
+    assert_eq!(refused(&no_reason), (Judgement::Fail, Some(CheckResult::Violated)));
+
     let mut s = Sketch::new(8, 3);
     s.timeline.header.clock = ClockKind::Real;
     for _ in 1..=8 {
