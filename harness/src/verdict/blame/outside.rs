@@ -198,14 +198,14 @@ impl Case<'_> {
 
     /// Whether what was served at the failure is the first that ever was: then no update brought another one.
     fn only_one_served(&self) -> bool {
-        let Some(first) = super::super::evidence::first_served(self.p) else {
+        let Some((_, leaf)) = super::super::evidence::first_served(self.p) else {
             // Without handshakes, its contexts tell.
             let loads = self.p.loads.iter().filter(|load| load.mark.seq <= self.wrong.seq.max(self.end_of_look()));
             let leaves: std::collections::BTreeSet<_> =
                 loads.flat_map(|load| &*load.own).map(|leaf| (&leaf.serial, leaf.not_after)).collect();
             return leaves.len() == 1;
         };
-        Some(first).is_some_and(|(_, leaf)| self.served.is_some_and(|row| row.generation == leaf.fingerprint))
+        self.served.is_some_and(|row| row.generation == leaf.fingerprint)
     }
 }
 
