@@ -52,6 +52,9 @@ _rotacheck() {
             rotacheck,man)
                 cmd="rotacheck__subcmd__man"
                 ;;
+            rotacheck,merge)
+                cmd="rotacheck__subcmd__merge"
+                ;;
             rotacheck,plan)
                 cmd="rotacheck__subcmd__plan"
                 ;;
@@ -106,6 +109,9 @@ _rotacheck() {
             rotacheck__subcmd__help,man)
                 cmd="rotacheck__subcmd__help__subcmd__man"
                 ;;
+            rotacheck__subcmd__help,merge)
+                cmd="rotacheck__subcmd__help__subcmd__merge"
+                ;;
             rotacheck__subcmd__help,plan)
                 cmd="rotacheck__subcmd__help__subcmd__plan"
                 ;;
@@ -131,7 +137,7 @@ _rotacheck() {
 
     case "${cmd}" in
         rotacheck)
-            opts="-h -V --help --version run selfcheck list plan judge report diagnose explain doctor fetch lock provider schema completions man __guard __mounted help"
+            opts="-h -V --help --version run selfcheck list plan judge report merge diagnose explain doctor fetch lock provider schema completions man __guard __mounted help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -299,7 +305,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__help)
-            opts="run selfcheck list plan judge report diagnose explain doctor fetch lock provider schema completions man __guard __mounted help"
+            opts="run selfcheck list plan judge report merge diagnose explain doctor fetch lock provider schema completions man __guard __mounted help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -480,6 +486,20 @@ _rotacheck() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        rotacheck__subcmd__help__subcmd__merge)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         rotacheck__subcmd__help__subcmd__plan)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -640,8 +660,30 @@ _rotacheck() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        rotacheck__subcmd__merge)
+            opts="-h --runs --report --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --runs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --report)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         rotacheck__subcmd__plan)
-            opts="-h --scenarios --envoy --istio --provider --spire --topology --envoy-path --socket --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --json --help"
+            opts="-h --scenarios --envoy --istio --provider --spire --topology --envoy-path --socket --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --format --json --shards --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -719,6 +761,14 @@ _rotacheck() {
                     COMPREPLY=($(compgen -W "all istio-default" -- "${cur}"))
                     return 0
                     ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json github-matrix" -- "${cur}"))
+                    return 0
+                    ;;
+                --shards)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -787,7 +837,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__run)
-            opts="-j -h --scenarios --envoy --istio --provider --spire --topology --envoy-path --socket --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --report --jobs --timeout --keep --runs --offline --lock --require-controls --help"
+            opts="-j -h --scenarios --envoy --istio --provider --spire --topology --envoy-path --socket --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --report --jobs --timeout --keep --runs --offline --lock --shard --require-controls --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -886,6 +936,10 @@ _rotacheck() {
                     return 0
                     ;;
                 --lock)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --shard)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -62,6 +62,7 @@ istio-default\:"Those that Istio'\''s sidecars keep by default"))' \
 '--timeout=[Longest real time for a cell, beyond what its scenario takes by itself\: 90s, 2m. A cell that takes longer is an error; what it has recorded is kept]:TIME:_default' \
 '--runs=[Where runs are kept; \`latest\` in it points to the newest]:DIR:_default' \
 '--lock=[The lock file to use \[default\: artifacts.lock in the working directory, else the one in the binary\]]:FILE:_default' \
+'(--require-controls)--shard=[Only a part of the plan\: \`2/4\` is the second of four, dealt out like cards. \`rotacheck merge\` joins the runs of all parts, and misses one that got lost]:N/OF:_default' \
 '--keep[Hold every cell at its end, with its processes, until Ctrl-C; prints where each proxy can be reached]' \
 '--offline[Download nothing\: use the Envoys that are cached]' \
 '--require-controls[Run all controls too, on every Envoy selected, and refuse the pass of a check whose control was missed there, or did not run\: it becomes inconclusive, with exit code 5]' \
@@ -122,7 +123,11 @@ real\:"The machine'\''s"))' \
 '--contexts=[Further TLS contexts per proxy that hold its certificate, beside its own four]:N:_default' \
 '--stats=[Which statistics each proxy keeps\: \`istio-default\` hides those of SDS and TLS, as Istio'\''s sidecars do]:STATS:((all\:"All of them"
 istio-default\:"Those that Istio'\''s sidecars keep by default"))' \
-'--json[As JSON]' \
+'--format=[How it is written]:FORMAT:((text\:"A line for each cell"
+json\:"All that is known of each cell"
+github-matrix\:"A \`strategy.matrix\` of GitHub Actions, on one line\: \`shard\` is what \`rotacheck run --shard\` takes"))' \
+'--shards=[Parts that the plan is dealt out into, for \`github-matrix\`; never more than it has cells]:N:_default' \
+'(--format)--json[The same as \`--format json\`]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
 '*::scenarios -- Scenarios\: names, patterns such as `nack-*`, or paths of scenario files \[default\: all that `rotacheck list` shows first; with `--topology agent`, those that matrix.yaml lists for it\]:_default' \
@@ -142,6 +147,15 @@ _arguments "${_arguments_options[@]}" : \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
 '::run -- A run'\''s directory, a directory of runs (its newest is taken), or `latest`:_default' \
+&& ret=0
+;;
+(merge)
+_arguments "${_arguments_options[@]}" : \
+'--runs=[Where the new run is kept; \`latest\` in it then points to it]:DIR:_default' \
+'*--report=[A report to write\: json=FILE, html=FILE, junit=FILE, markdown=FILE (\`-\` is standard output), or terminal. Repeatable]:FORMAT=FILE:_default' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'*::runs -- The runs\: directories of runs, each of which stands for its newest, or of one run:_default' \
 && ret=0
 ;;
 (diagnose)
@@ -295,6 +309,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(merge)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (diagnose)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -361,6 +379,7 @@ _rotacheck_commands() {
 'plan:Show which cells a run would have' \
 'judge:Judge the recordings of a run again, without Envoy' \
 'report:Write reports of a finished run' \
+'merge:Join the runs of several machines into one' \
 'diagnose:Look at the proxies of a Kubernetes cluster, changing nothing\: what has expired, what is overdue, and why' \
 'explain:Explain a failure mode\: what it is, how it is recognised, first aid, the lasting fix' \
 'doctor:Check what this machine can run, and say what is missing' \
@@ -420,6 +439,7 @@ _rotacheck__subcmd__help_commands() {
 'plan:Show which cells a run would have' \
 'judge:Judge the recordings of a run again, without Envoy' \
 'report:Write reports of a finished run' \
+'merge:Join the runs of several machines into one' \
 'diagnose:Look at the proxies of a Kubernetes cluster, changing nothing\: what has expired, what is overdue, and why' \
 'explain:Explain a failure mode\: what it is, how it is recognised, first aid, the lasting fix' \
 'doctor:Check what this machine can run, and say what is missing' \
@@ -495,6 +515,11 @@ _rotacheck__subcmd__help__subcmd__man_commands() {
     local commands; commands=()
     _describe -t commands 'rotacheck help man commands' commands "$@"
 }
+(( $+functions[_rotacheck__subcmd__help__subcmd__merge_commands] )) ||
+_rotacheck__subcmd__help__subcmd__merge_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help merge commands' commands "$@"
+}
 (( $+functions[_rotacheck__subcmd__help__subcmd__plan_commands] )) ||
 _rotacheck__subcmd__help__subcmd__plan_commands() {
     local commands; commands=()
@@ -544,6 +569,11 @@ _rotacheck__subcmd__lock_commands() {
 _rotacheck__subcmd__man_commands() {
     local commands; commands=()
     _describe -t commands 'rotacheck man commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__merge_commands] )) ||
+_rotacheck__subcmd__merge_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck merge commands' commands "$@"
 }
 (( $+functions[_rotacheck__subcmd__plan_commands] )) ||
 _rotacheck__subcmd__plan_commands() {

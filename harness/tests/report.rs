@@ -33,6 +33,7 @@ fn killed_run(base: &Utf8Path) -> RunDirectory {
         interrupted: false,
         host: Host { os: "Linux".into(), arch: "x86_64".into(), cpus: 2, memory_bytes: 1 << 30 },
         digests: BTreeMap::new(),
+        parts: Vec::new(),
         harness_cpu_ms: None,
         children_cpu_ms: None,
     };

@@ -60,6 +60,13 @@ impl Confined {
         self.file(relative, u64::MAX).is_ok()
     }
 
+    /// Whether it is a directory; what is there must be one, or a file, or something else that can be opened.
+    pub(super) fn is_directory(&self, relative: &Utf8Path) -> Result<bool, ArchiveError> {
+        let fd = self.walk(relative, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        let stat = rustix::fs::fstat(&fd).map_err(|e| ArchiveError::io("read", self.path.join(relative))(e.into()))?;
+        Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+    }
+
     /// Names in a directory, sorted; those that are not UTF-8 cannot be ours.
     pub(super) fn names(&self, relative: &Utf8Path) -> Result<Vec<String>, ArchiveError> {
         let path = self.path.join(relative);

@@ -6,6 +6,7 @@
 //!   20261124T173555Z-3f9c/           0700
 //!     run.json                       the run; replaced as a whole
 //!     plan.json                      every planned cell, in the order of the matrix, as it stands before it is begun
+//!     shard.json                     of a part of a plan: which, and the whole plan
 //!     cells/<cell>/
 //!       scenario.yaml
 //!       timeline.ndjson
@@ -19,10 +20,10 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{ArchiveError, RunRecord};
-use crate::plan::CellReport;
+use crate::plan::{CellReport, Shard};
 use crate::timeline::{CellId, ProxyId};
 
 /// Where runs are kept, in the current directory, unless the user says otherwise.
@@ -31,6 +32,7 @@ pub const DEFAULT_BASE: &str = "rotacheck-runs";
 pub(super) const LATEST: &str = "latest";
 pub(super) const RUN: &str = "run.json";
 pub(super) const PLAN: &str = "plan.json";
+pub(super) const SHARD: &str = "shard.json";
 pub(super) const CELLS: &str = "cells";
 pub(super) const SCENARIO: &str = "scenario.yaml";
 pub(super) const TIMELINE: &str = "timeline.ndjson";
@@ -91,12 +93,26 @@ impl RunDirectory {
         write_json(&self.path, PLAN, cells)
     }
 
+    /// Writes down of which plan this run is which part, so that a part that gets lost is missed.
+    pub fn write_shard(&self, shard: Shard, plan: &[CellReport]) -> Result<(), ArchiveError> {
+        write_json(&self.path, SHARD, &ShardRecord { shard, plan: plan.to_vec() })
+    }
+
     /// The directory of a cell, made if it isn't there.
     pub fn cell_directory(&self, cell: &CellId) -> Result<CellDirectory, ArchiveError> {
         let path = self.path.join(CELLS).join(cell.as_str());
         private().recursive(true).create(&path).map_err(ArchiveError::io("make the directory", &path))?;
         Ok(CellDirectory { path })
     }
+}
+
+/// `shard.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct ShardRecord {
+    /// Which part.
+    pub(super) shard: Shard,
+    /// Every cell of the whole plan, as it stands before it is begun.
+    pub(super) plan: Vec<CellReport>,
 }
 
 /// The directory of one cell.
@@ -136,7 +152,7 @@ impl CellDirectory {
     }
 }
 
-fn private() -> DirBuilder {
+pub(super) fn private() -> DirBuilder {
     let mut builder = DirBuilder::new();
     builder.mode(0o700);
     builder

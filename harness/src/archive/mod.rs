@@ -1,12 +1,13 @@
 //! The run directory, and what is done with it.
 //!
 //! `directory` writes it while a run goes on, `open` reads one that may come from anybody, `confined` keeps such
-//! reading inside the directory.
+//! reading inside the directory; `merge` joins several that are parts of one plan.
 
 mod confined;
 mod directory;
 mod error;
 mod event;
+mod merge;
 mod open;
 mod record;
 
@@ -16,6 +17,7 @@ pub(crate) mod sample;
 pub use directory::{CellDirectory, DEFAULT_BASE, RunDirectory};
 pub use error::ArchiveError;
 pub use event::{PlannedCell, RunEvent};
+pub use merge::{MergeError, merge};
 pub use open::{Archive, read_timeline};
 pub use record::*;
 

@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::de::DeserializeOwned;
 
 use super::confined::Confined;
-use super::directory::{CELLS, DEFAULT_BASE, LATEST, PLAN, RUN, TIMELINE, VERDICT};
+use super::directory::{CELLS, DEFAULT_BASE, LATEST, PLAN, RUN, SHARD, ShardRecord, TIMELINE, VERDICT};
 use super::{ArchiveError, Host, RunRecord};
 use crate::plan::{CellReport, Outcome};
 use crate::timeline::{CellId, Header, Timeline};
@@ -23,6 +23,7 @@ pub struct Archive {
     files: Confined,
     record: RunRecord,
     cells: Vec<CellReport>,
+    part: Option<ShardRecord>,
     problems: Vec<ArchiveError>,
 }
 
@@ -41,7 +42,12 @@ impl Archive {
         record.directory = files.path().to_string();
         let mut problems = Vec::new();
         let cells = collect(&files, &record, &mut problems);
-        Ok(Self { files, record, cells, problems })
+        let part = match json(&files, Utf8Path::new(SHARD), LARGEST_PLAN) {
+            Ok(part) => Some(part),
+            Err(e) if e.is_absence() => None,
+            Err(e) => return Err(e),
+        };
+        Ok(Self { files, record, cells, part, problems })
     }
 
     /// Opens one recording by itself: a `timeline.ndjson`, or the directory of a cell that holds one. It shows as a
@@ -72,11 +78,12 @@ impl Archive {
             interrupted: false,
             host: Host { os: "unknown".into(), arch: "unknown".into(), cpus: 0, memory_bytes: 0 },
             digests: BTreeMap::new(),
+            parts: Vec::new(),
             harness_cpu_ms: None,
             children_cpu_ms: None,
         };
         let cell = from_header(header.clone(), header.cell.clone(), &record);
-        Ok((Self { files, record, cells: vec![cell], problems: Vec::new() }, timeline))
+        Ok((Self { files, record, cells: vec![cell], part: None, problems: Vec::new() }, timeline))
     }
 
     /// Where it is.
@@ -87,6 +94,15 @@ impl Archive {
     /// What the run says of itself; its directory is where it was opened.
     pub fn record(&self) -> &RunRecord {
         &self.record
+    }
+
+    /// Which part of a plan it is.
+    pub(super) fn part(&self) -> Option<&ShardRecord> {
+        self.part.as_ref()
+    }
+
+    pub(super) fn files(&self) -> &Confined {
+        &self.files
     }
 
     /// Every planned cell, in the order of the matrix. A cell that was begun and never judged is an `error`, one

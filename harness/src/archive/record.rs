@@ -29,13 +29,33 @@ pub struct RunRecord {
     pub host: Host,
     /// SHA-256 of the executables, by name and version.
     pub digests: BTreeMap<String, String>,
+    /// The runs that it was merged from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
     /// Processor time that the harness itself took, milliseconds.
     pub harness_cpu_ms: Option<u64>,
     /// Processor time of its children, milliseconds.
     pub children_cpu_ms: Option<u64>,
 }
 
-/// The machine that a run was made on.
+/// A run that was merged with others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Part {
+    /// The run's name.
+    pub id: String,
+    /// Which part of a plan it was, such as `2/4`; absent where it was a plan of its own.
+    pub shard: Option<String>,
+    /// When it began, real time.
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub started: jiff::Timestamp,
+    /// How long it took, milliseconds; absent if it was killed.
+    pub duration_ms: Option<u64>,
+    /// Its machine.
+    pub host: Host,
+}
+
+/// The machine that a run was made on; of a merged run on different machines, all of them together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Host {

@@ -245,3 +245,52 @@ fn a_cell_that_makes_no_sense_is_unsupported_and_not_only_not_run() {
     let cells = Archive::open(run.path()).unwrap().cells();
     assert_eq!((&cells[0], cells[1].outcome), (&unsupported, Outcome::NotRun));
 }
+
+#[test]
+fn merged_runs_hold_the_cells_of_each_and_what_neither_began() {
+    let runs = runs();
+    let first = write_run(&runs);
+    let second = RunDirectory::create(&runs.base).unwrap();
+    second.write_record(&RunRecord { id: "other".into(), duration_ms: Some(20_000), ..record() }).unwrap();
+    let third = cell("never-renews", "1.38.3", Role::Control, Outcome::NotRun, false);
+    second.write_plan(&[third.clone()]).unwrap();
+    let opened = [first.path(), second.path()].map(|path| Archive::open(path).unwrap());
+    let (merged, missing) = merge(&opened, &runs.base).unwrap();
+    assert_eq!(missing, []);
+    let archive = Archive::open(merged.path()).unwrap();
+    let outcomes: Vec<_> = archive.cells().into_iter().map(|c| (c.id, c.outcome)).collect();
+    let expected = [(passing().id, Outcome::Pass), (not_begun().id, Outcome::NotRun), (third.id, Outcome::NotRun)];
+    assert_eq!(outcomes, expected);
+    let record = archive.record();
+    assert_eq!((record.duration_ms, record.jobs, record.host.cpus), (Some(20_000), 4, 4));
+    assert_eq!(record.host.os, "Linux 6.1");
+    assert_eq!(
+        record.parts.iter().map(|part| part.id.as_str()).collect::<Vec<_>>(),
+        [self::record().id, "other".into()]
+    );
+}
+
+#[test]
+fn a_link_in_a_run_that_is_merged_leads_nowhere() {
+    let runs = runs();
+    let run = write_run(&runs);
+    let aside = runs.base.join("aside");
+    std::fs::write(&aside, "precious").unwrap();
+    std::os::unix::fs::symlink(&aside, cell_file(&run, "link")).unwrap();
+    let base = runs.base.join("merged");
+    let error = merge(&[Archive::open(run.path()).unwrap()], &base).unwrap_err();
+    assert!(error.to_string().contains("symbolic link"), "{error}");
+    assert_eq!(std::fs::read_dir(&base).unwrap().count(), 0, "nothing half-merged is left");
+}
+
+#[test]
+fn the_same_program_by_name_must_be_the_same_by_digest() {
+    let runs = runs();
+    let (first, second) = (write_run(&runs), RunDirectory::create(&runs.base).unwrap());
+    let digests = std::collections::BTreeMap::from([("envoy 1.38.3".to_owned(), "cd".repeat(32))]);
+    second.write_record(&RunRecord { digests, ..record() }).unwrap();
+    second.write_plan(&[]).unwrap();
+    let opened = [first.path(), second.path()].map(|path| Archive::open(path).unwrap());
+    let error = merge(&opened, &runs.base).unwrap_err();
+    assert!(matches!(error, MergeError::DifferentPrograms { .. }), "{error}");
+}

@@ -13,6 +13,7 @@ mod judge;
 mod list;
 mod lock;
 mod man;
+mod merge;
 mod mounted;
 mod page;
 mod plan;
@@ -69,6 +70,8 @@ pub enum Command {
     Judge(judge::Args),
     /// Write reports of a finished run.
     Report(report::Args),
+    /// Join the runs of several machines into one.
+    Merge(merge::Args),
     /// Look at the proxies of a Kubernetes cluster, changing nothing: what has expired, what is overdue, and why.
     Diagnose(diagnose::Args),
     /// Explain a failure mode: what it is, how it is recognised, first aid, the lasting fix.
@@ -137,6 +140,7 @@ async fn dispatch(command: Command) -> Result<Exit, CliError> {
         Command::Selfcheck(args) => selfcheck::run(args).await,
         Command::Judge(args) => judge::run(args).await,
         Command::Report(args) => report::run(args).await,
+        Command::Merge(args) => merge::run(args).await,
         Command::Diagnose(args) => diagnose::run(args).await,
         Command::Explain(args) => explain::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,

@@ -90,6 +90,12 @@ pub(super) fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// A value as JSON on one line of stdout.
+pub(super) fn print_json_line(value: &impl serde::Serialize) {
+    let text = serde_json::to_string(value).expect("maps with text keys, no fallible serializers");
+    print(&format!("{text}\n"));
+}
+
 /// A value as indented JSON on stdout.
 pub(super) fn print_json(value: &impl serde::Serialize) {
     let text = serde_json::to_string_pretty(value).expect("maps with text keys, no fallible serializers");

@@ -2,22 +2,67 @@
 
 use serde::Serialize;
 
-use super::page::{Page, print_json};
+use super::page::{Page, print_json, print_json_line};
 use super::selection::SelectionArgs;
 use super::{CliError, Exit, list};
-use crate::plan::Cell;
+use crate::plan::{Cell, Shard};
 use crate::scenario::{ClockKind, Role, Scenario};
 use crate::timeline::Expectation;
 
 /// Arguments of `rotacheck plan`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Nothing is downloaded or started. It takes the same selection as `rotacheck run`.")]
+#[command(after_long_help = "\
+Nothing is downloaded or started. It takes the same selection as `rotacheck run`.
+
+Examples:
+  rotacheck plan 'rotation*' --envoy 1.38.3
+  rotacheck plan --format github-matrix --shards 4     a job for each part: `rotacheck run --shard ${{ matrix.shard }}`,
+                                                       then `rotacheck merge` of their run directories")]
 pub struct Args {
     #[command(flatten)]
     selection: SelectionArgs,
-    /// As JSON.
-    #[arg(long)]
+    /// How it is written.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// The same as `--format json`.
+    #[arg(long, conflicts_with = "format")]
     json: bool,
+    /// Parts that the plan is dealt out into, for `github-matrix`; never more than it has cells.
+    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u32).range(1..=i64::from(Shard::MOST)))]
+    shards: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// A line for each cell.
+    Text,
+    /// All that is known of each cell.
+    Json,
+    /// A `strategy.matrix` of GitHub Actions, on one line: `shard` is what `rotacheck run --shard` takes.
+    GithubMatrix,
+}
+
+/// What GitHub Actions makes jobs of: the combinations of `include`.
+#[derive(Serialize)]
+struct GithubMatrix {
+    include: Vec<GithubJob>,
+}
+
+#[derive(Serialize)]
+struct GithubJob {
+    shard: String,
+    cells: usize,
+}
+
+impl GithubMatrix {
+    fn of(cells: usize, shards: u32) -> Self {
+        let shards = shards.min(u32::try_from(cells).unwrap_or(u32::MAX)).max(1);
+        let job = |shard: Shard| GithubJob {
+            shard: shard.to_string(),
+            cells: (0..cells).filter(|place| shard.has(*place)).count(),
+        };
+        Self { include: Shard::all(shards).map(job).collect() }
+    }
 }
 
 #[derive(Serialize)]
@@ -64,13 +109,16 @@ impl<'a> From<&'a Cell> for Planned<'a> {
 
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let plan = args.selection.plan()?;
-    if args.json {
-        print_json(&plan.cells.iter().map(Planned::from).collect::<Vec<_>>());
-        return Ok(Exit::AsExpected);
+    match if args.json { Format::Json } else { args.format } {
+        Format::Json => print_json(&plan.cells.iter().map(Planned::from).collect::<Vec<_>>()),
+        // On one line: outputs of jobs are lines.
+        Format::GithubMatrix => print_json_line(&GithubMatrix::of(plan.cells.len(), args.shards)),
+        Format::Text => {
+            let mut page = Page::new();
+            show(&mut page, &plan.cells);
+            page.print();
+        }
     }
-    let mut page = Page::new();
-    show(&mut page, &plan.cells);
-    page.print();
     Ok(Exit::AsExpected)
 }
 
@@ -100,6 +148,17 @@ fn describe(scenario: &Scenario) -> String {
 mod tests {
     use super::*;
     use crate::plan::{Library, Overrides, Plan, Selection};
+
+    #[test]
+    fn a_job_of_the_continuous_integration_has_as_many_cells_as_any_other_and_none_is_empty() {
+        let shards = |cells, n| serde_json::to_value(GithubMatrix::of(cells, n)).unwrap();
+        let include = |jobs: &[(&str, usize)]| {
+            let jobs: Vec<_> = jobs.iter().map(|(s, n)| serde_json::json!({"shard": s, "cells": n})).collect();
+            serde_json::json!({ "include": jobs })
+        };
+        assert_eq!(shards(10, 4), include(&[("1/4", 3), ("2/4", 3), ("3/4", 2), ("4/4", 2)]));
+        assert_eq!(shards(2, 4), include(&[("1/2", 1), ("2/2", 1)]));
+    }
 
     #[test]
     fn a_plan_has_one_line_for_each_cell() {

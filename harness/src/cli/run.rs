@@ -10,7 +10,7 @@ use super::{CliError, Exit};
 use crate::archive::{ArchiveError, DEFAULT_BASE};
 use crate::artifact::{EnvoyBinary, Lock, Program, ProgramBinary, Store, StoreOptions, has_istio_filters};
 use crate::fleet::{IstioPrograms, disclosures};
-use crate::plan::{Cell, Plan};
+use crate::plan::{Cell, Plan, Shard};
 use crate::provider::SpirePrograms;
 use crate::report::{ReportSpec, Reporter};
 use crate::run::{CellJob, Ran, RunOptions, Stop, Told};
@@ -25,6 +25,10 @@ pub struct Args {
     selection: SelectionArgs,
     #[command(flatten)]
     how: HowArgs,
+    /// Only a part of the plan: `2/4` is the second of four, dealt out like cards. `rotacheck merge` joins the runs of
+    /// all parts, and misses one that got lost.
+    #[arg(long, value_name = "N/OF", conflicts_with = "require_controls")]
+    shard: Option<Shard>,
     /// Run all controls too, on every Envoy selected, and refuse the pass of a check whose control was missed there, or
     /// did not run: it becomes inconclusive, with exit code 5.
     #[arg(long)]
@@ -89,7 +93,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     if args.require_controls {
         plan = args.selection.with_controls(plan)?;
     }
-    let (_, exit) = carry_out(plan, args.how, args.require_controls, &stop).await?;
+    let (_, exit) = carry_out(plan, args.how, args.shard, args.require_controls, &stop).await?;
     Ok(exit)
 }
 
@@ -97,6 +101,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
 pub(super) async fn carry_out(
     plan: Plan,
     args: HowArgs,
+    shard: Option<Shard>,
     require_controls: bool,
     stop: &Stop,
 ) -> Result<(Option<Ran>, Exit), CliError> {
@@ -109,7 +114,18 @@ pub(super) async fn carry_out(
     let exe = std::env::current_exe().ok().and_then(|p| Utf8PathBuf::from_path_buf(p).ok()).ok_or_else(|| {
         CliError::new(Exit::CouldNotTell, "cannot find the path of this program, which the guard is started from")
     })?;
-    let jobs = plan.cells.iter().map(|cell| job(cell, &executables)).collect::<Result<Vec<_>, _>>()?;
+    let mut jobs = plan.cells.iter().map(|cell| job(cell, &executables)).collect::<Result<Vec<_>, _>>()?;
+    let whole: Vec<_> = jobs.iter().map(CellJob::planned).collect();
+    if let Some(shard) = shard {
+        let mut places = 0..;
+        jobs.retain(|_| places.next().is_some_and(|place| shard.has(place)));
+        if jobs.is_empty() {
+            return Err(CliError::new(
+                Exit::NothingSelected,
+                format!("there is nothing in the part {shard} of a plan of {} cells", whole.len()),
+            ));
+        }
+    }
     let at_a_time = if args.keep { 1 } else { args.jobs.unwrap_or_else(|| default_jobs(&jobs)) };
     let options = RunOptions {
         base: args.runs.clone(),
@@ -119,6 +135,7 @@ pub(super) async fn carry_out(
         keep: args.keep,
         require_controls,
         exe,
+        shard: shard.map(|shard| (shard, whole)),
         // Where the program lies is the machine's affair, and of no use to whoever repeats the run.
         command_line: std::iter::once("rotacheck".to_owned()).chain(std::env::args().skip(1)).collect(),
         digests: executables.digests(),

@@ -10,6 +10,7 @@ mod matrix;
 mod outcome;
 mod overrides;
 mod select;
+mod shard;
 mod subjects;
 
 pub use capability::{KnownDefect, known_defects, unsupported};
@@ -21,3 +22,4 @@ pub use outcome::*;
 pub use overrides::Overrides;
 use select::matrix_order;
 pub use select::{Plan, Selection};
+pub use shard::Shard;

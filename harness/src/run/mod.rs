@@ -30,7 +30,7 @@ pub use error::RunError;
 pub use stop::Stop;
 
 use crate::archive::{ArchiveError, Host, PlannedCell, RunDirectory, RunEvent, RunRecord};
-use crate::plan::{CellReport, Outcome};
+use crate::plan::{CellReport, Outcome, Shard};
 use crate::scenario::Role;
 use crate::timeline::CellId;
 use lanes::{Lanes, Turn};
@@ -53,6 +53,8 @@ pub struct RunOptions {
     pub require_controls: bool,
     /// This program, to be re-executed as the guard.
     pub exe: Utf8PathBuf,
+    /// Of which plan this is which part, with every cell of that plan as it stands before it is begun.
+    pub shard: Option<(Shard, Vec<CellReport>)>,
     /// What the user typed.
     pub command_line: Vec<String>,
     /// SHA-256 of the executables, by name and version.
@@ -123,6 +125,9 @@ where
     directory.write_record(&record)?;
     let mut reports: Vec<CellReport> = jobs.iter().map(CellJob::planned).collect();
     directory.write_plan(&reports)?;
+    if let Some((shard, plan)) = &options.shard {
+        directory.write_shard(*shard, plan)?;
+    }
     directory.announce()?;
     let cells = jobs.iter().map(|j| PlannedCell {
         id: j.id.clone(),
@@ -269,6 +274,7 @@ fn record(directory: &RunDirectory, options: &RunOptions) -> RunRecord {
         interrupted: false,
         host: host(),
         digests: options.digests.clone(),
+        parts: Vec::new(),
         harness_cpu_ms: None,
         children_cpu_ms: None,
     }
@@ -321,6 +327,7 @@ mod tests {
             keep: false,
             require_controls: false,
             exe: "/x/rotacheck".into(),
+            shard: None,
             command_line: Vec::new(),
             digests: BTreeMap::new(),
         }

@@ -25,6 +25,7 @@ pub(crate) fn record() -> RunRecord {
         interrupted: false,
         host: Host { os: "Linux 6.1".into(), arch: "x86_64".into(), cpus: 2, memory_bytes: 24 << 30 },
         digests: BTreeMap::from([("envoy 1.38.3".into(), "ab".repeat(32))]),
+        parts: Vec::new(),
         harness_cpu_ms: Some(2_100),
         children_cpu_ms: Some(14_800),
     }
