@@ -5,6 +5,7 @@
 mod place;
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -144,6 +145,22 @@ fn an_istiod_that_panics_is_told_with_its_last_words() {
     let ended = on_changed_istio(&place, "pilot-discovery", panics);
     let said = ["istiod exited with code 2 before it served", "panic: runtime error: index out of range"];
     told(&place, &ended, &said, ("istiod.log", "panic: runtime error"));
+}
+
+#[test]
+#[ignore = "needs Istio's programs: rotacheck fetch --istio 1.31-dev.20260827"]
+fn an_istiod_whose_port_is_taken_is_told_with_what_has_it() {
+    let place = Place::new();
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    // As if somebody had been faster.
+    let another = format!(
+        r#"for word do shift; case "$word" in --grpcAddr=*) word=--grpcAddr={};; esac; set -- "$@" "$word"; done"#,
+        held.local_addr().unwrap()
+    );
+    let ended = on_changed_istio(&place, "pilot-discovery", &another);
+    drop(held);
+    let said = ["istiod exited with code", "address already in use", "another process has the port"];
+    told(&place, &ended, &said, ("istiod.log", "address already in use"));
 }
 
 #[test]

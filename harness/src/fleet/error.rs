@@ -208,13 +208,16 @@ impl FleetError {
             Self::Write { .. } => Some("keep runs elsewhere with --runs DIR"),
             Self::NotReady { .. } => Some("its log and bootstrap are in the run directory"),
             Self::Exited(exit) if exit.log_tail.iter().any(|line| line.contains("Address already in use")) => {
-                Some("another process has the port (`ss -ltnp` shows it): run it again")
+                Some(PORT_TAKEN)
             }
+            Self::IstiodEnded { words, .. } if words.contains("address already in use") => Some(PORT_TAKEN),
             Self::Exited(_) => Some("run the Envoy with --mode validate on the bootstrap in the run directory"),
             _ => None,
         }
     }
 }
+
+const PORT_TAKEN: &str = "another process has the port (`ss -ltnp` shows it): run it again";
 
 fn said(words: &str) -> String {
     if words.is_empty() { String::new() } else { format!(", which says:\n    {words}") }
