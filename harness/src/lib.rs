@@ -17,6 +17,8 @@ pub mod plan;
 pub mod probe;
 pub mod proc;
 pub mod provider;
+#[cfg(feature = "kubernetes")]
+pub mod remote;
 pub mod report;
 pub mod run;
 pub mod scenario;

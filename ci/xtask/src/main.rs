@@ -5,17 +5,27 @@ use std::path::{Path, PathBuf};
 
 type Problem = Box<dyn std::error::Error>;
 
-/// A file of bindings, and what it is made from; all of it below harness/src/xds/proto.
+/// A file of bindings, and what it is made from; all of it in the directory `proto` of a room.
 struct Bindings {
+    room: &'static str,
     file: &'static str,
     protos: &'static [&'static str],
     client: bool,
+    /// What is handed on as it is shares its buffer; what is read and written once has bytes of its own.
+    shared: bool,
 }
 
-const ALL: [Bindings; 2] = [
+const ALL: [Bindings; 3] = [
     // Any and Struct are prost-types'; the rest comes by imports.
-    Bindings { file: "envoy.rs", protos: &["sds.proto", "lds.proto", "listener.proto", "tls.proto"], client: true },
-    Bindings { file: "workload.rs", protos: &["workload.proto"], client: false },
+    Bindings {
+        room: "xds",
+        file: "envoy.rs",
+        protos: &["sds.proto", "lds.proto", "listener.proto", "tls.proto"],
+        client: true,
+        shared: false,
+    },
+    Bindings { room: "xds", file: "workload.rs", protos: &["workload.proto"], client: false, shared: true },
+    Bindings { room: "remote", file: "relay.rs", protos: &["relay.proto"], client: true, shared: true },
 ];
 
 fn main() -> Result<(), Problem> {
@@ -27,20 +37,19 @@ fn main() -> Result<(), Problem> {
 }
 
 impl Bindings {
-    fn dir() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../harness/src/xds/proto")
+    fn dir(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../harness/src").join(self.room).join("proto")
     }
 
     fn path(&self) -> PathBuf {
-        Self::dir().join(self.file)
+        self.dir().join(self.file)
     }
 
     fn text(&self) -> Result<String, Problem> {
-        let descriptors = protox::compile(self.protos, [Self::dir()])?;
+        let descriptors = protox::compile(self.protos, [self.dir()])?;
         let out = tempfile::tempdir()?;
         let config = tonic_prost_build::configure().build_client(self.client).out_dir(out.path());
-        // The Workload API's DER is handed on as it is; Envoy's messages are read and written once.
-        let config = if self.client { config } else { config.bytes(".") };
+        let config = if self.shared { config.bytes(".") } else { config };
         config.compile_fds(descriptors)?;
         let mut root = Package::default();
         for file in std::fs::read_dir(out.path())? {

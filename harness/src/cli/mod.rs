@@ -18,6 +18,7 @@ mod mounted;
 mod page;
 mod plan;
 mod provider;
+mod relay;
 mod report;
 mod run;
 mod schema;
@@ -84,6 +85,8 @@ pub enum Command {
     Lock(lock::Args),
     /// Serve the fake provider on a Unix socket, for proxies of your own.
     Provider(provider::Args),
+    /// Carry bytes in a pod, for a run in a Kubernetes cluster.
+    Relay(relay::Args),
     /// Print a JSON Schema.
     Schema(schema::Args),
     /// Print shell completions.
@@ -147,6 +150,7 @@ async fn dispatch(command: Command) -> Result<Exit, CliError> {
         Command::Fetch(args) => fetch::run(args).await,
         Command::Lock(args) => lock::run(args).await,
         Command::Provider(args) => provider::run(args).await,
+        Command::Relay(args) => relay::run(args).await,
         Command::Schema(args) => schema::run(args).await,
         Command::Completions(args) => completions::run(args).await,
         Command::Man(args) => man::run(args).await,

@@ -9,7 +9,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 
 pub use error::{ClusterError, Right};
 pub use pods::{PodName, Sidecar};
-pub use way::Way;
+pub use way::{Forwarded, Way};
 
 /// A cluster, as one user may see it. Cheap to clone.
 #[derive(Clone)]

@@ -2,17 +2,18 @@
 //! questions; where those are forbidden, a command of Istio's agent.
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, AttachParams, LogParams};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, DuplexStream};
 
 use super::error::{Right, shortened, with_sources};
 use super::pods::place;
-use super::{Cluster, ClusterError, Sidecar};
+use super::{Cluster, ClusterError, PodName, Sidecar};
 
 /// A longer answer is refused: a dump of a large mesh has some 30 MB.
 const LARGEST_ANSWER: usize = 128 << 20;
@@ -32,6 +33,11 @@ pub struct Way {
 }
 
 impl Cluster {
+    /// A connection to a port of a pod's loopback.
+    pub async fn forwarded(&self, pod: &PodName, port: u16) -> Result<Forwarded, ClusterError> {
+        forwarded(&Api::namespaced(self.client.clone(), &pod.namespace), pod, port).await
+    }
+
     /// The way to a proxy whose admin API has this port. Nothing is asked yet.
     pub fn way(&self, sidecar: &Sidecar, port: u16) -> Way {
         Way {
@@ -43,6 +49,25 @@ impl Cluster {
             forbidden: std::sync::OnceLock::new(),
         }
     }
+}
+
+/// A forwarded connection.
+pub struct Forwarded {
+    /// What is said on it.
+    pub stream: DuplexStream,
+    /// What the node says when it ends, if it could not be made or was broken.
+    pub said: BoxFuture<'static, Option<String>>,
+}
+
+async fn forwarded(pods: &Api<Pod>, pod: &PodName, port: u16) -> Result<Forwarded, ClusterError> {
+    let place = place(Some(&pod.namespace));
+    let opened = pods.portforward(&pod.name, &[port]).await;
+    let mut opened = opened.map_err(|e| ClusterError::of(&e, Right::Forward, &place))?;
+    let stream = opened.take_stream(port).expect("it was asked for, and not taken yet");
+    let said = opened.take_error(port).expect("it was asked for, and not taken yet");
+    // It carries until the stream is dropped; how it ended, the stream and the node say.
+    tokio::spawn(opened.join());
+    Ok(Forwarded { stream, said: Box::pin(said) })
 }
 
 impl Way {
@@ -96,17 +121,13 @@ impl Way {
     }
 
     async fn connect(&self) -> Result<SendRequest<Empty<Bytes>>, ClusterError> {
-        let forwarded = self.pods.portforward(&self.sidecar.pod.name, &[self.port]).await;
-        let mut forwarded = forwarded.map_err(|e| ClusterError::of(&e, Right::Forward, &self.place))?;
-        let stream = forwarded.take_stream(self.port).expect("it was asked for, and not taken yet");
-        let refused = forwarded.take_error(self.port);
+        let Forwarded { stream, said } = forwarded(&self.pods, &self.sidecar.pod, self.port).await?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.failed(Right::Forward, with_sources(&e)))?;
         tokio::spawn(async move {
             // It ends with its sender; what went wrong on it, the question says that was asked.
             let _ = connection.await;
-            drop(refused);
-            let _ = forwarded.join().await;
+            drop(said);
         });
         Ok(sender)
     }
@@ -171,7 +192,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cluster::PodName;
     use crate::cluster::tests::{answering, status};
 
     fn sidecar(is_istio: bool) -> Sidecar {

@@ -59,6 +59,13 @@ pub struct LeafRequest {
     pub serial: Option<Vec<u8>>,
 }
 
+impl LeafRequest {
+    /// That of a host, by its DNS name, with a P-256 key.
+    pub fn of_host(name: &str, validity: Validity) -> Self {
+        Self { names: vec![San::Dns(name.to_owned())], validity, key_type: KeyType::EcdsaP256, serial: None }
+    }
+}
+
 /// A leaf with its chain and key.
 #[derive(Debug, Clone)]
 pub struct Leaf {

@@ -19,8 +19,7 @@ use super::tls::{self, Capture};
 use super::{http as plain, inbound};
 use crate::clock::Deadline;
 use crate::fleet::Proxy;
-use crate::pki::{Authority, LeafRequest, PkiError, San, Validity};
-use crate::scenario::KeyType;
+use crate::pki::{Authority, LeafRequest, PkiError, Validity};
 use crate::timeline::{Fact, Handshake, Layer, ProxyId, Recorder, Source, TlsRole};
 
 /// Why the server could not be started.
@@ -137,12 +136,7 @@ impl Credentials {
     fn make() -> Result<(String, Self), PkiError> {
         let always = Validity { not_before: jiff::Timestamp::UNIX_EPOCH, not_after: FAR };
         let authority = Authority::new("rotacheck outbound authority", always)?;
-        let leaf = authority.mint(&LeafRequest {
-            names: vec![San::Dns("outbound.rotacheck.invalid".into())],
-            validity: always,
-            key_type: KeyType::EcdsaP256,
-            serial: None,
-        })?;
+        let leaf = authority.mint(&LeafRequest::of_host("outbound.rotacheck.invalid", always))?;
         let (chain, key) = leaf.to_rustls();
         Ok((authority.pem(), Self { chain, key }))
     }

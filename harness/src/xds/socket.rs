@@ -1,6 +1,6 @@
 //! A private Unix socket that is bound without a moment of openness and never steals a living one's place.
 
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -56,13 +56,19 @@ impl Socket {
     /// Binds `path`, mode 0600; its directory is made with mode 0700 where it is missing. A dead socket left behind is
     /// replaced, a living one is not.
     pub fn bind(path: &Utf8Path) -> Result<Self, SocketError> {
+        Self::bind_with_mode(path, 0o600)
+    }
+
+    /// The same with another mode; where it lets others in, so does a directory that is made.
+    pub fn bind_with_mode(path: &Utf8Path, mode: u32) -> Result<Self, SocketError> {
+        let directory_mode = if mode & 0o077 == 0 { 0o700 } else { 0o755 };
         let length = path.as_str().len();
         if length > LONGEST_PATH {
             return Err(SocketError::TooLong { path: path.to_owned(), length });
         }
         let io = |source: std::io::Error| SocketError::Io { path: path.to_owned(), source };
         if let Some(dir) = path.parent().filter(|dir| !dir.as_str().is_empty()) {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
+            std::fs::DirBuilder::new().recursive(true).mode(directory_mode).create(dir).map_err(io)?;
         }
         make_way(path)?;
         let address = SocketAddrUnix::new(path.as_str()).map_err(|e| io(e.into()))?;
@@ -70,8 +76,12 @@ impl Socket {
         let socket =
             rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(|e| io(e.into()))?;
         // On Linux the path inherits the mode that the unbound socket has: there is no moment with another one.
-        rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(|e| io(e.into()))?;
+        rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode & 0o777)).map_err(|e| io(e.into()))?;
         rustix::net::bind(&socket, &address).map_err(|e| io(e.into()))?;
+        if mode & 0o077 != 0 {
+            // The umask has taken from it what was meant for others.
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode & 0o777)).map_err(io)?;
+        }
         rustix::net::listen(&socket, 1024).map_err(|e| io(e.into()))?;
         let meta = std::fs::symlink_metadata(path).map_err(io)?;
         let listener = Some(UnixListener::from(socket));
@@ -83,7 +93,8 @@ impl Socket {
         &self.path
     }
 
-    pub(super) fn take_listener(&mut self) -> std::io::Result<tokio::net::UnixListener> {
+    /// What listens, once; the path stays this value's.
+    pub(crate) fn take_listener(&mut self) -> std::io::Result<tokio::net::UnixListener> {
         let listener = self.listener.take().ok_or_else(|| std::io::Error::other("it is served already"))?;
         tokio::net::UnixListener::from_std(listener)
     }
@@ -123,8 +134,6 @@ fn make_way(path: &Utf8Path) -> Result<(), SocketError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     fn directory() -> (tempfile::TempDir, Utf8PathBuf) {
@@ -142,6 +151,16 @@ mod tests {
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
         drop(socket);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_socket_for_others_is_open_to_them_and_so_is_its_new_directory() {
+        let (_keep, dir) = directory();
+        let path = dir.join("new/provider.sock");
+        let _socket = Socket::bind_with_mode(&path, 0o666).unwrap();
+        let mode = |p: &Utf8Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
+        // The directory's mode is subject to the umask, which may only take away.
+        assert_eq!((mode(&path), mode(path.parent().unwrap()) & 0o711), (0o666, 0o711));
     }
 
     #[test]

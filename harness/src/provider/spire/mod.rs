@@ -17,9 +17,9 @@ use super::external::until_served;
 use super::signed::SignedLog;
 use super::{Ground, ProviderError, errand, write_private};
 use crate::clock::Deadline;
-use crate::pki::{Authority, LeafRequest, San, Validity};
+use crate::pki::{Authority, LeafRequest, Validity};
 use crate::proc::{Guard, Process, Signal, Spawn, free_ports, is_stopped};
-use crate::scenario::{KeyType, NodeAttestation, ProviderAction, ProviderSpec, Span, TRUST_DOMAIN};
+use crate::scenario::{NodeAttestation, ProviderAction, ProviderSpec, Span, TRUST_DOMAIN};
 use crate::timeline::At;
 use config::{Attestation, ENTRY, Layout};
 
@@ -201,8 +201,7 @@ fn furnish(layout: &Layout, now: jiff::Timestamp) -> Result<(), ProviderError> {
     let began = now.checked_sub(BEFORE).unwrap_or(now);
     let validity = Validity::starting(began, NODE_LIFETIME);
     let nodes = Authority::new("SPIRE's agents", validity)?;
-    let names = vec![San::Dns("node".to_owned())];
-    let node = nodes.mint(&LeafRequest { names, validity, key_type: KeyType::EcdsaP256, serial: None })?;
+    let node = nodes.mint(&LeafRequest::of_host("node", validity))?;
     write(layout, "nodes.pem", &nodes.pem())?;
     write(layout, "node.pem", &node.chain_pem())?;
     write(layout, "node.key", &node.key.to_pem())?;
