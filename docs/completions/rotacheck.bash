@@ -61,6 +61,9 @@ _rotacheck() {
             rotacheck,provider)
                 cmd="rotacheck__subcmd__provider"
                 ;;
+            rotacheck,relay)
+                cmd="rotacheck__subcmd__relay"
+                ;;
             rotacheck,report)
                 cmd="rotacheck__subcmd__report"
                 ;;
@@ -118,6 +121,9 @@ _rotacheck() {
             rotacheck__subcmd__help,provider)
                 cmd="rotacheck__subcmd__help__subcmd__provider"
                 ;;
+            rotacheck__subcmd__help,relay)
+                cmd="rotacheck__subcmd__help__subcmd__relay"
+                ;;
             rotacheck__subcmd__help,report)
                 cmd="rotacheck__subcmd__help__subcmd__report"
                 ;;
@@ -137,7 +143,7 @@ _rotacheck() {
 
     case "${cmd}" in
         rotacheck)
-            opts="-h -V --help --version run selfcheck list plan judge report merge diagnose explain doctor fetch lock provider schema completions man __guard __mounted help"
+            opts="-h -V --help --version run selfcheck list plan judge report merge diagnose explain doctor fetch lock provider relay schema completions man __guard __mounted help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -305,7 +311,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__help)
-            opts="run selfcheck list plan judge report merge diagnose explain doctor fetch lock provider schema completions man __guard __mounted help"
+            opts="run selfcheck list plan judge report merge diagnose explain doctor fetch lock provider relay schema completions man __guard __mounted help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -515,6 +521,20 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__help__subcmd__provider)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rotacheck__subcmd__help__subcmd__relay)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -808,6 +828,36 @@ _rotacheck() {
                     return 0
                     ;;
                 --fault)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rotacheck__subcmd__relay)
+            opts="-h --listen --credentials --echo --files --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --credentials)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --echo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --files)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

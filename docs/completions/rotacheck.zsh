@@ -233,6 +233,16 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
+(relay)
+_arguments "${_arguments_options[@]}" : \
+'--listen=[Where the harness reaches it\: an address of the loopback]:ADDRESS:_default' \
+'--credentials=[A directory with ca.pem, cert.pem and key.pem]:DIR:_default' \
+'--echo=[Be the workload'\''s application as well\: answer HTTP requests here with the pod'\''s name]:ADDRESS:_default' \
+'--files=[The harness may write files below this directory, and nowhere else]:DIR:_default' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
 (schema)
 _arguments "${_arguments_options[@]}" : \
 '-h[Print help (see more with '\''--help'\'')]' \
@@ -337,6 +347,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(relay)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (schema)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -386,6 +400,7 @@ _rotacheck_commands() {
 'fetch:Fetch, build and verify executables ahead of a run' \
 'lock:Add a version of Envoy, Istio or SPIRE to the lock file' \
 'provider:Serve the fake provider on a Unix socket, for proxies of your own' \
+'relay:Carry bytes in a pod, for a run in a Kubernetes cluster' \
 'schema:Print a JSON Schema' \
 'completions:Print shell completions' \
 'man:Print the man page' \
@@ -446,6 +461,7 @@ _rotacheck__subcmd__help_commands() {
 'fetch:Fetch, build and verify executables ahead of a run' \
 'lock:Add a version of Envoy, Istio or SPIRE to the lock file' \
 'provider:Serve the fake provider on a Unix socket, for proxies of your own' \
+'relay:Carry bytes in a pod, for a run in a Kubernetes cluster' \
 'schema:Print a JSON Schema' \
 'completions:Print shell completions' \
 'man:Print the man page' \
@@ -530,6 +546,11 @@ _rotacheck__subcmd__help__subcmd__provider_commands() {
     local commands; commands=()
     _describe -t commands 'rotacheck help provider commands' commands "$@"
 }
+(( $+functions[_rotacheck__subcmd__help__subcmd__relay_commands] )) ||
+_rotacheck__subcmd__help__subcmd__relay_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help relay commands' commands "$@"
+}
 (( $+functions[_rotacheck__subcmd__help__subcmd__report_commands] )) ||
 _rotacheck__subcmd__help__subcmd__report_commands() {
     local commands; commands=()
@@ -584,6 +605,11 @@ _rotacheck__subcmd__plan_commands() {
 _rotacheck__subcmd__provider_commands() {
     local commands; commands=()
     _describe -t commands 'rotacheck provider commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__relay_commands] )) ||
+_rotacheck__subcmd__relay_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck relay commands' commands "$@"
 }
 (( $+functions[_rotacheck__subcmd__report_commands] )) ||
 _rotacheck__subcmd__report_commands() {

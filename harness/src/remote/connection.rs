@@ -1,5 +1,6 @@
 //! One connection to a relay: a stream, TLS, HTTP/2 with many calls on it.
 
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::body::Body;
@@ -80,9 +81,18 @@ pub(super) async fn open(
         let Opened { io, said } = connector().await?;
         let name = ServerName::try_from(RELAY).expect("it is a DNS name");
         let secured = TlsConnector::from(tls).connect(name, io);
-        let stream = match secured.await {
+        // A certificate that is refused shows only in the first answer, which a relay gives before it is spoken to; and
+        // whoever speaks to one that has gone may not hear what it said.
+        let first = async {
+            let mut stream = BufReader::new(secured.await?);
+            match stream.fill_buf().await? {
+                [] => Err(ErrorKind::UnexpectedEof.into()),
+                _ => Ok::<_, io::Error>(stream),
+            }
+        };
+        let stream = match first.await {
             Ok(stream) => stream,
-            Err(e) => return Err(explained(format!("TLS: {e}"), said).await),
+            Err(e) => return Err(explained(format!("TLS: {}", with_sources(&e)), said).await),
         };
         let spoken = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -103,7 +113,6 @@ pub(super) async fn open(
         // The authority is for the protocol's sake: the name was checked by TLS.
         let origin = http::Uri::from_static("http://relay.rotacheck.invalid");
         let mut client = RelayClient::with_origin(Calls(calls), origin);
-        // A certificate that is refused shows only in the first answer.
         let hello = tokio::select! {
             hello = client.hello(HelloRequest {}) => hello.map_err(|status| words(&status)),
             why = &mut ended => return Err(why),

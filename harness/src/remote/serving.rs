@@ -86,7 +86,7 @@ impl Served {
         let mut connections = JoinSet::new();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut failing = false;
+        let mut failures = 0;
         loop {
             let Some(heard) = &mut events else {
                 look.tick().await;
@@ -98,13 +98,15 @@ impl Served {
                     match self.listen().await {
                         Ok((_, again)) => {
                             events = Some(again);
-                            failing = false;
+                            failures = 0;
                         }
-                        // Told once: it is tried again at each look.
-                        Err(e) if !std::mem::replace(&mut failing, true) => {
-                            self.link.tell_failed(format!("listen at {}", self.at), e.to_string());
+                        Err(e) => {
+                            failures += 1;
+                            // The first may be that of a way of which nobody has noticed yet that it was cut.
+                            if failures == 2 {
+                                self.link.tell_failed(format!("listen at {}", self.at), e.to_string());
+                            }
                         }
-                        Err(e) => tracing::debug!("{e}"),
                     }
                 }
                 continue;

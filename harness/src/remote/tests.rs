@@ -258,13 +258,18 @@ async fn a_way_that_was_cut_is_made_again_and_both_is_told() {
     let served = scene.link.serve(Target::tcp(&host, port), 0, Local::Tcp(listener.local_addr().unwrap()));
     // The same place, asked for again, is taken over.
     let _serving = (served.await.unwrap(), drop(serving));
-    let (forward, mut stream) = forwarded(&scene.link, counting().await).await;
-    stream.write_all(b"half").await.unwrap();
+    let forward = forwarded(&scene.link, counting().await).await.0;
+    let held = TcpListener::bind(loopback()).await.unwrap();
+    let (_forward, mut stream) = forwarded(&scene.link, held.local_addr().unwrap()).await;
+    let (mut there, _) = soon(held.accept()).await.unwrap();
+    there.write_all(b"x").await.unwrap();
+    soon(stream.read_exact(&mut [0])).await.unwrap();
     scene.way.cut();
     assert_eq!(soon(stream.read(&mut [0])).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
     let Event::Cut { why } = scene.event().await else { panic!("something else was told") };
     assert!(why.contains("the way was cut"), "{why}");
-    assert!(matches!(scene.event().await, Event::Restored { .. }));
+    let event = scene.event().await;
+    assert!(matches!(event, Event::Restored { .. }), "{event:?}");
     let mut stream = TcpStream::connect(forward.addr()).await.unwrap();
     stream.write_all(b"whole").await.unwrap();
     stream.shutdown().await.unwrap();
