@@ -168,6 +168,33 @@ pub struct StaticContext {
     pub chain: Vec<CertFacts>,
 }
 
+/// Where TLS contexts in `/config_dump` say that they get a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct SecretSource {
+    /// Under which name.
+    pub name: String,
+    /// In which way.
+    pub by: SourceKind,
+    /// From whom: `cluster sds-grpc (unix:/run/sds/socket)`, a path, `ADS`.
+    pub from: String,
+    /// How many listeners and clusters say so.
+    pub places: u32,
+}
+
+/// In which way a secret comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum SourceKind {
+    /// On a gRPC stream: SDS, or ADS.
+    Stream,
+    /// From a file that Envoy watches.
+    File,
+    /// In another one.
+    Other,
+}
+
 /// What was seen. `kind` in the timeline is the variant's name in snake case.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "each variant's data is documented below it")]
@@ -476,6 +503,9 @@ data! {
         /// TLS contexts with a certificate that comes by no SDS subscription; where they were looked for.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         static_contexts: Vec<StaticContext>,
+        /// Where the other contexts get theirs; where that was looked for.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        subscriptions: Vec<SecretSource>,
     }
     /// `/stats`: those that concern secrets and TLS. What no sample of a process shows is hidden, not zero; TLS counters
     /// of a context that stood at zero in its first sample are told again when they have moved.

@@ -10,7 +10,9 @@ use serde::Serialize;
 
 use super::evidence::{clock_time, is_stat, span};
 use crate::timeline::ledger::{Dump, Load, ProxyLedger};
-use crate::timeline::{Fact, Ledger, LoadedCert, ProxyId, Serial, Timeline};
+use crate::timeline::{
+    AGENT_FOUND_SOCKET, AGENT_SERVES, Fact, Ledger, LoadedCert, ProxyId, Serial, SourceKind, Timeline,
+};
 
 /// Of a certificate's lifetime, when most providers renew (SPIRE, Istio), and when all should have.
 const DUE: f64 = 0.5;
@@ -40,6 +42,8 @@ pub struct Standing {
     pub read: Option<jiff::Timestamp>,
     /// What is wrong or odd, in sentences.
     pub remarks: Vec<String>,
+    /// How its certificate comes, by its configuration and its agent's words, in sentences.
+    pub comes: Vec<String>,
     /// Modes that what is odd fits, though nothing may have failed yet.
     pub suspected: Vec<&'static str>,
     /// What could not be seen, in sentences.
@@ -106,6 +110,7 @@ impl Look<'_> {
             overdue_s: None,
             read: None,
             remarks: Vec::new(),
+            comes: self.comes(),
             suspected: Vec::new(),
             unseen: self.unseen(),
         };
@@ -292,6 +297,39 @@ impl Look<'_> {
         if value("control_plane.connected_state") == Some(0) {
             said.push(format!("Envoy has no stream for {name} now (connected_state is 0)"));
             standing.suspected.extend(["stream-refused", "socket-gone", "stale-bind-mount"]);
+        }
+        said
+    }
+
+    /// From whom the configuration says that it comes, and what Istio's agent said of that at its start.
+    fn comes(&self) -> Vec<String> {
+        let p = self.p;
+        let told = p.dumps.iter().rev().find(|d| !d.subscriptions.is_empty()).map(|d| d.subscriptions);
+        let own = told.unwrap_or_default().iter().filter(|s| s.name == p.svid.as_str());
+        let mut said: Vec<String> = own
+            .map(|s| {
+                let way = match s.by {
+                    SourceKind::Stream => "on a gRPC stream from",
+                    SourceKind::File => "from the file",
+                    SourceKind::Other => "from",
+                };
+                format!("{} comes {way} {}", p.svid, s.from)
+            })
+            .collect();
+        let fixed = p.dumps.iter().rev().find(|d| !d.static_contexts.is_empty()).map_or(&[][..], |d| d.static_contexts);
+        if said.is_empty() && !fixed.is_empty() {
+            said.push(format!("by its configuration, from no stream: {}", fixed[0].from));
+        }
+        let says = |word: &str| p.logs.iter().any(|(_, line)| line.contains(word));
+        if says(AGENT_FOUND_SOCKET) {
+            said.push(
+                "Istio's agent found the provider's socket at its start and stands aside: it serves files only".into(),
+            );
+        } else if says(AGENT_SERVES) {
+            said.push(
+                "Istio's agent found no provider's socket at its start: it serves certificates of Istio's own CA"
+                    .into(),
+            );
         }
         said
     }

@@ -198,7 +198,11 @@ fn samples(pen: &mut Pen, night: Night, n: u32, proxy: &str) {
         chain: vec![leaf(proxy, sent)],
         roots: Vec::new(),
     };
-    pen.note(Source::Admin, Some(proxy), ConfigDump { secrets: vec![dumped], static_contexts: Vec::new() });
+    pen.note(
+        Source::Admin,
+        Some(proxy),
+        ConfigDump { secrets: vec![dumped], static_contexts: Vec::new(), subscriptions: Vec::new() },
+    );
     let loaded = LoadedCert {
         serial: cert.serial.clone(),
         uris: cert.uris.clone(),

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::super::page::Page;
 use crate::run::{Attachment, Attended, UNKNOWN_VERSION as UNKNOWN};
-use crate::timeline::ProxyId;
+use crate::timeline::{Fact, ProxyId};
 use crate::verdict::{Mode, Standing, State, Verdict, mode};
 
 /// Modes that are explained on the page; the others are named.
@@ -27,6 +27,7 @@ impl Found<'_> {
         self.head(page);
         self.table(page);
         self.remarks(page);
+        self.ways(page);
         self.modes(page);
         self.blindness(page);
     }
@@ -79,10 +80,20 @@ impl Found<'_> {
         page.table(["STATE", "EXPIRES", "RENEWAL", "SERIAL", "PROXY"], &rows);
     }
 
-    /// What was found, the same of several proxies once.
+    /// What was found.
     fn remarks(&self, page: &mut Page) {
+        self.said(page, "What was found", |s| &s.remarks);
+    }
+
+    /// By which way certificates come.
+    fn ways(&self, page: &mut Page) {
+        self.said(page, "How the certificates come", |s| &s.comes);
+    }
+
+    /// Sentences, the same of several proxies once.
+    fn said(&self, page: &mut Page, heading: &str, of: fn(&Standing) -> &Vec<String>) {
         let mut said: Vec<(String, Vec<&ProxyId>)> = Vec::new();
-        let remarks = self.standings.iter().flat_map(|s| s.remarks.iter().map(move |remark| (&s.proxy, remark)));
+        let remarks = self.standings.iter().flat_map(|s| of(s).iter().map(move |remark| (&s.proxy, remark)));
         for (proxy, remark) in remarks {
             match said.iter_mut().find(|(known, _)| known == remark) {
                 Some((_, proxies)) => proxies.push(proxy),
@@ -93,7 +104,7 @@ impl Found<'_> {
             return;
         }
         page.line("");
-        page.heading("What was found");
+        page.heading(heading);
         for (remark, proxies) in said {
             page.item("  - ", &format!("{}: {remark}", names(&proxies)));
         }
@@ -162,12 +173,13 @@ impl Found<'_> {
         }
         lines.extend(unseen.values().map(|(what, proxies)| format!("{}: {what}", names(proxies))));
         if self.standings.iter().any(|s| s.read.is_some()) {
-            if self.hides_statistics() {
-                lines.push(
-                    "statistics of SDS are hidden, as Istio does by default: the annotation proxy.istio.io/config with \
-                     proxyStatsMatcher.inclusionRegexps [\"sds\\\\..*\", \".*ssl_context_update_by_sds\"] shows them after a restart"
-                        .into(),
-                );
+            let hiding = self.hiding_statistics();
+            if !hiding.is_empty() {
+                lines.push(format!(
+                    "{}: statistics of SDS are hidden, as Istio does by default: the annotation proxy.istio.io/config with \
+                     proxyStatsMatcher.inclusionRegexps [\"sds\\\\..*\", \".*ssl_context_update_by_sds\"] shows them after a restart",
+                    names(&hiding)
+                ));
             }
             if self.attachment.watch.is_none() {
                 lines.push(
@@ -188,13 +200,15 @@ impl Found<'_> {
         lines.iter().for_each(|line| page.item("  - ", line));
     }
 
-    fn hides_statistics(&self) -> bool {
-        use crate::timeline::Fact;
-        let mut samples = self.attended.timeline.observations.iter().filter_map(|o| match &o.fact {
-            Fact::Stats(stats) => Some(stats),
-            _ => None,
-        });
-        samples.all(|stats| !stats.values.keys().any(|name| name.starts_with("sds.")))
+    /// Proxies that gave statistics, and none of SDS.
+    fn hiding_statistics(&self) -> Vec<&ProxyId> {
+        let mut shows: BTreeMap<&ProxyId, bool> = BTreeMap::new();
+        for o in &self.attended.timeline.observations {
+            if let (Some(proxy), Fact::Stats(stats)) = (&o.proxy, &o.fact) {
+                *shows.entry(proxy).or_default() |= stats.values.keys().any(|name| name.starts_with("sds."));
+            }
+        }
+        shows.into_iter().filter(|(_, shows)| !shows).map(|(proxy, _)| proxy).collect()
     }
 
     pub(super) fn as_json(&self) -> serde_json::Value {

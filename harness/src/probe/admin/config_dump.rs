@@ -128,7 +128,7 @@ pub(super) fn parse(body: &[u8], state: &str) -> Result<ConfigDump, AnswerError>
             roots: trusted.into_iter().chain(domains.iter().flat_map(|d| d.trust_bundle.bundle())).collect(),
         });
     }
-    Ok(ConfigDump { secrets, static_contexts: Vec::new() })
+    Ok(ConfigDump { secrets, static_contexts: Vec::new(), subscriptions: Vec::new() })
 }
 
 #[cfg(test)]

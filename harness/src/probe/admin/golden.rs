@@ -2,7 +2,7 @@
 
 use camino::Utf8PathBuf;
 
-use super::{certs, config_dump, server, static_contexts, stats};
+use super::{certs, config_dump, contexts, server, stats};
 
 const VERSIONS: [&str; 5] = ["1.36.4", "1.37.0", "1.38.3", "1.39.3", "1.40.0"];
 
@@ -44,7 +44,7 @@ fn leaves_in_the_dump_and_in_certs_are_the_same() {
 #[test]
 fn contexts_that_no_subscription_feeds_are_found_with_their_certificates() {
     for version in VERSIONS {
-        let contexts = static_contexts::parse(&fixture(version, "config_dump_static.json")).unwrap();
+        let contexts = contexts::parse(&fixture(version, "config_dump_static.json")).unwrap().fixed;
         let mut told: Vec<_> = contexts.iter().map(|c| (c.place.as_str(), c.from.as_str(), c.chain.len())).collect();
         told.sort_unstable();
         let expected = [

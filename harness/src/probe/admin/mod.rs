@@ -5,10 +5,10 @@
 
 mod certs;
 mod config_dump;
+mod contexts;
 #[cfg(test)]
 mod golden;
 mod server;
-mod static_contexts;
 mod stats;
 
 pub use server::version_of;
@@ -70,7 +70,8 @@ pub async fn config_dump(proxy: &impl Admin, whole: bool, ctx: &ProbeContext) ->
             dump.secrets.extend(part("warming").await?.secrets);
             let answer = proxy.ask("/config_dump", deadline).await.map_err(|e| e.to_string())?;
             let body = expect_ok(answer)?;
-            dump.static_contexts = static_contexts::parse(&body).map_err(|e| format!("/config_dump: {e}"))?;
+            let contexts = contexts::parse(&body).map_err(|e| format!("/config_dump: {e}"))?;
+            (dump.static_contexts, dump.subscriptions) = (contexts.fixed, contexts.subscriptions);
         }
         Ok(dump)
     };

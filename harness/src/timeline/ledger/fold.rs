@@ -307,7 +307,8 @@ impl<'t> Fold<'t> {
             }),
             Fact::Certs(c) => proxy.loads.push(Load { mark, own: Cow::Borrowed(&c.leaves), others: Vec::new() }),
             Fact::ConfigDump(d) => {
-                proxy.dumps.push(Dump { mark, secrets: &d.secrets, static_contexts: &d.static_contexts });
+                let (static_contexts, subscriptions) = (&d.static_contexts, &d.subscriptions);
+                proxy.dumps.push(Dump { mark, secrets: &d.secrets, static_contexts, subscriptions });
             }
             Fact::Stats(s) => proxy.stats.push(StatSample { mark, values: &s.values }),
             Fact::Request(r) => proxy.traffic.push(Traffic {

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use foldhash::HashMap;
 
 use super::super::{
-    CertFacts, DumpedSecret, Fingerprint, LoadedCert, Payload, ProxyId, SecretName, SentSecret, StaticContext, TlsRole,
+    CertFacts, DumpedSecret, Fingerprint, LoadedCert, Payload, ProxyId, SecretName, SecretSource, SentSecret,
+    SourceKind, StaticContext, TlsRole,
 };
 use super::{Mark, Row, Succession};
 
@@ -236,6 +237,8 @@ pub struct Dump<'t> {
     pub secrets: &'t [DumpedSecret],
     /// TLS contexts whose certificate comes by no subscription.
     pub static_contexts: &'t [StaticContext],
+    /// Where the others get theirs.
+    pub subscriptions: &'t [SecretSource],
 }
 
 impl<'t> Dump<'t> {
@@ -405,9 +408,19 @@ impl<'t> ProxyLedger<'t> {
         self.pushes.iter().filter(move |p| p.concerns(name))
     }
 
+    /// In which way its configuration says that its certificate comes; none where that was not seen, or differs.
+    pub fn source(&self) -> Option<SourceKind> {
+        let dump = self.dumps.iter().rev().find(|d| !d.subscriptions.is_empty())?;
+        let mut own = dump.subscriptions.iter().filter(|s| s.name == self.svid.as_str()).map(|s| s.by);
+        let first = own.next()?;
+        own.all(|by| by == first).then_some(first)
+    }
+
     /// Whether its certificate comes by files.
     pub fn by_files(&self) -> bool {
-        !self.watches.is_empty() || self.pushes.iter().any(|push| push.by_file.is_some())
+        self.source() == Some(SourceKind::File)
+            || !self.watches.is_empty()
+            || self.pushes.iter().any(|push| push.by_file.is_some())
     }
 
     /// First and last value of a counter, where it was shown.

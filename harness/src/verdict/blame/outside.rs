@@ -4,10 +4,19 @@ use super::super::Confidence;
 use super::super::evidence::is_stat;
 use super::{Case, ISSUER_DECIDES, STREAM_DECIDES, Stop, many};
 use crate::timeline::ledger::{Mark, Row};
-use crate::timeline::{CertFacts, Layer};
+use crate::timeline::{CertFacts, Layer, SourceKind};
 
 /// What decides where nobody saw the files.
 const FILES_DECIDE: &str = "the files themselves: when they changed, how (a rename or not), and what is in them";
+
+/// Modes of a certificate that comes by files.
+const BY_FILES: [&str; 5] = [
+    "files-not-watched",
+    "files-rewritten-in-place",
+    "watched-file-missing",
+    "files-half-written",
+    "files-key-before-chain",
+];
 
 impl Case<'_> {
     pub(super) fn seen_from_outside(&self) -> Stop {
@@ -56,13 +65,17 @@ impl Case<'_> {
             let story = "Envoy could not take the files that it watches (key_rotation_failed)".to_owned();
             return self.unfit_files().unwrap_or_else(|| self.files_refused(&evidence, story));
         }
+        // What its configuration says is no guess: a stream brings no files.
+        let streamed = self.p.source() == Some(SourceKind::Stream);
+        let may_be = |mode: &&str| !(streamed && BY_FILES.contains(mode));
         if let Some(leaf) = newer_in_dump {
             let story = format!("config_dump holds serial {}, which no handshake shows", leaf.serial.short());
             if rejected == Some(0) {
                 return self.stop(None, Vec::new(), story + ", and Envoy counts no refusal");
             }
             let refused = ["partial-subscribers", "files-half-written", "files-key-before-chain"];
-            let modes: Vec<_> = refusals.into_iter().chain(refused).map(|m| (m, Confidence::Possible)).collect();
+            let modes = refusals.into_iter().chain(refused).filter(may_be);
+            let modes: Vec<_> = modes.map(|m| (m, Confidence::Possible)).collect();
             return self.stop(None, many(&modes, &evidence, STREAM_DECIDES), story);
         }
         if let Some(stop) = self.unfit_in_contexts().or_else(|| self.never_valid()).or_else(|| self.mixed()) {
@@ -83,7 +96,7 @@ impl Case<'_> {
                 "wrong-secret-kind",
                 "files-half-written",
             ];
-            let modes: Vec<_> = modes.into_iter().map(|m| (m, Confidence::Possible)).collect();
+            let modes: Vec<_> = modes.into_iter().filter(may_be).map(|m| (m, Confidence::Possible)).collect();
             return self.stop(None, many(&modes, &evidence, STREAM_DECIDES), story);
         }
         if let Some(false) = self.p.watches.iter().rev().find(|(mark, _)| mark.seq <= self.end_of_look()).map(|w| w.1) {
@@ -124,14 +137,16 @@ impl Case<'_> {
             // Files have no stream either.
             let lost = ["stream-refused", "socket-gone", "stale-bind-mount"];
             let unread = ["files-not-watched", "files-rewritten-in-place"];
-            modes.extend(lost.into_iter().chain(unread).map(|m| (m, Confidence::Possible)));
+            modes.extend(lost.into_iter().chain(unread).filter(may_be).map(|m| (m, Confidence::Possible)));
         }
         if moved("key_rotation_failed").is_none() {
             let unfit = ["watched-file-missing", "files-half-written", "files-key-before-chain"];
-            modes.extend(unfit.map(|m| (m, Confidence::Possible)));
+            modes.extend(unfit.into_iter().filter(may_be).map(|m| (m, Confidence::Possible)));
         }
         if rejected.is_none() {
             modes.push(("wrong-secret-kind", Confidence::Possible));
+            // A refused certificate would stand in the dump instead of the one in use.
+            let refusals = refusals.into_iter().filter(|_| in_dump.is_none());
             modes.extend(refusals.map(|m| (m, Confidence::Possible)));
         }
         self.stop(None, many(&modes, &evidence, STREAM_DECIDES), "Envoy shows no sign of an update".to_owned())

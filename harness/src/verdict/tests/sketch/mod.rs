@@ -543,7 +543,12 @@ impl Sketch {
             };
             self.add(Source::Outbound, Some(&id), "", h);
             self.add(Source::Admin, Some(&id), "", Certs { leaves, authorities: Vec::new(), contexts: all });
-            self.add(Source::Admin, Some(&id), "", ConfigDump { secrets: vec![dumped], static_contexts: Vec::new() });
+            self.add(
+                Source::Admin,
+                Some(&id),
+                "",
+                ConfigDump { secrets: vec![dumped], static_contexts: Vec::new(), subscriptions: Vec::new() },
+            );
             self.add(Source::Admin, Some(&id), "", Stats { values });
             let offset = self.now;
             self.add(
