@@ -105,7 +105,7 @@ pub(super) async fn open(
         let (calls, connection) = spoken.await.map_err(|e| with_sources(&e))?;
         let mut ended: BoxFuture<'static, String> = Box::pin(async move {
             let why = match connection.await {
-                Ok(()) => "the connection was closed".to_owned(),
+                Ok(()) => CLOSED.to_owned(),
                 Err(e) => with_sources(&e),
             };
             explained(why, said).await
@@ -139,9 +139,16 @@ async fn explained(why: String, said: BoxFuture<'static, Option<String>>) -> Str
     }
 }
 
+/// A relay that ends, or a way that does.
+const CLOSED: &str = "the connection was closed";
+
 fn with_sources(e: &dyn std::error::Error) -> String {
     let mut said = e.to_string();
     let mut source = e.source();
+    // The library explains at length what it means in other protocols.
+    if said.contains("close_notify") || source.is_some_and(|e| e.to_string().contains("close_notify")) {
+        return CLOSED.to_owned();
+    }
     while let Some(e) = source {
         let more = e.to_string();
         if !said.contains(&more) {

@@ -91,7 +91,6 @@ impl Credentials {
     }
 
     /// Chain, key, and whom it believes.
-    #[expect(clippy::type_complexity, reason = "it is taken apart at once")]
     fn parts(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, Arc<RootCertStore>), String> {
         let certificates = |what: &str, pem: &str| {
             let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
