@@ -253,7 +253,7 @@ fn merged_runs_hold_the_cells_of_each_and_what_neither_began() {
     let second = RunDirectory::create(&runs.base).unwrap();
     second.write_record(&RunRecord { id: "other".into(), duration_ms: Some(20_000), ..record() }).unwrap();
     let third = cell("never-renews", "1.38.3", Role::Control, Outcome::NotRun, false);
-    second.write_plan(&[third.clone()]).unwrap();
+    second.write_plan(std::slice::from_ref(&third)).unwrap();
     let opened = [first.path(), second.path()].map(|path| Archive::open(path).unwrap());
     let (merged, missing) = merge(&opened, &runs.base).unwrap();
     assert_eq!(missing, []);
