@@ -703,7 +703,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__plan)
-            opts="-h --scenarios --envoy --istio --provider --spire --topology --envoy-path --socket --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --format --json --shards --help"
+            opts="-h --scenarios --envoy --istio --provider --spire --topology --envoy-path --socket --cluster --node-image --nodes --istio-hub --istio-tag --istio-manifests --relay-image --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --format --json --shards --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -730,7 +730,7 @@ _rotacheck() {
                     return 0
                     ;;
                 --topology)
-                    COMPREPLY=($(compgen -W "process agent" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "process agent kind" -- "${cur}"))
                     return 0
                     ;;
                 --envoy-path)
@@ -738,6 +738,34 @@ _rotacheck() {
                     return 0
                     ;;
                 --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cluster)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --node-image)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --nodes)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --istio-hub)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --istio-tag)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --istio-manifests)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --relay-image)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -887,7 +915,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__run)
-            opts="-j -h --scenarios --envoy --istio --provider --spire --topology --envoy-path --socket --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --report --jobs --timeout --keep --runs --offline --lock --shard --require-controls --help"
+            opts="-j -h --scenarios --envoy --istio --provider --spire --topology --envoy-path --socket --cluster --node-image --nodes --istio-hub --istio-tag --istio-manifests --relay-image --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --report --jobs --timeout --keep --runs --offline --lock --shard --require-controls --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -914,7 +942,7 @@ _rotacheck() {
                     return 0
                     ;;
                 --topology)
-                    COMPREPLY=($(compgen -W "process agent" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "process agent kind" -- "${cur}"))
                     return 0
                     ;;
                 --envoy-path)
@@ -922,6 +950,34 @@ _rotacheck() {
                     return 0
                     ;;
                 --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cluster)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --node-image)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --nodes)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --istio-hub)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --istio-tag)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --istio-manifests)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --relay-image)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -57,9 +57,17 @@ spire\t'A SPIRE server and agent, started for each cell'
 tbot\t'Teleport\'s tbot, started for each cell; the cluster that it joins is yours'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l spire -d 'A SPIRE, where it issues: a version of the lock file, `image=NAME:TAG` for those in the images spire-server and spire-agent, or `path=DIR` for programs of your own. Repeatable [default: those of matrix.yaml]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l topology -d 'How the proxies are run, in every cell. `agent` without a scenario: what matrix.yaml lists for it, which may compare with Envoys without Istio' -r -f -a "process\t'An Envoy each, configured by rotacheck as Istio configures a sidecar'
-agent\t'Istio\'s real agent each, which starts its Envoy, and a real istiod that configures them'"
+agent\t'Istio\'s real agent each, which starts its Envoy, and a real istiod that configures them'
+kind\t'Pods of a kind cluster, with the sidecars that Istio injects there'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l envoy-path -d 'An Envoy executable to use where `--envoy` is not given' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l socket -d 'The Unix socket on which an external provider serves SDS v3 (StreamSecrets)' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l cluster -d 'An existing kind cluster, into which Istio is installed [default: one is made for the run, and deleted]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l node-image -d 'Image of the nodes of a cluster that is made [default: kind\'s own]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l nodes -d 'Nodes of a cluster that is made' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l istio-hub -d 'Where Istio\'s images proxyv2 and pilot are' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l istio-tag -d 'Their tag, such as 1.29.0: the Istio that is tested, with the Envoy that it ships' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l istio-manifests -d 'A directory with Istio\'s charts [default: those in istioctl]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l relay-image -d 'The image of rotacheck itself, which carries bytes between the harness and the pods; it is loaded into the cluster' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l tbot -d 'The executable [default: tbot, as a shell finds it]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l tbot-proxy -d 'The address of the Teleport cluster\'s Proxy Service: teleport.example.com:443' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l tbot-token -d 'Where its join token is read: a file, or an environment variable. It is in no argument and no evidence' -r
@@ -106,9 +114,17 @@ spire\t'A SPIRE server and agent, started for each cell'
 tbot\t'Teleport\'s tbot, started for each cell; the cluster that it joins is yours'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l spire -d 'A SPIRE, where it issues: a version of the lock file, `image=NAME:TAG` for those in the images spire-server and spire-agent, or `path=DIR` for programs of your own. Repeatable [default: those of matrix.yaml]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l topology -d 'How the proxies are run, in every cell. `agent` without a scenario: what matrix.yaml lists for it, which may compare with Envoys without Istio' -r -f -a "process\t'An Envoy each, configured by rotacheck as Istio configures a sidecar'
-agent\t'Istio\'s real agent each, which starts its Envoy, and a real istiod that configures them'"
+agent\t'Istio\'s real agent each, which starts its Envoy, and a real istiod that configures them'
+kind\t'Pods of a kind cluster, with the sidecars that Istio injects there'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l envoy-path -d 'An Envoy executable to use where `--envoy` is not given' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l socket -d 'The Unix socket on which an external provider serves SDS v3 (StreamSecrets)' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l cluster -d 'An existing kind cluster, into which Istio is installed [default: one is made for the run, and deleted]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l node-image -d 'Image of the nodes of a cluster that is made [default: kind\'s own]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l nodes -d 'Nodes of a cluster that is made' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l istio-hub -d 'Where Istio\'s images proxyv2 and pilot are' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l istio-tag -d 'Their tag, such as 1.29.0: the Istio that is tested, with the Envoy that it ships' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l istio-manifests -d 'A directory with Istio\'s charts [default: those in istioctl]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l relay-image -d 'The image of rotacheck itself, which carries bytes between the harness and the pods; it is loaded into the cluster' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l tbot -d 'The executable [default: tbot, as a shell finds it]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l tbot-proxy -d 'The address of the Teleport cluster\'s Proxy Service: teleport.example.com:443' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l tbot-token -d 'Where its join token is read: a file, or an environment variable. It is in no argument and no evidence' -r

@@ -41,9 +41,17 @@ spire\:"A SPIRE server and agent, started for each cell"
 tbot\:"Teleport'\''s tbot, started for each cell; the cluster that it joins is yours"))' \
 '*--spire=[A SPIRE, where it issues\: a version of the lock file, \`image=NAME\:TAG\` for those in the images spire-server and spire-agent, or \`path=DIR\` for programs of your own. Repeatable \[default\: those of matrix.yaml\]]:VERSION|image=NAME|path=DIR:_default' \
 '--topology=[How the proxies are run, in every cell. \`agent\` without a scenario\: what matrix.yaml lists for it, which may compare with Envoys without Istio]:TOPOLOGY:((process\:"An Envoy each, configured by rotacheck as Istio configures a sidecar"
-agent\:"Istio'\''s real agent each, which starts its Envoy, and a real istiod that configures them"))' \
+agent\:"Istio'\''s real agent each, which starts its Envoy, and a real istiod that configures them"
+kind\:"Pods of a kind cluster, with the sidecars that Istio injects there"))' \
 '--envoy-path=[An Envoy executable to use where \`--envoy\` is not given]:FILE:_default' \
 '--socket=[The Unix socket on which an external provider serves SDS v3 (StreamSecrets)]:PATH:_default' \
+'--cluster=[An existing kind cluster, into which Istio is installed \[default\: one is made for the run, and deleted\]]:NAME:_default' \
+'--node-image=[Image of the nodes of a cluster that is made \[default\: kind'\''s own\]]:IMAGE:_default' \
+'--nodes=[Nodes of a cluster that is made]:N:_default' \
+'--istio-hub=[Where Istio'\''s images proxyv2 and pilot are]:HUB:_default' \
+'--istio-tag=[Their tag, such as 1.29.0\: the Istio that is tested, with the Envoy that it ships]:TAG:_default' \
+'--istio-manifests=[A directory with Istio'\''s charts \[default\: those in istioctl\]]:DIR:_default' \
+'--relay-image=[The image of rotacheck itself, which carries bytes between the harness and the pods; it is loaded into the cluster]:IMAGE:_default' \
 '--tbot=[The executable \[default\: tbot, as a shell finds it\]]:PATH:_default' \
 '--tbot-proxy=[The address of the Teleport cluster'\''s Proxy Service\: teleport.example.com\:443]:ADDRESS:_default' \
 '--tbot-token=[Where its join token is read\: a file, or an environment variable. It is in no argument and no evidence]:file=PATH|env=NAME:_default' \
@@ -108,9 +116,17 @@ spire\:"A SPIRE server and agent, started for each cell"
 tbot\:"Teleport'\''s tbot, started for each cell; the cluster that it joins is yours"))' \
 '*--spire=[A SPIRE, where it issues\: a version of the lock file, \`image=NAME\:TAG\` for those in the images spire-server and spire-agent, or \`path=DIR\` for programs of your own. Repeatable \[default\: those of matrix.yaml\]]:VERSION|image=NAME|path=DIR:_default' \
 '--topology=[How the proxies are run, in every cell. \`agent\` without a scenario\: what matrix.yaml lists for it, which may compare with Envoys without Istio]:TOPOLOGY:((process\:"An Envoy each, configured by rotacheck as Istio configures a sidecar"
-agent\:"Istio'\''s real agent each, which starts its Envoy, and a real istiod that configures them"))' \
+agent\:"Istio'\''s real agent each, which starts its Envoy, and a real istiod that configures them"
+kind\:"Pods of a kind cluster, with the sidecars that Istio injects there"))' \
 '--envoy-path=[An Envoy executable to use where \`--envoy\` is not given]:FILE:_default' \
 '--socket=[The Unix socket on which an external provider serves SDS v3 (StreamSecrets)]:PATH:_default' \
+'--cluster=[An existing kind cluster, into which Istio is installed \[default\: one is made for the run, and deleted\]]:NAME:_default' \
+'--node-image=[Image of the nodes of a cluster that is made \[default\: kind'\''s own\]]:IMAGE:_default' \
+'--nodes=[Nodes of a cluster that is made]:N:_default' \
+'--istio-hub=[Where Istio'\''s images proxyv2 and pilot are]:HUB:_default' \
+'--istio-tag=[Their tag, such as 1.29.0\: the Istio that is tested, with the Envoy that it ships]:TAG:_default' \
+'--istio-manifests=[A directory with Istio'\''s charts \[default\: those in istioctl\]]:DIR:_default' \
+'--relay-image=[The image of rotacheck itself, which carries bytes between the harness and the pods; it is loaded into the cluster]:IMAGE:_default' \
 '--tbot=[The executable \[default\: tbot, as a shell finds it\]]:PATH:_default' \
 '--tbot-proxy=[The address of the Teleport cluster'\''s Proxy Service\: teleport.example.com\:443]:ADDRESS:_default' \
 '--tbot-token=[Where its join token is read\: a file, or an environment variable. It is in no argument and no evidence]:file=PATH|env=NAME:_default' \

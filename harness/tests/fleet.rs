@@ -60,6 +60,8 @@ impl Cell {
             socket_mounted_by: None,
             stats: rotacheck::scenario::StatsInclusion::All,
             istio: None,
+            #[cfg(feature = "kubernetes")]
+            yard: None,
             dialled: Dialled { server: SocketAddr::from(([127, 0, 0, 1], 1)), authority_pem: authority() },
         };
         let recorder = Recorder::new(header(&config), Clock::real(), None);

@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("provider", &["scenario", "timeline", "xds", "pki", "artifact", "clock", "proc"]),
     ("probe", &["fleet", "scenario", "timeline", "pki", "clock"]),
     ("fleet", &["scenario", "timeline", "xds", "pki", "artifact", "clock", "proc", "cluster", "remote"]),
-    ("cluster", &["timeline"]),
+    ("cluster", &["timeline", "clock"]),
     ("remote", &["xds", "pki", "clock"]),
     ("scenario", &["timeline"]),
     ("xds", &["timeline", "pki"]),

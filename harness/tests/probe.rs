@@ -77,6 +77,8 @@ impl Mesh {
             socket_mounted_by: None,
             stats: rotacheck::scenario::StatsInclusion::All,
             istio: None,
+            #[cfg(feature = "kubernetes")]
+            yard: None,
             dialled: Dialled { server: server.addr(), authority_pem: server.authority_pem().to_owned() },
         };
         let guard = Guard::start(Utf8Path::new(env!("CARGO_BIN_EXE_rotacheck")), Vec::new()).await.unwrap();

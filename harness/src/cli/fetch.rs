@@ -198,6 +198,17 @@ impl Line {
         self.bar.set_position(*done);
     }
 
+    /// What is being done.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn tell(&self, doing: &str) {
+        if self.terminal {
+            self.bar.enable_steady_tick(std::time::Duration::from_millis(100));
+            self.bar.set_message(doing.to_owned());
+        } else {
+            say(doing);
+        }
+    }
+
     pub(super) fn clear(&self) {
         self.bar.finish_and_clear();
     }

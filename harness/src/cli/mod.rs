@@ -10,6 +10,8 @@ mod fetch;
 mod generated;
 mod guard;
 mod judge;
+#[cfg(feature = "kubernetes")]
+mod kind;
 mod list;
 mod lock;
 mod man;

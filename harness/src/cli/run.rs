@@ -9,6 +9,8 @@ use super::selection::SelectionArgs;
 use super::{CliError, Exit};
 use crate::archive::{ArchiveError, DEFAULT_BASE};
 use crate::artifact::{EnvoyBinary, Lock, Program, ProgramBinary, Store, StoreOptions, has_istio_filters};
+#[cfg(feature = "kubernetes")]
+use crate::fleet::Kind;
 use crate::fleet::{IstioPrograms, disclosures};
 use crate::plan::{Cell, Plan, Shard};
 use crate::provider::SpirePrograms;
@@ -93,7 +95,11 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     if args.require_controls {
         plan = args.selection.with_controls(plan)?;
     }
-    let (_, exit) = carry_out(plan, args.how, args.shard, args.require_controls, &stop).await?;
+    #[cfg(feature = "kubernetes")]
+    let wanted = args.selection.cluster(args.how.keep)?;
+    #[cfg(not(feature = "kubernetes"))]
+    let wanted = None;
+    let (_, exit) = carry_out(plan, args.how, args.shard, args.require_controls, wanted, &stop).await?;
     Ok(exit)
 }
 
@@ -103,13 +109,14 @@ pub(super) async fn carry_out(
     args: HowArgs,
     shard: Option<Shard>,
     require_controls: bool,
+    cluster: Option<ClusterWanted>,
     stop: &Stop,
 ) -> Result<(Option<Ran>, Exit), CliError> {
     stop.on_signals().map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot listen to signals: {e}")))?;
     let executables = tokio::select! {
         biased;
         () = stop.requested() => return Ok((None, Exit::Interrupted)),
-        executables = provide(&plan, &args) => executables?,
+        executables = provide(&plan, &args, cluster) => executables?,
     };
     let exe = std::env::current_exe().ok().and_then(|p| Utf8PathBuf::from_path_buf(p).ok()).ok_or_else(|| {
         CliError::new(Exit::CouldNotTell, "cannot find the path of this program, which the guard is started from")
@@ -153,6 +160,13 @@ pub(super) async fn carry_out(
         cannot_keep(e).render();
     }
     let exit = exit(&ran, stop.asked(), untold);
+    #[cfg(feature = "kubernetes")]
+    if let Some(kind) = executables.kind.as_ref().filter(|kind| kind.is_left()) {
+        super::stderr::say(format_args!(
+            "the kind cluster {0} is left: `kind delete cluster --name {0}` removes it",
+            kind.name()
+        ));
+    }
     Ok((Some(ran), exit))
 }
 
@@ -185,16 +199,51 @@ fn tell(reporters: &mut [Box<dyn Reporter>], told: &Told<'_>, trouble: &mut Vec<
     }
 }
 
+/// A cluster that is to be there for the run.
+#[cfg(feature = "kubernetes")]
+type ClusterWanted = crate::fleet::KindConfig;
+/// There are none.
+#[cfg(not(feature = "kubernetes"))]
+pub(super) enum ClusterWanted {}
+
 /// What the cells of a plan run, verified.
+#[derive(Default)]
 struct Executables {
     envoys: BTreeMap<EnvoyRequest, EnvoyBinary>,
     /// Those that are Istio's own build, where that counts.
     own_envoys: BTreeSet<EnvoyRequest>,
     istios: BTreeMap<ProgramRequest, [ProgramBinary; 2]>,
     spires: BTreeMap<ProgramRequest, [ProgramBinary; 2]>,
+    /// The cluster that holds them, where the proxies are to be there; it ends with this, if it was made.
+    #[cfg(feature = "kubernetes")]
+    kind: Option<Kind>,
 }
 
-async fn provide(plan: &Plan, args: &HowArgs) -> Result<Executables, CliError> {
+/// Makes the cluster. All that is run is in its images.
+#[cfg(feature = "kubernetes")]
+async fn in_cluster(config: ClusterWanted) -> Result<Executables, CliError> {
+    let line = Talk::new().line();
+    let kind = Kind::up(config, &|doing| line.tell(doing)).await;
+    line.clear();
+    let kind = kind.map_err(|e| {
+        let message = format!("cannot {e}");
+        match e.hint() {
+            Some(hint) => CliError::with_hint(Exit::CouldNotTell, message, hint),
+            None => CliError::new(Exit::CouldNotTell, message),
+        }
+    })?;
+    Ok(Executables { kind: Some(kind), ..Executables::default() })
+}
+
+#[cfg(not(feature = "kubernetes"))]
+async fn in_cluster(config: ClusterWanted) -> Result<Executables, CliError> {
+    match config {}
+}
+
+async fn provide(plan: &Plan, args: &HowArgs, cluster: Option<ClusterWanted>) -> Result<Executables, CliError> {
+    if let Some(config) = cluster {
+        return in_cluster(config).await;
+    }
     let lock = Lock::discover(args.lock.as_deref()).map_err(|e| CliError::artifact("use the lock file", &e))?;
     let store = Store::open(StoreOptions { cache: None, lock, offline: args.offline })
         .map_err(|e| CliError::artifact("use the cache", &e))?;
@@ -234,7 +283,14 @@ async fn provide(plan: &Plan, args: &HowArgs) -> Result<Executables, CliError> {
             own_envoys.insert(request.clone());
         }
     }
-    Ok(Executables { envoys, own_envoys, istios, spires })
+    Ok(Executables {
+        envoys,
+        own_envoys,
+        istios,
+        spires,
+        #[cfg(feature = "kubernetes")]
+        kind: None,
+    })
 }
 
 impl Executables {
@@ -242,7 +298,26 @@ impl Executables {
     fn digests(&self) -> BTreeMap<String, String> {
         let envoys = self.envoys.values().map(|b| (format!("envoy {}", b.version), b.digest.to_string()));
         let programs = self.istios.values().chain(self.spires.values()).flatten();
-        envoys.chain(programs.map(|b| (format!("{} {}", b.program, b.version), b.digest.to_string()))).collect()
+        let programs = programs.map(|b| (format!("{} {}", b.program, b.version), b.digest.to_string()));
+        #[cfg(feature = "kubernetes")]
+        let images = self.kind.iter().flat_map(|kind| kind.digests.clone());
+        #[cfg(not(feature = "kubernetes"))]
+        let images = std::iter::empty();
+        envoys.chain(programs).chain(images).collect()
+    }
+
+    /// A job whose proxies are to be pods.
+    #[cfg(feature = "kubernetes")]
+    fn pods(kind: &Kind, cell: &Cell) -> Result<CellJob, CliError> {
+        let source = format!("image {}", cell.envoy);
+        let istio = IstioSubject { version: kind.istio.clone(), source: source.clone(), name: None };
+        let subject = Subject {
+            envoy: EnvoySubject { version: kind.envoy.clone(), source },
+            provider: cell.scenario.provider.subject(Some(&istio.version), None),
+            istio: Some(istio),
+        };
+        let disclosed = if cell.unsupported.is_none() { kind.disclosures() } else { Vec::new() };
+        Ok(CellJob { place: Some(kind.place()), ..new_job(cell, subject, disclosed, "/usr/local/bin/envoy".into())? })
     }
 
     fn istio(&self, request: &ProgramRequest, envoy: &EnvoyRequest) -> (IstioSubject, IstioPrograms) {
@@ -269,6 +344,10 @@ fn spire([server, agent]: &[ProgramBinary; 2]) -> (String, SpirePrograms) {
 }
 
 fn job(cell: &Cell, executables: &Executables) -> Result<CellJob, CliError> {
+    #[cfg(feature = "kubernetes")]
+    if let Some(kind) = &executables.kind {
+        return Executables::pods(kind, cell);
+    }
     let binary = &executables.envoys[&cell.envoy];
     let istio = cell.istio.as_ref().map(|request| executables.istio(request, &cell.envoy));
     let spire = cell.spire.as_ref().map(|request| spire(&executables.spires[request]));
@@ -280,15 +359,26 @@ fn job(cell: &Cell, executables: &Executables) -> Result<CellJob, CliError> {
             spire.as_ref().map(|(version, _)| version.as_str()),
         ),
     };
+    let disclosed = if cell.unsupported.is_none() { executables.disclosed(cell) } else { Vec::new() };
     Ok(CellJob {
-        id: cell.id(&binary.version),
+        istio: istio.map(|(_, programs)| programs),
+        spire: spire.map(|(_, programs)| programs),
+        ..new_job(cell, subject, disclosed, binary.path.clone())?
+    })
+}
+
+fn new_job(cell: &Cell, subject: Subject, disclosed: Vec<Disclosure>, envoy: Utf8PathBuf) -> Result<CellJob, CliError> {
+    Ok(CellJob {
+        id: cell.id(&subject.envoy.version),
         yaml: cell.yaml().map_err(|e| CliError::new(Exit::Bug, format!("cannot write down the scenario: {e}")))?,
         scenario: cell.scenario.clone(),
         subject,
-        envoy: binary.path.clone(),
-        istio: istio.map(|(_, programs)| programs),
-        spire: spire.map(|(_, programs)| programs),
-        disclosed: if cell.unsupported.is_none() { executables.disclosed(cell) } else { Vec::new() },
+        envoy,
+        istio: None,
+        spire: None,
+        #[cfg(feature = "kubernetes")]
+        place: None,
+        disclosed,
         command: cell.command(),
         unsupported: cell.unsupported.clone(),
         unproven: Vec::new(),

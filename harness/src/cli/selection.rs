@@ -2,6 +2,8 @@
 
 use camino::Utf8PathBuf;
 
+#[cfg(feature = "kubernetes")]
+use super::kind::KindArgs;
 use super::tbot::TbotArgs;
 use super::{CliError, Exit};
 use crate::plan::{Library, Overrides, Plan, PlanError, Selection};
@@ -46,6 +48,9 @@ pub(super) struct SelectionArgs {
     /// The Unix socket on which an external provider serves SDS v3 (StreamSecrets).
     #[arg(long, value_name = "PATH", help_heading = CHANGES)]
     socket: Option<Utf8PathBuf>,
+    #[cfg(feature = "kubernetes")]
+    #[command(flatten)]
+    kind: KindArgs,
     #[command(flatten)]
     tbot: TbotArgs,
     /// Whose time the proxies live in.
@@ -91,6 +96,9 @@ enum TopologyArg {
     Process,
     /// Istio's real agent each, which starts its Envoy, and a real istiod that configures them.
     Agent,
+    /// Pods of a kind cluster, with the sidecars that Istio injects there.
+    #[cfg(feature = "kubernetes")]
+    Kind,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -149,7 +157,10 @@ impl SelectionArgs {
             topology: self.topology.map(|topology| match topology {
                 TopologyArg::Process => FleetKind::Process,
                 TopologyArg::Agent => FleetKind::Agent,
+                #[cfg(feature = "kubernetes")]
+                TopologyArg::Kind => FleetKind::Kind,
             }),
+            cluster: Vec::new(),
             istios: self.istios.clone(),
             providers: self.providers.iter().map(|provider| provider.kind()).collect(),
             spires: self.spires.clone(),
@@ -170,7 +181,38 @@ impl SelectionArgs {
                 }),
             },
         };
+        let selection = self.in_cluster(selection)?;
         Ok(Plan::select(&self.library.open()?, &selection)?)
+    }
+
+    /// Where the proxies are to be in a cluster, what is tested is what Istio's image there holds.
+    #[cfg(feature = "kubernetes")]
+    fn in_cluster(&self, selection: Selection) -> Result<Selection, CliError> {
+        if !selection.topology.is_some_and(FleetKind::is_cluster) {
+            return Ok(selection);
+        }
+        if !self.envoys.is_empty() || !self.istios.is_empty() {
+            let hint = "--istio-hub and --istio-tag name the image; leave out --envoy and --istio";
+            return Err(CliError::with_hint(
+                Exit::Usage,
+                "in a cluster, Envoy and Istio are those of Istio's image",
+                hint,
+            ));
+        }
+        let (envoy, istio) = self.kind.subject()?;
+        Ok(Selection { envoys: vec![envoy], istios: vec![istio], cluster: self.kind.options(), ..selection })
+    }
+
+    #[cfg(not(feature = "kubernetes"))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with clusters")]
+    fn in_cluster(&self, selection: Selection) -> Result<Selection, CliError> {
+        Ok(selection)
+    }
+
+    /// The cluster that is wanted, if any is.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn cluster(&self, keep: bool) -> Result<Option<crate::fleet::KindConfig>, CliError> {
+        matches!(self.topology, Some(TopologyArg::Kind)).then(|| self.kind.config(keep)).transpose()
     }
 
     /// The plan, with every control on every Envoy of it; as they are, whatever the command line changes.

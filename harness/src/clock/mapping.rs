@@ -67,6 +67,18 @@ pub struct OffsetFile {
 }
 
 impl OffsetFile {
+    /// The library, for processes that can't share this machine's files.
+    pub const LIBRARY: &[u8] = LIBRARY;
+    /// The names of both files.
+    pub const LIBRARY_NAME: &str = LIBRARY_NAME;
+    /// As above.
+    pub const NAME: &str = OFFSET_NAME;
+
+    /// What the offset's file holds, on a machine of the same byte order.
+    pub fn content(seconds: i64) -> [u8; 8] {
+        seconds.saturating_mul(NANOS).to_ne_bytes()
+    }
+
     /// Makes the file (0600, offset 0) and the library in `dir`, which must hold neither.
     pub fn create(dir: &Utf8Path) -> Result<Self, ClockError> {
         let failed = |path: &Utf8Path| {

@@ -34,6 +34,11 @@ impl Clock {
         self.offset.as_ref().map_or(0, |o| o.seconds())
     }
 
+    /// Whether `advance` moves it.
+    pub fn is_moved(&self) -> bool {
+        self.offset.is_some()
+    }
+
     /// Cell time.
     pub fn now(&self) -> jiff::Timestamp {
         let real = jiff::Timestamp::now();

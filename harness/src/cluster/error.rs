@@ -84,6 +84,14 @@ pub enum ClusterError {
         /// In words.
         what: String,
     },
+    /// Something was not made, read or taken away as it was to be.
+    #[error("{what}: {said}")]
+    Undone {
+        /// What was tried: `create the Pod ns/name`.
+        what: String,
+        /// In words.
+        said: String,
+    },
     /// The API server, or the node behind it, did not do it.
     #[error("{right} in {place}: {said}")]
     Failed {
@@ -110,6 +118,15 @@ impl ClusterError {
             kube::Error::Api(status) => Self::Failed { right, place, said: shortened(&status.message) },
             e => Self::Failed { right, place, said: with_sources(e) },
         }
+    }
+
+    /// Something that was not done.
+    pub(super) fn undone(what: impl Into<String>, e: &kube::Error) -> Self {
+        let said = match e {
+            kube::Error::Api(status) => shortened(&status.message),
+            e => with_sources(e),
+        };
+        Self::Undone { what: what.into(), said }
     }
 
     /// The right that is missing, if that is what is wrong.
@@ -139,7 +156,9 @@ impl ClusterError {
             }
             Self::Unauthorized { .. } => "log in to the cluster again: `kubectl auth whoami` says as whom".into(),
             Self::Missing { .. } => "-n names the namespace, -A looks in all of them, --pod names one pod".into(),
-            Self::Failed { .. } => "`kubectl get --raw /readyz?verbose` says how the cluster is".into(),
+            Self::Undone { .. } | Self::Failed { .. } => {
+                "`kubectl get --raw /readyz?verbose` says how the cluster is".into()
+            }
         }
     }
 }

@@ -1,14 +1,19 @@
-//! Kubernetes calls: which pods have a proxy, and the ways to one of them. Nothing is created but what a question needs:
-//! a forwarded connection, a command in the proxy's own container.
+//! Kubernetes calls: which pods have a proxy, and the ways to one of them; and, in a cluster that is the harness's to use,
+//! objects that are made, watched until they are as they should be, and taken away. Whoever only looks makes nothing but
+//! what a question needs: a forwarded connection, a command in the proxy's own container.
 
 mod error;
+mod objects;
 mod pods;
+mod watch;
 mod way;
 
+use camino::Utf8Path;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 pub use error::{ClusterError, Right};
 pub use pods::{PodName, Sidecar};
+pub use watch::{ContainerSeen, PodSeen, PodWatch, process_number};
 pub use way::{Forwarded, Way};
 
 /// A cluster, as one user may see it. Cheap to clone.
@@ -42,6 +47,16 @@ impl Cluster {
         Ok(Self { client, context })
     }
 
+    /// The cluster of the current context of a kubeconfig. Nothing is asked yet.
+    pub async fn of_file(path: &Utf8Path) -> Result<Self, ClusterError> {
+        let unusable = |e: &dyn std::error::Error| ClusterError::Config { context: None, why: error::with_sources(e) };
+        let file = Kubeconfig::read_from(path.as_std_path()).map_err(|e| unusable(&e))?;
+        let context = file.current_context.clone().unwrap_or_default();
+        let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+        let client = kube::Client::try_from(config.map_err(|e| unusable(&e))?).map_err(|e| unusable(&e))?;
+        Ok(Self { client, context })
+    }
+
     /// The name of its context.
     pub fn context(&self) -> &str {
         &self.context
@@ -70,12 +85,21 @@ pub(crate) mod tests {
             for (status, body) in answers {
                 let (request, respond) = handle.next_request().await.expect("it is asked as often as it answers");
                 asked.push(request.uri().to_string());
-                let body = Body::from(serde_json::to_vec(&body).unwrap());
+                let body = match body.as_str().filter(|text| text.is_empty() || text.ends_with('\n')) {
+                    Some(lines) => lines.as_bytes().to_vec(),
+                    None => serde_json::to_vec(&body).unwrap(),
+                };
+                let body = Body::from(body);
                 respond.send_response(Response::builder().status(status).body(body).unwrap());
             }
             asked
         });
         (Cluster::of(kube::Client::new(service, "default")), asked)
+    }
+
+    /// What a watch tells: an answer of several lines, kept apart from other texts by being one.
+    pub(crate) fn lines(told: &[Value]) -> Value {
+        Value::String(told.iter().map(|line| format!("{line}\n")).collect())
     }
 
     /// What an API server says where it refuses.

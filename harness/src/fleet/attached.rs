@@ -1,14 +1,11 @@
 //! Proxies that somebody else runs, in a cluster: asked by its admin API, and by nothing else.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash as _, Hasher as _};
-
 use bytes::Bytes;
 use http::StatusCode;
 
 use super::{Admin, ReachError};
 use crate::clock::Deadline;
-use crate::cluster::{Cluster, ClusterError, Sidecar, Way};
+use crate::cluster::{Cluster, ClusterError, Sidecar, Way, process_number};
 use crate::timeline::{InvalidId, ProxyId};
 
 /// A proxy in a cluster.
@@ -59,9 +56,7 @@ impl Admin for Attached {
 
     /// Another one for each start of its container, and for each pod that has its name later.
     fn process(&self) -> i32 {
-        let mut hash = DefaultHasher::new();
-        (&self.sidecar().uid, self.sidecar().restarts).hash(&mut hash);
-        i32::from_be_bytes(hash.finish().to_be_bytes()[..4].try_into().expect("four of eight bytes")) & i32::MAX
+        process_number(&self.sidecar().uid, self.sidecar().restarts)
     }
 
     async fn ask(&self, path: &str, deadline: Deadline) -> Result<(StatusCode, Bytes), ReachError> {

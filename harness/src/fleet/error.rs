@@ -186,6 +186,35 @@ pub enum FleetError {
         /// What it says of itself.
         state: String,
     },
+    /// What stands in a cluster did not come up.
+    #[error("{what} did not come up in namespace {namespace}: {state}{events}")]
+    NotUp {
+        /// In words.
+        what: String,
+        /// Where.
+        namespace: String,
+        /// What keeps it, as its node says.
+        state: String,
+        /// Warnings, each on a line of its own.
+        events: String,
+    },
+    /// A node's relay did not answer.
+    #[error("a node's relay did not answer within {seconds} s")]
+    NodeSilent {
+        /// That long.
+        seconds: u64,
+    },
+    /// Only processes of ours are started again.
+    #[error("the proxies are pods, which Kubernetes starts again")]
+    NotOurs,
+    /// The API server.
+    #[cfg(feature = "kubernetes")]
+    #[error("{0}")]
+    Cluster(#[from] crate::cluster::ClusterError),
+    /// A relay in a pod.
+    #[cfg(feature = "kubernetes")]
+    #[error("{0}")]
+    Relay(#[from] crate::remote::RemoteError),
     /// It did not end in time.
     #[error("{id} did not end in time")]
     StillRunning {
@@ -206,6 +235,12 @@ impl FleetError {
                 Some("the disk is full: make room, or keep runs elsewhere with --runs DIR")
             }
             Self::Write { .. } => Some("keep runs elsewhere with --runs DIR"),
+            Self::NotUp { events, .. } if events.contains("Insufficient") => {
+                Some("the nodes are full: run fewer cells at a time with --jobs, or more --nodes")
+            }
+            Self::NotUp { .. } => Some("events.txt and the pods' logs tell more; --keep leaves the cluster to look at"),
+            #[cfg(feature = "kubernetes")]
+            Self::Relay(e) => Some(e.hint()),
             Self::NotReady { .. } => Some("its log and bootstrap are in the run directory"),
             Self::Exited(exit) if exit.log_tail.iter().any(|line| line.contains("Address already in use")) => {
                 Some(PORT_TAKEN)

@@ -8,10 +8,12 @@ use serde_json::Value;
 use tokio::sync::{Mutex, watch};
 
 use super::agent::Istiod;
+#[cfg(feature = "kubernetes")]
+use super::kind::Pods;
 use super::member::{Ended, Launch, Running, Start};
 use super::ready::{self, Live};
 use super::{FleetError, Proxy, ProxyExit, collect};
-use crate::clock::Deadline;
+use crate::clock::{Clock, ClockError, Deadline};
 use crate::proc::Guard;
 use crate::scenario::ProviderAction;
 use crate::timeline::{Fact, ProxyId, Recorder};
@@ -27,6 +29,9 @@ pub struct Fleet {
     recorder: Recorder,
     /// Who configures them, where that is istiod.
     istiod: Option<Mutex<Istiod>>,
+    /// Where the proxies are pods, and no processes of ours.
+    #[cfg(feature = "kubernetes")]
+    pods: Option<Pods>,
     /// What must last as long as the fleet does: ports that are held, servers of the harness's own.
     _held: Held,
 }
@@ -54,7 +59,34 @@ impl Fleet {
         let launch = Launch { guard, recorder, ended: &ended };
         let started = proxies.iter_mut().zip(&starts).map(|(proxy, start)| launch.start(proxy, start));
         let running = try_join_all(started).await?;
-        Ok(Self { proxies, starts, running, ended, late, recorder: recorder.clone(), istiod: None, _held: held })
+        Ok(Self {
+            proxies,
+            starts,
+            running,
+            ended,
+            late,
+            recorder: recorder.clone(),
+            istiod: None,
+            #[cfg(feature = "kubernetes")]
+            pods: None,
+            _held: held,
+        })
+    }
+
+    /// Pods that run.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn of_pods(proxies: Vec<Proxy>, pods: Pods, ended: Arc<Ended>, recorder: &Recorder) -> Self {
+        Self {
+            proxies,
+            starts: Vec::new(),
+            running: Vec::new(),
+            ended,
+            late: None,
+            recorder: recorder.clone(),
+            istiod: None,
+            pods: Some(pods),
+            _held: Box::new(()),
+        }
     }
 
     /// With istiod, which lasts as long as the fleet does.
@@ -79,6 +111,10 @@ impl Fleet {
     /// Until every proxy is LIVE (its first secrets came, its listeners are there); an error as soon as one of them
     /// ends. Gives the time that each took from its start.
     pub async fn ready(&self, deadline: Deadline) -> Result<Vec<Live>, FleetError> {
+        #[cfg(feature = "kubernetes")]
+        if let Some(pods) = &self.pods {
+            return pods.ready(&self.proxies, &self.ended, deadline).await;
+        }
         try_join_all(self.proxies.iter().zip(&self.running).map(async |(proxy, running)| {
             tokio::select! {
                 biased;
@@ -87,6 +123,28 @@ impl Fleet {
             }
         }))
         .await
+    }
+
+    /// Whether every proxy lives in cell time, as far as that shows before time is moved; who does not, and why.
+    pub fn lives_in(&self, clock: &Clock) -> Result<(), (ProxyId, ClockError)> {
+        #[cfg(feature = "kubernetes")]
+        if self.pods.is_some() {
+            // Its memory is not ours to look into: receipts will tell.
+            return Ok(());
+        }
+        let lives = |proxy: &Proxy| clock.taken_by(proxy.pid).map_err(|e| (proxy.id.clone(), e));
+        self.proxies.iter().try_for_each(lives)
+    }
+
+    /// Cell time was moved: so that proxies that do not share this machine's memory follow.
+    pub async fn follow(&self, clock: &Clock) -> Result<(), FleetError> {
+        #[cfg(feature = "kubernetes")]
+        if let Some(pods) = &self.pods {
+            pods.move_to(clock.offset()).await?;
+        }
+        #[cfg(not(feature = "kubernetes"))]
+        let _ = clock;
+        Ok(())
     }
 
     /// The first proxy that ended although nobody asked it to; pending while there is none. Lives on its own, so that
@@ -130,7 +188,7 @@ impl Fleet {
     /// Ends one proxy, if it still runs, and starts it again: same bootstrap, same ports, same log.
     pub async fn restart(&mut self, id: &ProxyId, guard: &Guard, deadline: Deadline) -> Result<(), FleetError> {
         let n = self.proxies.iter().position(|p| p.id == *id).ok_or_else(|| FleetError::NoSuchProxy(id.clone()))?;
-        self.running[n].stop(&self.ended, deadline).await?;
+        self.running.get(n).ok_or(FleetError::NotOurs)?.stop(&self.ended, deadline).await?;
         self.ended.send_modify(|exits| exits.retain(|exit| exit.id != *id));
         let proxy = &mut self.proxies[n];
         let launch = Launch { guard, recorder: &self.recorder, ended: &self.ended };
@@ -147,6 +205,10 @@ impl Fleet {
     /// Keeps the raw answers of every proxy's admin API below `directory/proxies/<id>`; what gives no answer is
     /// recorded as blind.
     pub async fn collect(&self, directory: &Utf8Path, deadline: Deadline) -> Result<(), FleetError> {
+        #[cfg(feature = "kubernetes")]
+        if let Some(pods) = &self.pods {
+            pods.collect(directory, &self.recorder, deadline).await?;
+        }
         collect::collect(&self.proxies, directory, &self.recorder, deadline).await
     }
 }

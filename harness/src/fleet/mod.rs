@@ -1,7 +1,7 @@
 //! Who consumes certificates, and how one reaches it.
 //!
-//! `process` runs the proxies as local processes, `agent` behind Istio's; `attached` are those of a cluster, which somebody
-//! else runs; `admin` asks one of them, however it is run.
+//! `process` runs the proxies as local processes, `agent` behind Istio's, `kind` as pods of a cluster; `attached` are those
+//! of a cluster which somebody else runs; `admin` asks one of them, however it is run.
 
 mod admin;
 mod agent;
@@ -10,6 +10,8 @@ mod attached;
 mod collect;
 mod error;
 mod keep;
+#[cfg(feature = "kubernetes")]
+mod kind;
 mod member;
 mod members;
 mod ports;
@@ -27,6 +29,8 @@ pub use agent::{Istio, IstioPrograms, disclosures, workload_socket};
 #[cfg(feature = "kubernetes")]
 pub use attached::Attached;
 pub use error::{FleetError, ProxyExit};
+#[cfg(feature = "kubernetes")]
+pub use kind::{Kind, KindConfig, KindError, Place, Yard};
 pub use members::Fleet;
 pub use process::{Dialled, FleetConfig, ForeignConfig};
 pub use ready::Live;
@@ -38,6 +42,10 @@ use error::MAX_SOCKET_PATH;
 impl Fleet {
     /// Writes the proxies' configuration and starts them all. They are not ready yet: see [`Fleet::ready`].
     pub async fn start(config: FleetConfig, guard: &Guard, recorder: &Recorder) -> Result<Self, FleetError> {
+        #[cfg(feature = "kubernetes")]
+        if let Some(yard) = config.yard.clone() {
+            return kind::start(config, &yard, recorder).await;
+        }
         match config.istio.clone() {
             None => process::start(config, guard, recorder).await,
             Some(istio) => agent::start(config, &istio, guard, recorder).await,
@@ -52,7 +60,7 @@ pub struct Proxy {
     pub id: ProxyId,
     /// The identity that its certificates must carry; absent where that is for the provider to say.
     pub spiffe_id: Option<SpiffeId>,
-    /// Its process.
+    /// Its process; in a cluster, a number that each start of its container has of its own.
     pub pid: i32,
     /// Admin API (plain HTTP).
     pub admin: SocketAddr,
@@ -61,6 +69,8 @@ pub struct Proxy {
     /// Outbound listener: plain HTTP, forwarded over mTLS to the next proxy of the ring. A request for `/long-lived`
     /// takes a pooled connection; any other makes its own, with a full handshake.
     pub outbound: SocketAddr,
+    /// Where its listeners are as it knows them itself, where that is not where they are reached.
+    pub listens: Option<[(&'static str, SocketAddr); 3]>,
     /// Whether a request for `/resumed` on `outbound` takes a fresh connection that resumes the TLS session before.
     pub resumes: bool,
     /// Whether any other request there is known to resume none, whatever statistics show: its cluster keeps no session.

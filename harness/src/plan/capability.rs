@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use crate::proc::private_mounts;
-use crate::scenario::{ClockKind, FleetKind, ProviderKind, Scenario, Span};
+use crate::scenario::{ClockKind, Fault, ProviderKind, Scenario, Span};
 
 /// Shortest lifetime of a leaf that can be told from noise.
 struct TtlFloor {
@@ -136,6 +136,25 @@ const ONLY_PROCESS: &[OnlyProcess] = &[
     OnlyProcess { asks: |s| s.fleet.socket_file_mounted, why: "Istio's agent sees the socket through its directory" },
 ];
 
+/// Faults of the socket's own, and not of the process behind it.
+const SOCKET_ITSELF: [Fault; 3] = [Fault::SocketGone, Fault::SocketReplaced, Fault::SocketUnlinked];
+
+/// What can't be had, or would not be what it says, where the proxies are pods.
+const NOT_IN_A_CLUSTER: &[OnlyProcess] = &[
+    OnlyProcess {
+        asks: |s| s.provider.kind != ProviderKind::Fake,
+        why: "in a kind cluster, only the fake provider serves the proxies so far",
+    },
+    OnlyProcess {
+        asks: |s| s.provider.faults.iter().any(|given| SOCKET_ITSELF.contains(&given.fault)),
+        why: "the socket that pods see is that of a relay on their node, and stays as it is",
+    },
+    OnlyProcess {
+        asks: |s| s.fleet.agents_first || s.fleet.files_socket_blocked,
+        why: "the pods' agents are started by Kubernetes, and find what is on their node",
+    },
+];
+
 /// What makes a scenario one of a certain subject only.
 struct OnlyThere {
     /// Whether it is, given the scenario as it is written and as it would be run.
@@ -145,8 +164,12 @@ struct OnlyThere {
 
 const ONLY_THERE: &[OnlyThere] = &[
     OnlyThere {
-        asks: |own, here| own.fleet.kind == FleetKind::Agent && here.fleet.kind != FleetKind::Agent,
+        asks: |own, here| own.fleet.kind.has_istio() && !here.fleet.kind.has_istio(),
         why: "it is about Istio's agent, and without Istio there is none",
+    },
+    OnlyThere {
+        asks: |own, here| own.fleet.kind.is_cluster() && !here.fleet.kind.is_cluster(),
+        why: "it is about pods of a cluster: --topology kind has them",
     },
     OnlyThere {
         asks: |own, here| here.provider.kind != own.provider.kind && !own.provider.events.is_empty(),
@@ -183,7 +206,7 @@ pub fn unsupported(scenario: &Scenario) -> Option<String> {
     {
         return Some(format!("{who} in the machine's time, which can't be moved: use a real clock"));
     }
-    if provider == ProviderKind::IstioCa && scenario.fleet.kind != FleetKind::Agent {
+    if provider == ProviderKind::IstioCa && !scenario.fleet.kind.has_istio() {
         return Some("certificates of Istio's own CA reach a proxy through Istio's agent only: name an Istio".into());
     }
     if scenario.fleet.socket_file_mounted
@@ -191,12 +214,17 @@ pub fn unsupported(scenario: &Scenario) -> Option<String> {
     {
         return Some(format!("proxies can't have mounts of their own here ({why}); that takes CAP_SYS_ADMIN"));
     }
-    if scenario.fleet.kind == FleetKind::Agent
+    if scenario.fleet.kind.is_cluster()
+        && let Some(row) = NOT_IN_A_CLUSTER.iter().find(|row| (row.asks)(scenario))
+    {
+        return Some(row.why.to_owned());
+    }
+    if scenario.fleet.kind.has_istio()
         && let Some(row) = ONLY_PROCESS.iter().find(|row| (row.asks)(scenario))
     {
         return Some(row.why.to_owned());
     }
-    if scenario.fleet.kind != FleetKind::Agent && (scenario.fleet.agents_first || scenario.fleet.files_socket_blocked) {
+    if !scenario.fleet.kind.has_istio() && (scenario.fleet.agents_first || scenario.fleet.files_socket_blocked) {
         return Some("it is about Istio's agent: name an Istio".to_owned());
     }
     let row = TTL_FLOORS.iter().find(|row| row.provider == provider && row.clock == clock && ttl < row.floor);
@@ -212,6 +240,7 @@ fn too_short(ttl: Span, TtlFloor { floor, measured, why, .. }: &TtlFloor) -> Str
 mod tests {
     use super::*;
     use crate::plan::Library;
+    use crate::scenario::FleetKind;
 
     #[test]
     fn versions_of_tbot_with_the_known_bug_are_known() {

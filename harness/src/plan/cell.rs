@@ -35,6 +35,8 @@ pub(super) struct Origin {
     /// The provider, where it is not the scenario's own.
     pub(super) provider: Option<ProviderKind>,
     pub(super) overrides: Overrides,
+    /// Where the proxies are in a cluster, what says which one, and which images.
+    pub(super) cluster: Option<Vec<(&'static str, String)>>,
 }
 
 impl Cell {
@@ -86,6 +88,13 @@ impl Cell {
         let mut words = vec!["rotacheck run".to_owned(), quoted(&self.origin.argument)];
         if let Some(directory) = &self.origin.directory {
             words.push(format!("--scenarios {}", quoted(directory.as_str())));
+        }
+        if let Some(cluster) = &self.origin.cluster {
+            // Envoy and Istio are those of one image.
+            words.push("--topology kind".to_owned());
+            words.extend(cluster.iter().map(|(option, value)| format!("{option} {}", quoted(value))));
+            words.extend(self.changes());
+            return words.join(" ");
         }
         words.push(format!("--envoy {}", quoted(&self.envoy.to_string())));
         match &self.istio {

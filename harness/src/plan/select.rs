@@ -17,6 +17,8 @@ pub struct Selection {
     pub scenarios: Vec<String>,
     /// How the proxies are run, in every cell; none: as each scenario and `istios` say.
     pub topology: Option<FleetKind>,
+    /// Where the proxies are in a cluster, the options that say which one, with their values.
+    pub cluster: Vec<(&'static str, String)>,
     /// Envoys; none: those of the matrix.
     pub envoys: Vec<EnvoyRequest>,
     /// Istios, each of which every scenario meets; none: as each scenario says, with those of the matrix.
@@ -135,7 +137,8 @@ fn cell(
 ) -> Result<Cell, PlanError> {
     let Subject { envoy, nth_path, istio, provider, spire } = subject;
     let mut scenario = own.clone();
-    scenario.fleet.kind = FleetKind::of_istio(istio.is_some());
+    let in_cluster = selection.topology.filter(|kind| kind.is_cluster());
+    scenario.fleet.kind = in_cluster.unwrap_or(FleetKind::of_istio(istio.is_some()));
     let changed = Some(provider).filter(|kind| *kind != own.provider.kind);
     let overrides = match selection.providers.len() {
         0 | 1 => selection.overrides.clone(),
@@ -156,6 +159,7 @@ fn cell(
             has_agent: own.fleet.kind.has_istio(),
             provider: changed,
             overrides,
+            cluster: in_cluster.map(|_| selection.cluster.clone()),
         },
     };
     let problems = cell.scenario.problems();

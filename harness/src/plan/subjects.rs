@@ -2,7 +2,7 @@
 
 use super::select::{Selection, selected, without_repetition};
 use super::{Library, Matrix, PlanError};
-use crate::scenario::{FleetKind, ProviderKind, Scenario};
+use crate::scenario::{ProviderKind, Scenario};
 use crate::timeline::{EnvoyRequest, EnvoyVersion, IstioRequest, ProgramRequest, ProgramVersion};
 
 /// Scenarios, and the subjects that each of them is run on: every combination of what is listed.
@@ -32,7 +32,7 @@ pub(super) struct Subject {
 
 /// What a selection comes to. The command line goes before the matrix, in each of its dimensions.
 pub(super) fn products(library: &Library, selection: &Selection) -> Result<Vec<Product>, PlanError> {
-    let agent = selection.topology.is_some_and(FleetKind::has_istio);
+    let agent = selection.topology.is_some_and(|kind| kind.has_istio() && !kind.is_cluster());
     if agent && selection.scenarios.is_empty() {
         let matrix = library.matrix()?;
         if !matrix.agent.is_empty() {

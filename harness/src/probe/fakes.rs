@@ -149,6 +149,7 @@ pub(super) fn unreachable() -> Proxy {
         id: ProxyId::parse("a").unwrap(),
         spiffe_id: Some(SpiffeId::parse(IDENTITY).unwrap()),
         pid: 1,
+        listens: None,
         admin: nowhere,
         inbound: nowhere,
         outbound: nowhere,

@@ -8,11 +8,14 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::lanes::Turn;
 use super::observe::{Observed, observe};
+use super::site::Site;
 use super::stall::StallWatch;
 use super::teller::Teller;
 use super::{RunError, RunOptions, Stop, milliseconds};
 use crate::archive::{CellDirectory, RunDirectory, RunEvent};
 use crate::clock::{Clock, Deadline, OffsetFile};
+#[cfg(feature = "kubernetes")]
+use crate::fleet::Place;
 use crate::fleet::{
     Dialled, Fleet, FleetConfig, FleetError, ForeignConfig, Istio, IstioPrograms, expectations, workload_socket,
 };
@@ -38,12 +41,15 @@ pub struct CellJob {
     pub yaml: String,
     /// What is tested; versions measured.
     pub subject: Subject,
-    /// The Envoy executable.
+    /// The Envoy executable; in a cluster, where it is in its image.
     pub envoy: Utf8PathBuf,
     /// Istio's programs, where its agent is to start the Envoys.
     pub istio: Option<IstioPrograms>,
     /// SPIRE's programs, where it is to issue.
     pub spire: Option<SpirePrograms>,
+    /// The cluster in which the proxies are to be pods.
+    #[cfg(feature = "kubernetes")]
+    pub place: Option<Place>,
     /// Where the subject is not as its makers ship it.
     pub disclosed: Vec<Disclosure>,
     /// The command that repeats just this cell.
@@ -93,9 +99,15 @@ impl CellJob {
     }
 
     /// The proxies, with their identities where the harness gives them.
-    fn members(&self, provider: &Approached) -> Vec<(ProxyId, Option<SpiffeId>)> {
+    fn members(&self, provider: &Approached, namespace: Option<&str>) -> Vec<(ProxyId, Option<SpiffeId>)> {
         let given = provider.learnt().is_none();
-        self.scenario.fleet.members().into_iter().map(|(id, spiffe_id)| (id, given.then_some(spiffe_id))).collect()
+        self.identities(namespace).into_iter().map(|(id, spiffe_id)| (id, given.then_some(spiffe_id))).collect()
+    }
+
+    /// The proxies, each with the identity of its service account.
+    fn identities(&self, namespace: Option<&str>) -> Vec<(ProxyId, SpiffeId)> {
+        let fleet = &self.scenario.fleet;
+        namespace.map_or_else(|| fleet.members(), |namespace| fleet.members_of(namespace))
     }
 
     fn header(&self, clock: &Clock, members: &[(ProxyId, Option<SpiffeId>)]) -> Header {
@@ -203,7 +215,8 @@ async fn live(
         approached = approach => approached?,
     };
     let job = &job.with_what_is_learnt(&provider)?;
-    let members = job.members(&provider);
+    let site = Site::prepare(job, &clock, stop).await?;
+    let members = job.members(&provider, site.namespace());
     let recorder = Recorder::new(job.header(&clock, &members), clock.clone(), Some(kept.create_timeline()?));
     let _stalls = StallWatch::start(recorder.clone());
     let tell = Teller { cell: &job.id, events, recorder: &recorder, turn };
@@ -215,16 +228,29 @@ async fn live(
     let sockets = scratch.0.join(SOCKETS);
     std::fs::create_dir(&sockets).map_err(|source| RunError::Scratch { directory: sockets.clone(), source })?;
     let socket = sockets.join("socket");
-    let living = Living { job, kept, options, stop, tell: &tell, guard: &guard, scratch: &scratch.0, socket, limit };
+    let living = Living {
+        job,
+        kept,
+        options,
+        stop,
+        tell: &tell,
+        guard: &guard,
+        scratch: &scratch.0,
+        socket,
+        limit,
+        site: &site,
+    };
     let result = living.bring_up_observe_collect(provider, members, &recorder).await;
     let passed = clock.now().duration_since(started).as_secs();
     let timeline = recorder.finish(incomplete(&result));
+    let cleared = site.clear().await;
     let stopped = guard.stop().await;
     let unready = match result? {
         Observed::NeverReady(why) => Some(why),
         Observed::ToTheEnd | Observed::Until(_) => None,
     };
     stopped?;
+    cleared?;
     Ok((timeline?, u64::try_from(passed).unwrap_or(0), unready))
 }
 
@@ -238,6 +264,7 @@ struct Living<'a> {
     scratch: &'a Utf8Path,
     socket: Utf8PathBuf,
     limit: Limit,
+    site: &'a Site,
 }
 
 /// How long the cell may take, until what is there is collected.
@@ -286,7 +313,7 @@ impl Living<'_> {
             socket: self.socket.clone(),
             trust_domain: TRUST_DOMAIN.to_owned(),
             spec: scenario.provider.clone(),
-            identities: scenario.fleet.members(),
+            identities: self.job.identities(self.site.namespace()),
             staples: scenario.fleet.must_staple,
         };
         let program = self.options.exe.clone();
@@ -334,13 +361,17 @@ impl Living<'_> {
                 agents_first: self.job.scenario.fleet.agents_first,
                 files_socket_blocked: self.job.scenario.fleet.files_socket_blocked,
             }),
+            #[cfg(feature = "kubernetes")]
+            yard: None,
             dialled: Dialled { server: outbound.addr(), authority_pem: outbound.authority_pem().to_owned() },
         };
+        let config = self.site.settle(config);
         let fleet = self.limit.on(Fleet::start(config, self.guard, recorder)).await?;
         let probes = ProbeContext::new(recorder.clone(), roots, outbound);
         let probes = match provider.delivery() {
-            Delivery::Socket(socket) => probes.with_socket(socket),
-            Delivery::Files(_) | Delivery::Mesh(_) => probes,
+            // Who connects to it in a cluster does so through us.
+            Delivery::Socket(socket) if self.site.namespace().is_none() => probes.with_socket(socket),
+            Delivery::Socket(_) | Delivery::Files(_) | Delivery::Mesh(_) => probes,
         };
 
         let observed = tokio::select! {

@@ -7,6 +7,7 @@ mod error;
 mod lanes;
 mod observe;
 mod proof;
+mod site;
 mod stall;
 mod stop;
 mod teller;
@@ -309,6 +310,8 @@ mod tests {
             envoy: "/x/envoy".into(),
             istio: None,
             spire: None,
+            #[cfg(feature = "kubernetes")]
+            place: None,
             disclosed: Vec::new(),
             command: report.command.clone(),
             unsupported: None,

@@ -85,14 +85,11 @@ impl Scene<'_> {
     /// Every proxy is up, and lives in cell time. One that ends before that could not be started.
     pub(super) async fn ready(&self, deadline: Deadline) -> Result<(), RunError> {
         self.fleet.ready(deadline).await?;
-        for p in self.fleet.proxies() {
-            self.clock().taken_by(p.pid).map_err(|e| match e {
-                ClockError::NotTaken { why } => RunError::NotMoved { proxy: p.id.clone(), why },
-                // It has gone in this very moment.
-                e => e.into(),
-            })?;
-        }
-        Ok(())
+        self.fleet.lives_in(self.clock()).map_err(|(proxy, e)| match e {
+            ClockError::NotTaken { why } => RunError::NotMoved { proxy, why },
+            // It has gone in this very moment.
+            e => e.into(),
+        })
     }
 
     async fn play(&self, fake: &Fake, tell: &Teller<'_>, deadline: Deadline) -> Result<(), RunError> {
@@ -154,6 +151,7 @@ impl Scene<'_> {
             if self.scenario.clock == ClockKind::Virtual {
                 let whole = left + Duration::from_nanos(999_999_999);
                 let (from_s, to_s) = self.clock().advance(Duration::from_secs(whole.as_secs()))?;
+                self.fleet.follow(self.clock()).await?;
                 self.recorder.record(Source::Clock, None, None, Jump { from_s, to_s });
                 return Ok(());
             }

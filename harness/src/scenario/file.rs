@@ -446,12 +446,19 @@ pub enum FleetKind {
     Process,
     /// Istio's agent each, which starts its Envoy as in a pod, and a real istiod that configures them.
     Agent,
+    /// Pods of a kind cluster, with the sidecars that Istio injects there. Which cluster, the command line says.
+    Kind,
 }
 
 impl FleetKind {
     /// Whether Istio takes part.
     pub fn has_istio(self) -> bool {
-        self == FleetKind::Agent
+        self != FleetKind::Process
+    }
+
+    /// Whether the proxies are in a cluster.
+    pub fn is_cluster(self) -> bool {
+        self == FleetKind::Kind
     }
 
     /// That of proxies with an Istio, or without.

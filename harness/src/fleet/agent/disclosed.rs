@@ -10,7 +10,6 @@ pub(super) const FILTERS: [(&str, &str); 2] =
 /// How the proxies of an agent fleet differ from those of a pod. `own_build`: the Envoy is Istio's own build; `tapped`: a
 /// tap stands between each agent and its Envoy.
 pub fn disclosures(envoy: &EnvoyVersion, line: Option<IstioLine>, own_build: bool, tapped: bool) -> Vec<Disclosure> {
-    let disclosure = |name: &str, text: String| Disclosure { name: name.to_owned(), text };
     let mut all = Vec::new();
     match line {
         Some(line) if line.ships(envoy) => {}
@@ -23,19 +22,36 @@ pub fn disclosures(envoy: &EnvoyVersion, line: Option<IstioLine>, own_build: boo
             all.push(disclosure("pair-unknown", text));
         }
     }
-    if !own_build {
-        let off: Vec<String> = FILTERS.iter().map(|(setting, filter)| format!("{filter} ({setting}=false)")).collect();
-        let text =
-            format!("filters that only Istio's build of Envoy has are switched off in istiod: {}", off.join(", "));
-        all.push(disclosure("filters-off", text));
-    }
+    all.extend((!own_build).then(filters_off));
     let tap = if tapped { ", and the workload's socket is the tap's" } else { "" };
     let text = format!("in Istio's bootstrap template, listeners for metrics and health checks are on loopback{tap}");
     all.push(disclosure("template-changed", text));
+    all.push(filter_added());
+    all
+}
+
+/// How the proxies of a cluster differ from those of others. `own_build` as above.
+#[cfg(feature = "kubernetes")]
+pub(in crate::fleet) fn in_pods(own_build: bool) -> Vec<Disclosure> {
+    let text = "the provider's socket is that of a relay on the pod's node, which carries what is said to the harness";
+    let relayed = disclosure("relayed", text.to_owned());
+    (!own_build).then(filters_off).into_iter().chain([relayed, filter_added()]).collect()
+}
+
+fn disclosure(name: &str, text: String) -> Disclosure {
+    Disclosure { name: name.to_owned(), text }
+}
+
+fn filters_off() -> Disclosure {
+    let off: Vec<String> = FILTERS.iter().map(|(setting, filter)| format!("{filter} ({setting}=false)")).collect();
+    let text = format!("filters that only Istio's build of Envoy has are switched off in istiod: {}", off.join(", "));
+    disclosure("filters-off", text)
+}
+
+fn filter_added() -> Disclosure {
     let text = "EnvoyFilters of rotacheck's add a cluster and a listener through which it has itself dialled, and keep the \
                 cluster for fresh requests from resuming TLS sessions";
-    all.push(disclosure("envoyfilter-added", text.to_owned()));
-    all
+    disclosure("envoyfilter-added", text.to_owned())
 }
 
 #[cfg(test)]

@@ -132,7 +132,7 @@ fn of_workload(workload: &Workload<'_>, further_contexts: u32) -> Vec<Value> {
                 "configPatches": [
                     { "applyTo": "CLUSTER", "patch": { "operation": "ADD", "value": cluster } },
                     { "applyTo": "LISTENER", "patch": { "operation": "ADD", "value": listener } },
-                    without_sessions(next),
+                    without_sessions(&host(next.as_str())),
                 ],
             }),
         ),
@@ -141,10 +141,11 @@ fn of_workload(workload: &Workload<'_>, further_contexts: u32) -> Vec<Value> {
 
 /// Istio leaves its clusters Envoy's default: they resume TLS sessions, and a request that passes so has shown no
 /// certificate. The one for fresh connections keeps none; that for long-lived ones stays as it is.
-fn without_sessions(next: &ProxyId) -> Value {
+/// `host`: the service that it leads to.
+pub(in crate::fleet) fn without_sessions(host: &str) -> Value {
     json!({
         "applyTo": "CLUSTER",
-        "match": { "context": "SIDECAR_OUTBOUND", "cluster": { "service": host(next.as_str()) } },
+        "match": { "context": "SIDECAR_OUTBOUND", "cluster": { "service": host } },
         "patch": { "operation": "MERGE", "value": { "transport_socket": {
             "name": "envoy.transport_sockets.tls",
             "typed_config": {

@@ -26,9 +26,13 @@ use crate::scenario::Span;
 use crate::timeline::{AGENT_SAYS, ProxyId, Recorder, SpiffeId};
 use crate::xds::Delivery;
 pub use disclosed::disclosures;
+#[cfg(feature = "kubernetes")]
+pub(super) use disclosed::in_pods;
 pub(super) use istiod::Istiod;
 use istiod::IstiodConfig;
 use kubernetes::ServiceAccount;
+#[cfg(feature = "kubernetes")]
+pub(super) use mesh::without_sessions;
 use mesh::{NAMESPACE, Workload};
 pub use sidecar::workload_socket;
 use sidecar::{Agent, SOCKET_NAME};
@@ -187,6 +191,7 @@ pub(super) async fn start(
             keeps_no_sessions: true,
             next: ring(n, 1).id.clone(),
             contexts: contexts(config.further_contexts),
+            listens: None,
             stapled: None,
             socket: socket.map(|socket| (socket.clone(), socket.clone())),
             watches: None,

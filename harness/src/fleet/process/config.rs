@@ -11,7 +11,7 @@ use crate::timeline::{ProxyId, SpiffeId};
 use crate::xds::Delivery;
 
 /// A fleet of local proxies.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct FleetConfig {
     /// The Envoy executable.
     pub envoy: Utf8PathBuf,
@@ -44,6 +44,9 @@ pub struct FleetConfig {
     pub stats: StatsInclusion,
     /// Istio's programs, where the proxies are to be started by its agent and configured by its control plane.
     pub istio: Option<Istio>,
+    /// The namespace of a cluster where the proxies are to be pods.
+    #[cfg(feature = "kubernetes")]
+    pub yard: Option<std::sync::Arc<crate::fleet::Yard>>,
     /// The harness's server that shows which client certificate a proxy presents.
     pub dialled: Dialled,
 }

@@ -76,6 +76,7 @@ pub(super) async fn start(config: FleetConfig, guard: &Guard, recorder: &Recorde
             dial_out: at.dial_out,
             next: next_id.clone(),
             contexts: contexts(config.further_contexts + u32::from(config.resumption) + u32::from(config.must_staple)),
+            listens: None,
             stapled: config.must_staple.then_some(at.stapled),
             socket: match (&seen, &config.delivery) {
                 (Delivery::Socket(inside), Delivery::Socket(outside)) => Some((inside.clone(), outside.clone())),

@@ -1,0 +1,143 @@
+//! Which Envoy, and which agent, an image has: they are run in the cluster, where the image is, and asked.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::KindError;
+use crate::clock::Deadline;
+use crate::cluster::{Cluster, PodSeen};
+use crate::timeline::EnvoyVersion;
+
+/// The image may have to be pulled first.
+const PATIENCE: Duration = Duration::from_secs(240);
+const NAMESPACE: &str = "default";
+const ENVOY: &str = "envoy";
+const AGENT: &str = "agent";
+const FILTERS: &str = "filters";
+
+/// What an image has.
+pub(super) struct Measured {
+    pub(super) envoy: EnvoyVersion,
+    pub(super) istio: Option<String>,
+    /// Its Envoy takes a filter that only Istio's own build knows.
+    pub(super) own_envoy: bool,
+    pub(super) digests: BTreeMap<String, String>,
+}
+
+pub(super) async fn measure(cluster: &Cluster, image: &str, run: &str) -> Result<Measured, KindError> {
+    let name = format!("rotacheck-measure-{run}");
+    cluster.create(&pod(&name, image, run)).await?;
+    let measured = ended(cluster, &name, image).await;
+    // Also when it told nothing.
+    let deleted = cluster.delete_pod(NAMESPACE, &name).await;
+    let measured = measured?;
+    deleted?;
+    Ok(measured)
+}
+
+fn pod(name: &str, image: &str, run: &str) -> Value {
+    let container = |name: &str, command: Value| json!({ "name": name, "image": image, "command": command });
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": name, "namespace": NAMESPACE, "labels": {
+            "rotacheck.dev/run": run, "sidecar.istio.io/inject": "false",
+        } },
+        "spec": { "restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [
+            container(ENVOY, json!(["/usr/local/bin/envoy", "--version"])),
+            container(AGENT, json!(["/usr/local/bin/pilot-agent", "version", "--output", "json"])),
+            container(FILTERS, json!(["/usr/local/bin/envoy", "--mode", "validate", "--config-yaml", filtered().to_string()])),
+        ] },
+    })
+}
+
+/// A listener with one of the filters that istiod configures where it is not told otherwise.
+fn filtered() -> Value {
+    json!({ "static_resources": { "listeners": [{
+        "name": "x", "address": { "socket_address": { "address": "127.0.0.1", "port_value": 1 } },
+        "filter_chains": [{ "filters": [{ "name": "istio.metadata_exchange", "typed_config": {
+            "@type": "type.googleapis.com/envoy.tcp.metadataexchange.config.MetadataExchange", "protocol": "istio-peer-exchange",
+        } }] }],
+    }] } })
+}
+
+async fn ended(cluster: &Cluster, name: &str, image: &str) -> Result<Measured, KindError> {
+    let mut watch = cluster.watch_pods(NAMESPACE, "");
+    let all_ended = |pod: &PodSeen| pod.containers.len() == 3 && pod.containers.values().all(|c| c.exit_code.is_some());
+    let done = |pods: &BTreeMap<String, PodSeen>| pods.get(name).is_some_and(|pod| all_ended(pod) || hopeless(pod));
+    let pods = watch.until(Deadline::after(PATIENCE), done).await?;
+    let unmeasured = async |state: String| KindError::Unmeasured {
+        image: image.to_owned(),
+        state,
+        events: cluster.warnings(NAMESPACE, name).await,
+    };
+    let pod = pods.as_ref().unwrap_or(watch.known()).get(name).cloned().unwrap_or_default();
+    if !all_ended(&pod) {
+        return Err(unmeasured(pod.state()).await);
+    }
+    let said = cluster.log_of(NAMESPACE, name, ENVOY).await?;
+    let Some(envoy) = envoy_version(&said) else {
+        return Err(unmeasured(format!("its Envoy says {:?}", said.trim())).await);
+    };
+    let agent = cluster.log_of(NAMESPACE, name, AGENT).await?;
+    let digest = pod.containers[ENVOY].image_id.clone();
+    Ok(Measured {
+        envoy,
+        istio: istio_version(&agent),
+        own_envoy: pod.containers[FILTERS].exit_code == Some(0),
+        digests: [(format!("image {image}"), digest)].into(),
+    })
+}
+
+/// The image can't be had: waiting longer would not help.
+fn hopeless(pod: &PodSeen) -> bool {
+    let refused = |reason: &str| {
+        matches!(
+            reason,
+            "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" | "CreateContainerError" | "RunContainerError"
+        )
+    };
+    pod.containers.values().any(|c| c.reason.as_deref().is_some_and(refused))
+}
+
+/// Of `envoy  version: SHA/1.38.3/Clean/RELEASE/BoringSSL`.
+fn envoy_version(said: &str) -> Option<EnvoyVersion> {
+    let version = said.lines().find_map(|line| line.split_once("version: "))?.1;
+    EnvoyVersion::parse(version.split('/').nth(1)?).ok()
+}
+
+/// What the agent's build says, if whoever built it told it.
+fn istio_version(said: &str) -> Option<String> {
+    let told: Value = serde_json::from_str(&said[said.find('{')?..]).ok()?;
+    let version = told["clientVersion"]["version"].as_str()?;
+    (version != "unknown" && !version.is_empty()).then(|| version.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_what_the_programs_say() {
+        let said = "\n/usr/local/bin/envoy  version: 0ebfcfe5/1.38.3/Modified/RELEASE/BoringSSL\n";
+        assert_eq!(envoy_version(said).unwrap().as_str(), "1.38.3");
+        let dev = "envoy  version: 0ebfcfe5/1.38.3-dev/Clean/RELEASE/BoringSSL";
+        assert_eq!(envoy_version(dev).unwrap().as_str(), "1.38.3-dev");
+        for nothing in ["", "version: ", "exec format error"] {
+            assert_eq!(envoy_version(nothing), None, "{nothing}");
+        }
+        assert_eq!(istio_version(r#"{"clientVersion": {"version": "1.29.0"}}"#).as_deref(), Some("1.29.0"));
+        assert_eq!(istio_version(r#"{"clientVersion": {"version": "unknown"}}"#), None);
+        assert_eq!(istio_version("no such command"), None);
+    }
+
+    #[test]
+    fn an_image_that_can_not_be_pulled_is_not_waited_for() {
+        let mut pod = PodSeen::default();
+        pod.containers.entry(ENVOY.to_owned()).or_default();
+        assert!(!hopeless(&pod));
+        pod.containers.entry(AGENT.to_owned()).or_default().reason = Some("ImagePullBackOff".into());
+        assert!(hopeless(&pod));
+    }
+}

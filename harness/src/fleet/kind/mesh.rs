@@ -1,0 +1,303 @@
+//! What is made in a cell's namespace.
+//!
+//! Kinds and fields: the Kubernetes API and Istio's configuration reference.
+
+use std::net::SocketAddr;
+
+use serde_json::{Map, Value, json};
+
+use crate::fleet::agent::without_sessions;
+use crate::scenario::StatsInclusion;
+use crate::timeline::ProxyId;
+
+/// Where a pod's relay listens, on its loopback; where the application answers; where the proxy listens for requests that
+/// lead to the harness; where a node's relay listens for what the proxies dial.
+pub(super) const RELAY: u16 = 15_999;
+pub(super) const APP: u16 = 8080;
+pub(super) const DIAL_OUT: u16 = 15_996;
+pub(super) const DIALLED: u16 = 15_998;
+/// The port of every service.
+pub(super) const SERVICE: u16 = 80;
+/// Admin API of Istio's sidecars; what catches all that comes in.
+pub(super) const ADMIN: u16 = 15_000;
+pub(super) const INBOUND: u16 = 15_006;
+/// Names of what is in the namespace, and of containers.
+pub(super) const NODE: &str = "rotacheck-node";
+pub(super) const SIDECAR: &str = "istio-proxy";
+pub(super) const APPLICATION: &str = "app";
+const KEYS: &str = "rotacheck-relay";
+const KEYS_AT: &str = "/run/rotacheck-keys";
+/// Labels: of the run, of the cell.
+const RUN: &str = "rotacheck.dev/run";
+const CELL: &str = "rotacheck.dev/cell";
+/// What our injection template reads.
+const SOCKETS: &str = "rotacheck.dev/sockets";
+const CLOCK: &str = "rotacheck.dev/clock";
+
+/// A cell's namespace, and what its pods see of their node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ground {
+    pub(super) namespace: String,
+    pub(super) run: String,
+    pub(super) image: String,
+    /// Time is moved there.
+    pub(super) moved: bool,
+}
+
+impl Ground {
+    /// Where the node's relay may write. Not below /run, where nothing may be executed.
+    pub(super) fn files(&self) -> String {
+        format!("/var/lib/rotacheck/{}", self.namespace)
+    }
+
+    fn sockets(&self) -> String {
+        format!("{}/sockets", self.files())
+    }
+
+    fn clock(&self) -> String {
+        format!("{}/clock", self.files())
+    }
+
+    /// The provider's socket, on the node.
+    pub(super) fn socket(&self) -> String {
+        format!("{}/socket", self.sockets())
+    }
+
+    /// Made first.
+    pub(super) fn namespace(&self, cell: &str) -> Value {
+        json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": {
+            "name": self.namespace,
+            "labels": { RUN: self.run, CELL: label(cell), "istio-injection": "enabled" },
+        } })
+    }
+
+    /// What needs only the namespace. `keys`: the relay's files.
+    pub(super) fn relays(&self, keys: &[(&str, &str)]) -> Vec<Value> {
+        let keys: Map<String, Value> = keys.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
+        let mut secret = self.object("v1", "Secret", KEYS, Value::Null);
+        secret["stringData"] = Value::Object(keys);
+        let labels = json!({ "app": NODE, RUN: self.run, "sidecar.istio.io/inject": "false" });
+        let mount = |name: &str, path: String| {
+            (json!({ "name": name, "mountPath": path }), host(name, path, "DirectoryOrCreate"))
+        };
+        let (mounts, volumes): (Vec<_>, Vec<_>) =
+            [mount("sockets", self.sockets()), mount("clock", self.clock())].into_iter().unzip();
+        let node = self.object(
+            "apps/v1",
+            "DaemonSet",
+            NODE,
+            json!({
+                "selector": { "matchLabels": { "app": NODE } },
+                "template": { "metadata": { "labels": labels }, "spec": {
+                    "terminationGracePeriodSeconds": 0,
+                    "automountServiceAccountToken": false,
+                    "tolerations": [{ "operator": "Exists" }],
+                    "containers": [self.relay("relay", &["--files", &self.files()], mounts)],
+                    "volumes": with_keys(volumes),
+                } },
+            }),
+        );
+        let strict = json!({ "mtls": { "mode": "STRICT" } });
+        // Only what is in the namespace: what else is in the cluster shall change nothing here.
+        let own = json!({ "egress": [{ "hosts": ["./*"] }] });
+        vec![
+            secret,
+            node,
+            self.object("security.istio.io/v1", "PeerAuthentication", "default", strict),
+            self.object("networking.istio.io/v1", "Sidecar", "default", own),
+        ]
+    }
+
+    /// The services, and how the proxies are to reach them: all but the pods. `dial_out`: cluster and listener by which each
+    /// dials the harness.
+    pub(super) fn services(&self, ring: &[(&ProxyId, [Value; 2])], further_contexts: u32) -> Vec<Value> {
+        let mut all = Vec::new();
+        for (n, (id, dial_out)) in ring.iter().enumerate() {
+            let next = ring[(n + 1) % ring.len()].0;
+            all.extend(self.service(id, next, dial_out));
+        }
+        // Services that nobody calls: a cluster each, with a TLS context of its own.
+        for n in 1..=further_contexts {
+            let name = format!("context-{n:03}");
+            let endpoint = json!({ "address": "127.0.0.1", "labels": { "security.istio.io/tlsMode": "istio" } });
+            all.push(self.object(
+                "networking.istio.io/v1",
+                "ServiceEntry",
+                &name,
+                json!({
+                    "hosts": [self.host(&name)], "location": "MESH_INTERNAL", "resolution": "STATIC",
+                    "ports": [{ "number": SERVICE, "name": "http", "protocol": "HTTP" }], "endpoints": [endpoint],
+                }),
+            ));
+        }
+        all
+    }
+
+    fn service(&self, id: &ProxyId, next: &ProxyId, [cluster, listener]: &[Value; 2]) -> Vec<Value> {
+        let labels = json!({ "app": id.as_str() });
+        // The same pod under a second name, to which connections are kept.
+        let kept = format!("{id}-long-lived");
+        let service = |name: &str| {
+            let ports = json!([{ "name": "http", "port": SERVICE, "targetPort": APP }]);
+            self.object("v1", "Service", name, json!({ "selector": labels, "ports": ports }))
+        };
+        let to = |name: &str| json!([{ "destination": { "host": name } }]);
+        let once = json!({ "connectionPool": { "http": { "maxRequestsPerConnection": 1 } } });
+        vec![
+            self.object("v1", "ServiceAccount", id.as_str(), Value::Null),
+            service(id.as_str()),
+            service(&kept),
+            self.object(
+                "networking.istio.io/v1",
+                "DestinationRule",
+                id.as_str(),
+                json!({
+                    "host": id.as_str(), "trafficPolicy": once,
+                }),
+            ),
+            self.object(
+                "networking.istio.io/v1",
+                "VirtualService",
+                id.as_str(),
+                json!({
+                    "hosts": [id.as_str()],
+                    "http": [
+                        { "match": [{ "uri": { "prefix": "/long-lived" } }], "route": to(&kept) },
+                        { "route": to(id.as_str()) },
+                    ],
+                }),
+            ),
+            self.object(
+                "networking.istio.io/v1alpha3",
+                "EnvoyFilter",
+                id.as_str(),
+                json!({
+                    "workloadSelector": { "labels": labels },
+                    "configPatches": [
+                        { "applyTo": "CLUSTER", "patch": { "operation": "ADD", "value": cluster } },
+                        { "applyTo": "LISTENER", "patch": { "operation": "ADD", "value": listener } },
+                        without_sessions(&self.host(next.as_str())),
+                    ],
+                }),
+            ),
+        ]
+    }
+
+    /// A proxy's pod: the application, and beside it what Istio injects.
+    pub(super) fn pod(&self, id: &ProxyId, stats: StatsInclusion) -> Value {
+        let mut config = json!({ "concurrency": 1, "terminationDrainDuration": "0s" });
+        if stats == StatsInclusion::All {
+            config["proxyStatsMatcher"] = json!({ "inclusionRegexps": [".*"] });
+        }
+        let mut annotations = json!({
+            "inject.istio.io/templates": "sidecar,rotacheck",
+            SOCKETS: self.sockets(),
+            "proxy.istio.io/config": config.to_string(),
+            "sidecar.istio.io/logLevel": "warning",
+            "sidecar.istio.io/componentLogLevel": "config:info",
+        });
+        if self.moved {
+            annotations[CLOCK] = json!(self.clock());
+        }
+        let mut pod = self.object(
+            "v1",
+            "Pod",
+            id.as_str(),
+            json!({
+                "serviceAccountName": id.as_str(),
+                "terminationGracePeriodSeconds": 1,
+                "containers": [self.relay(APPLICATION, &["--echo", &format!("0.0.0.0:{APP}")], Vec::new())],
+                "volumes": with_keys(Vec::new()),
+            }),
+        );
+        pod["metadata"]["labels"]["app"] = json!(id.as_str());
+        pod["metadata"]["annotations"] = annotations;
+        pod
+    }
+
+    fn relay(&self, name: &str, further: &[&str], mut mounts: Vec<Value>) -> Value {
+        mounts.push(json!({ "name": KEYS, "mountPath": KEYS_AT, "readOnly": true }));
+        let listen = SocketAddr::from(([127, 0, 0, 1], RELAY)).to_string();
+        let args = [&["relay", "--listen", listen.as_str(), "--credentials", KEYS_AT], further].concat();
+        json!({
+            "name": name, "image": self.image, "imagePullPolicy": "IfNotPresent",
+            "args": args, "volumeMounts": mounts,
+            "securityContext": { "runAsUser": 0 },
+        })
+    }
+
+    pub(super) fn host(&self, name: &str) -> String {
+        format!("{name}.{}.svc.cluster.local", self.namespace)
+    }
+
+    fn object(&self, version: &str, kind: &str, name: &str, spec: Value) -> Value {
+        let mut object = json!({
+            "apiVersion": version, "kind": kind,
+            "metadata": { "name": name, "namespace": self.namespace, "labels": { RUN: self.run } },
+        });
+        if !spec.is_null() {
+            object["spec"] = spec;
+        }
+        object
+    }
+}
+
+fn host(name: &str, path: String, kind: &str) -> Value {
+    json!({ "name": name, "hostPath": { "path": path, "type": kind } })
+}
+
+fn with_keys(mut volumes: Vec<Value>) -> Vec<Value> {
+    volumes.push(json!({ "name": KEYS, "secret": { "secretName": KEYS, "defaultMode": 0o400 } }));
+    volumes
+}
+
+/// As much of a text as a label's value may hold.
+fn label(text: &str) -> String {
+    let fit = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '.' };
+    let text: String = text.chars().map(fit).take(63).collect();
+    text.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
+}
+
+/// A name for a cell's namespace, after its scenario; `random` tells it from others.
+pub(super) fn namespace(scenario: &str, random: u32) -> String {
+    let fit = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let name: String = scenario.chars().map(fit).take(40).collect();
+    format!("rotacheck-{}-{random:06x}", name.trim_matches('-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ground() -> Ground {
+        Ground { namespace: "rotacheck-x-1".into(), run: "7-ab".into(), image: "rotacheck:0".into(), moved: true }
+    }
+
+    #[test]
+    fn a_cells_namespace_holds_relays_services_and_pods() {
+        let ids = ["proxy-a", "proxy-b"].map(|id| ProxyId::parse(id).unwrap());
+        let dial = || [json!({ "name": "a-cluster" }), json!({ "name": "a-listener" })];
+        let ring = [(&ids[0], dial()), (&ids[1], dial())];
+        let mut all = vec![ground().namespace("rotation@envoy-1.38.3+image")];
+        all.extend(ground().relays(&[("ca.pem", "CA")]));
+        all.extend(ground().services(&ring, 1));
+        all.push(ground().pod(&ids[0], StatsInclusion::All));
+        insta::assert_snapshot!(serde_json::to_string_pretty(&all).unwrap());
+    }
+
+    #[test]
+    fn a_pod_in_real_time_sees_no_clock() {
+        let id = ProxyId::parse("proxy-a").unwrap();
+        let pod = Ground { moved: false, ..ground() }.pod(&id, StatsInclusion::IstioDefault);
+        let annotations = pod["metadata"]["annotations"].to_string();
+        assert!(!annotations.contains(CLOCK) && !annotations.contains("proxyStatsMatcher"), "{annotations}");
+    }
+
+    #[test]
+    fn names_are_fit_for_kubernetes() {
+        assert_eq!(label("rotation@envoy-1.38.3+image+"), "rotation.envoy-1.38.3.image");
+        assert_eq!(label(&"x".repeat(100)).len(), 63);
+        assert_eq!(namespace("my_Scenario", 10), "rotacheck-my-scenario-00000a");
+        assert!(namespace(&"x".repeat(100), u32::MAX).len() <= 63);
+    }
+}

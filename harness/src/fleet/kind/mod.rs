@@ -1,0 +1,37 @@
+//! Pods of a kind cluster, with the sidecars that Istio injects there: a namespace for each cell, in it a relay on each node
+//! that stands for the provider, and a pod for each proxy. Everything that judges stays in the harness; what is in the
+//! cluster carries bytes.
+
+mod error;
+mod life;
+mod measure;
+mod mesh;
+mod pods;
+mod programs;
+mod yard;
+
+use std::fmt;
+
+pub use error::KindError;
+pub use life::{Kind, KindConfig};
+pub(super) use pods::{Pods, start};
+pub use yard::Yard;
+
+use crate::cluster::Cluster;
+
+/// A cluster in which cells may be.
+#[derive(Clone)]
+pub struct Place {
+    /// Its API server.
+    cluster: Cluster,
+    /// The image of rotacheck itself.
+    relay_image: String,
+    /// What is made there is labelled with this.
+    run: String,
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Place({}, {})", self.cluster.context(), self.run)
+    }
+}

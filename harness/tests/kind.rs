@@ -1,0 +1,93 @@
+//! Proxies as pods of a real kind cluster, which is made and deleted here. Docker, kind and istioctl are needed, and the relay's
+//! image: this is run by its name, `cargo test --features kubernetes --test kind -- --ignored`. ROTACHECK_NODE_IMAGE,
+//! ROTACHECK_ISTIO_HUB, ROTACHECK_ISTIO_TAG and ROTACHECK_ISTIO_MANIFESTS name images and charts other than the public ones.
+#![allow(clippy::unwrap_used, reason = "a test that meets something unexpected shall panic")]
+
+mod place;
+
+use std::process::{Command, Output};
+
+use place::Place;
+use serde_json::Value;
+
+/// What names images and charts, for programs that are started with an environment of their own.
+const NAMES: [&str; 8] = [
+    "ROTACHECK_NODE_IMAGE",
+    "ROTACHECK_ISTIO_HUB",
+    "ROTACHECK_ISTIO_TAG",
+    "ROTACHECK_ISTIO_MANIFESTS",
+    "ROTACHECK_RELAY_IMAGE",
+    "PATH",
+    "HOME",
+    "DOCKER_HOST",
+];
+
+fn rotacheck(place: &Place, args: &[&str]) -> Command {
+    let mut command = place.rotacheck(args);
+    command.envs(NAMES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command
+}
+
+fn clusters() -> Vec<String> {
+    let listed = Command::new("kind").args(["get", "clusters"]).output().unwrap();
+    String::from_utf8(listed.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+fn complaint(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// No cluster that was made here is left.
+fn assert_nothing_new_is_left(before: &[String]) {
+    let new: Vec<_> = clusters().into_iter().filter(|name| !before.contains(name)).collect();
+    assert!(!new.iter().any(|name| name.starts_with("rotacheck-")), "{new:?}");
+}
+
+#[test]
+#[ignore = "needs Docker, kind, istioctl and the relay's image"]
+fn a_rotation_passes_and_the_incident_is_caught_at_issued_for_every_sidecar() {
+    let (place, before) = (Place::new(), clusters());
+    let report = place.root.join("report.json");
+    let to = format!("json={report}");
+    let run =
+        rotacheck(&place, &["run", "rotation", "incident", "--topology", "kind", "--report", &to]).output().unwrap();
+    assert_eq!(run.status.code(), Some(0), "{}", complaint(&run));
+    assert_nothing_new_is_left(&before);
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(report).unwrap()).unwrap();
+    let cell = |name: &str| report["cells"].as_array().unwrap().iter().find(|cell| cell["scenario"] == name).unwrap();
+    assert_eq!(cell("rotation")["verdict"], "pass");
+    let incident = cell("incident");
+    assert_eq!((&incident["layer"], &incident["diagnosis"]), (&"issued".into(), &"resend-cached".into()));
+    // Its version was measured, and its time was moved.
+    assert!(incident["subject"]["envoy"]["version"].as_str().unwrap().starts_with("1."), "{incident}");
+    assert_eq!(incident["clock"], "virtual");
+}
+
+#[test]
+#[ignore = "needs Docker, kind, istioctl and the relay's image"]
+fn an_image_that_no_node_can_pull_is_told_with_the_nodes_words_and_the_cluster_goes() {
+    let (place, before) = (Place::new(), clusters());
+    let hub = "registry.invalid/nobody";
+    let run = rotacheck(&place, &["run", "rotation", "--topology", "kind", "--istio-hub", hub]).output().unwrap();
+    assert_eq!(run.status.code(), Some(5), "{}", complaint(&run));
+    let told = complaint(&run);
+    assert!(told.contains("registry.invalid/nobody/proxyv2") && told.contains("Failed to pull image"), "{told}");
+    assert_nothing_new_is_left(&before);
+}
+
+#[test]
+#[ignore = "needs Docker and kind"]
+fn what_is_missing_is_said_before_a_cluster_is_made() {
+    let (place, before) = (Place::new(), clusters());
+    let run = |args: &[&str]| rotacheck(&place, &[&["run", "rotation", "--topology", "kind"], args].concat());
+    let no_image = run(&["--relay-image", "rotacheck.invalid/none:0", "--istio-tag", "x"]).output().unwrap();
+    assert!(complaint(&no_image).contains("cannot find the relay's image"), "{}", complaint(&no_image));
+    let no_docker = run(&["--istio-tag", "x"]).env("DOCKER_HOST", "unix:///nowhere.sock").output().unwrap();
+    assert!(complaint(&no_docker).contains("is Docker running"), "{}", complaint(&no_docker));
+    let no_program = run(&["--istio-tag", "x"]).env("PATH", "").output().unwrap();
+    assert!(complaint(&no_program).contains("has to be on the PATH"), "{}", complaint(&no_program));
+    for refused in [no_image, no_docker, no_program] {
+        assert_eq!(refused.status.code(), Some(5));
+    }
+    assert_nothing_new_is_left(&before);
+}
