@@ -76,6 +76,9 @@ _rotacheck() {
             rotacheck,selfcheck)
                 cmd="rotacheck__subcmd__selfcheck"
                 ;;
+            rotacheck,sweep)
+                cmd="rotacheck__subcmd__sweep"
+                ;;
             rotacheck__subcmd__help,__guard)
                 cmd="rotacheck__subcmd__help__subcmd____guard"
                 ;;
@@ -136,6 +139,9 @@ _rotacheck() {
             rotacheck__subcmd__help,selfcheck)
                 cmd="rotacheck__subcmd__help__subcmd__selfcheck"
                 ;;
+            rotacheck__subcmd__help,sweep)
+                cmd="rotacheck__subcmd__help__subcmd__sweep"
+                ;;
             *)
                 ;;
         esac
@@ -143,7 +149,7 @@ _rotacheck() {
 
     case "${cmd}" in
         rotacheck)
-            opts="-h -V --help --version run selfcheck list plan judge report merge diagnose explain doctor fetch lock provider relay schema completions man __guard __mounted help"
+            opts="-h -V --help --version run selfcheck list plan judge report merge diagnose explain doctor fetch lock provider relay sweep schema completions man __guard __mounted help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -311,7 +317,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__help)
-            opts="run selfcheck list plan judge report merge diagnose explain doctor fetch lock provider relay schema completions man __guard __mounted help"
+            opts="run selfcheck list plan judge report merge diagnose explain doctor fetch lock provider relay sweep schema completions man __guard __mounted help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -591,6 +597,20 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__help__subcmd__selfcheck)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rotacheck__subcmd__help__subcmd__sweep)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1109,6 +1129,20 @@ _rotacheck() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rotacheck__subcmd__sweep)
+            opts="-h --yes --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

@@ -259,6 +259,13 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
+(sweep)
+_arguments "${_arguments_options[@]}" : \
+'--yes[Delete what is found]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
 (schema)
 _arguments "${_arguments_options[@]}" : \
 '-h[Print help (see more with '\''--help'\'')]' \
@@ -367,6 +374,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(sweep)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (schema)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -417,6 +428,7 @@ _rotacheck_commands() {
 'lock:Add a version of Envoy, Istio or SPIRE to the lock file' \
 'provider:Serve the fake provider on a Unix socket, for proxies of your own' \
 'relay:Carry bytes in a pod, for a run in a Kubernetes cluster' \
+'sweep:Find the kind clusters that a killed run left behind, and delete them' \
 'schema:Print a JSON Schema' \
 'completions:Print shell completions' \
 'man:Print the man page' \
@@ -478,6 +490,7 @@ _rotacheck__subcmd__help_commands() {
 'lock:Add a version of Envoy, Istio or SPIRE to the lock file' \
 'provider:Serve the fake provider on a Unix socket, for proxies of your own' \
 'relay:Carry bytes in a pod, for a run in a Kubernetes cluster' \
+'sweep:Find the kind clusters that a killed run left behind, and delete them' \
 'schema:Print a JSON Schema' \
 'completions:Print shell completions' \
 'man:Print the man page' \
@@ -587,6 +600,11 @@ _rotacheck__subcmd__help__subcmd__selfcheck_commands() {
     local commands; commands=()
     _describe -t commands 'rotacheck help selfcheck commands' commands "$@"
 }
+(( $+functions[_rotacheck__subcmd__help__subcmd__sweep_commands] )) ||
+_rotacheck__subcmd__help__subcmd__sweep_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help sweep commands' commands "$@"
+}
 (( $+functions[_rotacheck__subcmd__judge_commands] )) ||
 _rotacheck__subcmd__judge_commands() {
     local commands; commands=()
@@ -646,6 +664,11 @@ _rotacheck__subcmd__schema_commands() {
 _rotacheck__subcmd__selfcheck_commands() {
     local commands; commands=()
     _describe -t commands 'rotacheck selfcheck commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__sweep_commands] )) ||
+_rotacheck__subcmd__sweep_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck sweep commands' commands "$@"
 }
 
 if [ "$funcstack[1]" = "_rotacheck" ]; then

@@ -96,6 +96,15 @@ impl CliError {
     }
 
     /// A run that can't be read.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn kind(e: &crate::fleet::KindError) -> Self {
+        let told = format!("cannot {e}");
+        match e.hint() {
+            Some(hint) => Self::with_hint(Exit::CouldNotTell, told, hint),
+            None => Self::new(Exit::CouldNotTell, told),
+        }
+    }
+
     pub(super) fn archive(e: &ArchiveError) -> Self {
         let hint = "`rotacheck run` makes one; name its directory, such as rotacheck-runs/latest";
         match e {

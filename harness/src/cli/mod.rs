@@ -28,6 +28,7 @@ mod selection;
 mod selfcheck;
 mod stderr;
 mod stdout;
+mod sweep;
 mod tbot;
 
 use std::pin::Pin;
@@ -89,6 +90,8 @@ pub enum Command {
     Provider(provider::Args),
     /// Carry bytes in a pod, for a run in a Kubernetes cluster.
     Relay(relay::Args),
+    /// Find the kind clusters that a killed run left behind, and delete them.
+    Sweep(sweep::Args),
     /// Print a JSON Schema.
     Schema(schema::Args),
     /// Print shell completions.
@@ -153,6 +156,7 @@ async fn dispatch(command: Command) -> Result<Exit, CliError> {
         Command::Lock(args) => lock::run(args).await,
         Command::Provider(args) => provider::run(args).await,
         Command::Relay(args) => relay::run(args).await,
+        Command::Sweep(args) => sweep::run(args).await,
         Command::Schema(args) => schema::run(args).await,
         Command::Completions(args) => completions::run(args).await,
         Command::Man(args) => man::run(args).await,

@@ -225,13 +225,7 @@ async fn in_cluster(config: ClusterWanted) -> Result<Executables, CliError> {
     let line = Talk::new().line();
     let kind = Kind::up(config, &|doing| line.tell(doing)).await;
     line.clear();
-    let kind = kind.map_err(|e| {
-        let message = format!("cannot {e}");
-        match e.hint() {
-            Some(hint) => CliError::with_hint(Exit::CouldNotTell, message, hint),
-            None => CliError::new(Exit::CouldNotTell, message),
-        }
-    })?;
+    let kind = kind.map_err(|e| CliError::kind(&e))?;
     Ok(Executables { kind: Some(kind), ..Executables::default() })
 }
 

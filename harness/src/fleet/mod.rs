@@ -30,7 +30,7 @@ pub use agent::{Istio, IstioPrograms, disclosures, workload_socket};
 pub use attached::Attached;
 pub use error::{FleetError, ProxyExit};
 #[cfg(feature = "kubernetes")]
-pub use kind::{Kind, KindConfig, KindError, Place, Yard};
+pub use kind::{Kind, KindConfig, KindError, Place, Yard, left_behind, sweep};
 pub use members::Fleet;
 pub use process::{Dialled, FleetConfig, ForeignConfig};
 pub use ready::Live;

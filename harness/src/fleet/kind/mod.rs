@@ -8,6 +8,7 @@ mod measure;
 mod mesh;
 mod pods;
 mod programs;
+mod sweep;
 mod yard;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use std::fmt;
 pub use error::KindError;
 pub use life::{Kind, KindConfig};
 pub(super) use pods::{Pods, start};
+pub use sweep::{left_behind, sweep};
 pub use yard::Yard;
 
 use crate::cluster::Cluster;
