@@ -6,6 +6,7 @@
 mod place;
 
 use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
 
 use place::Place;
 use serde_json::Value;
@@ -21,6 +22,9 @@ const NAMES: [&str; 8] = [
     "HOME",
     "DOCKER_HOST",
 ];
+
+/// One at a time: each looks which clusters there are.
+static GATE: Mutex<()> = Mutex::new(());
 
 fn rotacheck(place: &Place, args: &[&str]) -> Command {
     let mut command = place.rotacheck(args);
@@ -46,6 +50,7 @@ fn assert_nothing_new_is_left(before: &[String]) {
 #[test]
 #[ignore = "needs Docker, kind, istioctl and the relay's image"]
 fn a_rotation_passes_and_the_incident_is_caught_at_issued_for_every_sidecar() {
+    let _gate = GATE.lock().unwrap_or_else(PoisonError::into_inner);
     let (place, before) = (Place::new(), clusters());
     let report = place.root.join("report.json");
     let to = format!("json={report}");
@@ -66,6 +71,7 @@ fn a_rotation_passes_and_the_incident_is_caught_at_issued_for_every_sidecar() {
 #[test]
 #[ignore = "needs Docker, kind, istioctl and the relay's image"]
 fn an_image_that_no_node_can_pull_is_told_with_the_nodes_words_and_the_cluster_goes() {
+    let _gate = GATE.lock().unwrap_or_else(PoisonError::into_inner);
     let (place, before) = (Place::new(), clusters());
     let hub = "registry.invalid/nobody";
     let run = rotacheck(&place, &["run", "rotation", "--topology", "kind", "--istio-hub", hub]).output().unwrap();
@@ -78,6 +84,7 @@ fn an_image_that_no_node_can_pull_is_told_with_the_nodes_words_and_the_cluster_g
 #[test]
 #[ignore = "needs Docker and kind"]
 fn what_is_missing_is_said_before_a_cluster_is_made() {
+    let _gate = GATE.lock().unwrap_or_else(PoisonError::into_inner);
     let (place, before) = (Place::new(), clusters());
     let run = |args: &[&str]| rotacheck(&place, &[&["run", "rotation", "--topology", "kind"], args].concat());
     let no_image = run(&["--relay-image", "rotacheck.invalid/none:0", "--istio-tag", "x"]).output().unwrap();
