@@ -23,5 +23,6 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod timeline;
-pub mod verdict;
 pub mod xds;
+
+pub use rotacheck_judge::verdict;

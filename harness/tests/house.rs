@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("report", &["archive", "plan", "verdict", "timeline"]),
     ("archive", &["plan", "verdict", "timeline", "clock"]),
     ("plan", &["scenario", "verdict", "timeline", "proc"]),
-    ("verdict", &["scenario", "timeline"]),
+    ("verdict", &["timeline"]),
     ("provider", &["scenario", "timeline", "xds", "pki", "artifact", "clock", "proc"]),
     ("probe", &["fleet", "scenario", "timeline", "pki", "clock"]),
     ("fleet", &["scenario", "timeline", "xds", "pki", "artifact", "clock", "proc", "cluster", "remote"]),
@@ -55,7 +55,7 @@ const FORKS: &[(&str, &str)] = &[
 ];
 
 struct Source {
-    /// Below `harness/src`.
+    /// Below `harness/src` or `judge/src`.
     path: PathBuf,
     /// Without comments and string literals.
     code: String,
@@ -94,9 +94,11 @@ fn sources() -> Vec<Source> {
             }
         }
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut all = Vec::new();
-    collect(&root, &root, &mut all);
+    for root in ["src", "../judge/src"] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
+        collect(&root, &root, &mut all);
+    }
     all.sort_by(|a, b| a.path.cmp(&b.path));
     all
 }

@@ -13,8 +13,8 @@ mod read;
 mod real;
 mod schedule;
 mod span;
-mod stats;
 
+pub use crate::timeline::StatsInclusion;
 pub(crate) use document::{Document, refusal};
 pub use error::{Problem, ScenarioError};
 pub use file::*;
@@ -23,4 +23,3 @@ pub(crate) use nearest::nearest;
 pub use real::{NodeAttestation, ProviderAction, ProviderEvent, TbotSpec, TokenFrom};
 pub use schedule::StepPlan;
 pub use span::{Share, Span};
-pub use stats::StatsInclusion;

@@ -1,33 +1,6 @@
-//! Observations, the recorder that collects them, and the ledger: one indexed fold over them.
-//!
-//! A timeline is append-only and self-contained: its header holds what was expected, its footer says that it
-//! is complete. Everything that is ever said about a cell is derived from it.
+//! Timelines, and the recorder that writes them: everything that is seen, asked for or pushed goes through it.
 
-mod fact;
-mod file;
-mod header;
-mod ids;
-mod image;
-pub mod ledger;
-mod observation;
 mod recorder;
-#[cfg(test)]
-mod reference;
-mod request;
-#[cfg(test)]
-mod schema;
 
-pub use fact::*;
-pub use file::{ReadError, Timeline};
-pub use header::*;
-pub use ids::*;
-pub use image::{ImageReference, InvalidImage};
-pub use ledger::Ledger;
-pub use observation::{At, Observation, Source};
 pub use recorder::{RecordError, Recorder};
-pub use request::{EnvoyRequest, InvalidProgramRequest, InvalidRequest, IstioRequest, ProgramRequest};
-#[cfg(test)]
-pub use schema::schema;
-
-/// Version of the timeline's format on disk; raised when a reader of the old form would misunderstand the new one.
-pub const SCHEMA_VERSION: u32 = 1;
+pub use rotacheck_judge::timeline::*;

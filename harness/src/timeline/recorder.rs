@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use super::{At, Fact, Footer, Header, Observation, ProxyId, SecretName, Source, Timeline, file};
+use super::{
+    At, Fact, Footer, Header, Observation, ProxyId, SecretName, Source, Timeline, write_footer, write_header,
+    write_observation,
+};
 use crate::clock::{Clock, Deadline};
 
 /// The recording could not be written.
@@ -55,7 +58,7 @@ impl Recorder {
     /// Begins a recording; `out` is the timeline's file, if it is to be kept.
     pub fn new(header: Header, clock: Clock, out: Option<File>) -> Self {
         let mut out = out.map(BufWriter::new);
-        let error = out.as_mut().and_then(|o| file::write_header(o, &header).err()).map(RecordError::from);
+        let error = out.as_mut().and_then(|o| write_header(o, &header).err()).map(RecordError::from);
         let inner = Inner { header, observations: Vec::new(), out, error, footer: None };
         Self { inner: Arc::new(Mutex::new(inner)), len: watch::Sender::new(0), clock }
     }
@@ -95,7 +98,7 @@ impl Recorder {
         let o = Arc::new(Observation { seq, at, source, proxy: proxy.cloned(), secret: secret.cloned(), fact });
         if inner.error.is_none()
             && let Some(out) = inner.out.as_mut()
-            && let Err(e) = file::write_observation(out, &o)
+            && let Err(e) = write_observation(out, &o)
         {
             inner.error = Some(e.into());
         }
@@ -169,7 +172,7 @@ impl Recorder {
         let footer = inner.footer.get_or_insert(Footer { observations, complete: reason.is_none(), reason }).clone();
         if let Some(mut out) = inner.out.take()
             && inner.error.is_none()
-            && let Err(e) = file::write_footer(&mut out, &footer).and_then(|()| out.flush())
+            && let Err(e) = write_footer(&mut out, &footer).and_then(|()| out.flush())
         {
             inner.error = Some(e.into());
         }

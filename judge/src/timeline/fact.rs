@@ -8,7 +8,7 @@ use super::{Fingerprint, Layer, SecretName, Serial};
 
 /// The facts of one certificate, taken from its DER. Never holds a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CertFacts {
     /// SHA-256 of the DER.
     pub fingerprint: Fingerprint,
@@ -18,10 +18,10 @@ pub struct CertFacts {
     #[serde(default)]
     pub uris: Vec<String>,
     /// notBefore.
-    #[cfg_attr(test, schemars(with = "String"))]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub not_before: jiff::Timestamp,
     /// notAfter.
-    #[cfg_attr(test, schemars(with = "String"))]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub not_after: jiff::Timestamp,
     /// Subject distinguished name, RFC 4514.
     #[serde(default)]
@@ -45,7 +45,7 @@ pub struct CertFacts {
 
 /// What a secret in an SDS response holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Payload {
     /// `tls_certificate`: the chain, leaf first. Empty where it could not be parsed (see `problem`).
@@ -106,7 +106,7 @@ impl Signed {
 
 /// One secret in an SDS response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SentSecret {
     /// The name under which it was sent.
     pub name: String,
@@ -116,7 +116,7 @@ pub struct SentSecret {
 
 /// Identical certificates in `/certs`, counted. One live TLS context has one entry there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LoadedCert {
     /// Serial number, as printed (normalised).
     pub serial: Serial,
@@ -124,10 +124,10 @@ pub struct LoadedCert {
     #[serde(default)]
     pub uris: Vec<String>,
     /// `valid_from`.
-    #[cfg_attr(test, schemars(with = "String"))]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub not_before: jiff::Timestamp,
     /// `expiration_time`.
-    #[cfg_attr(test, schemars(with = "String"))]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub not_after: jiff::Timestamp,
     /// How many contexts hold it.
     pub contexts: u32,
@@ -135,7 +135,7 @@ pub struct LoadedCert {
 
 /// A secret in `/config_dump`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DumpedSecret {
     /// Its name; names can repeat.
     pub name: SecretName,
@@ -145,7 +145,7 @@ pub struct DumpedSecret {
     pub version_info: String,
     /// What the dump claims; never a basis for a verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub last_updated: Option<jiff::Timestamp>,
     /// The chain inside, leaf first.
     #[serde(default)]
@@ -157,7 +157,7 @@ pub struct DumpedSecret {
 
 /// A TLS context in `/config_dump` whose certificate is part of the proxy's configuration: no SDS update reaches it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StaticContext {
     /// Whose it is, such as `listener inbound` or `cluster outbound`.
     pub place: String,
@@ -170,7 +170,7 @@ pub struct StaticContext {
 
 /// Where TLS contexts in `/config_dump` say that they get a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SecretSource {
     /// Under which name.
     pub name: String,
@@ -184,7 +184,7 @@ pub struct SecretSource {
 
 /// In which way a secret comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
     /// On a gRPC stream: SDS, or ADS.
@@ -275,7 +275,7 @@ macro_rules! facts {
             fn from(data: $variant) -> Fact { Fact::$variant(data) }
         })*
         /// The schema of each kind's data.
-        #[cfg(test)]
+        #[cfg(feature = "schema")]
         pub(super) fn data_schemas(generator: &mut schemars::SchemaGenerator) -> Vec<(&'static str, schemars::Schema)> {
             vec![$(($kind, generator.subschema_for::<$variant>())),*]
         }
@@ -300,7 +300,7 @@ macro_rules! data {
         $(
             $(#[$doc])*
             #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-            #[cfg_attr(test, derive(schemars::JsonSchema))]
+            #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
             pub struct $name { $($(#[$fdoc])* pub $field: $ty),* }
         )*
     };
@@ -393,7 +393,7 @@ data! {
         spiffe_id: String,
         /// Its notAfter, where the log says it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, schemars(with = "Option<String>"))]
+        #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
         not_after: Option<jiff::Timestamp>,
     }
     /// A stream (one RPC) was opened to the provider.

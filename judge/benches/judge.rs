@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter};
 use std::time::{Duration, Instant};
 
-use rotacheck::timeline::{CertFacts, Fact, Fingerprint, Observation, Payload, Serial, Timeline};
-use rotacheck::verdict::judge;
+use rotacheck_judge::timeline::{CertFacts, Fact, Fingerprint, Observation, Payload, Serial, Timeline};
+use rotacheck_judge::verdict::judge;
 
 /// Recorded with real Envoys; its last renewals are all alike.
 const RECORDED: &[u8] = include_bytes!("../../fixtures/timelines/rotation-one-hour.ndjson");

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Which statistics the proxies keep. What they leave out is absent, which is not zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum StatsInclusion {
     /// All, as Envoy does by itself.

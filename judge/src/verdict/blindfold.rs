@@ -1,8 +1,7 @@
 //! The same recording with less evidence: what would be said if a source had not been there?
 
 use super::{Judgement, Verdict, judge};
-use crate::scenario::StatsInclusion;
-use crate::timeline::{Expectation, ExpectedJudgement, Fact, Observation, Source, Timeline};
+use crate::timeline::{Expectation, ExpectedJudgement, Fact, Observation, Source, StatsInclusion, Timeline};
 
 /// One kind of evidence that may be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

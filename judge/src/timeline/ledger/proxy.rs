@@ -221,7 +221,7 @@ impl Load<'_> {
 }
 
 /// Whether an entry of `/certs` can be this certificate.
-pub(crate) fn is_same(loaded: &LoadedCert, cert: &CertFacts) -> bool {
+pub fn is_same(loaded: &LoadedCert, cert: &CertFacts) -> bool {
     loaded.serial == cert.serial
         && loaded.not_before == cert.not_before
         && loaded.not_after == cert.not_after

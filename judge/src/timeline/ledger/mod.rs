@@ -9,7 +9,7 @@ mod succession;
 
 use std::collections::BTreeMap;
 
-pub(crate) use proxy::is_same;
+pub use proxy::is_same;
 pub use proxy::{
     Answer, Dump, Exit, LateListener, Load, ProxyLedger, Push, SECRET_TYPE_URL, Served, SocketSeen, StatSample, Stream,
     StreamEnd, Subscription, Traffic,

@@ -8,7 +8,7 @@ use crate::timeline::{CertFacts, Fingerprint, Layer, ProxyId, SecretName, Serial
 
 /// The judgement: pure, and the same wherever it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Judgement {
     /// Every served certificate renewed, past the first expiry.
@@ -21,7 +21,7 @@ pub enum Judgement {
 
 /// A timeline's verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Verdict {
     /// The judgement.
     pub judgement: Judgement,
@@ -52,7 +52,7 @@ pub struct Verdict {
 
 /// A mode that fits the evidence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Candidate {
     /// Its name.
     pub mode: String,
@@ -66,7 +66,7 @@ pub struct Candidate {
 
 /// How well a mode fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Confidence {
     /// Nothing else that we know leaves this evidence.
@@ -79,7 +79,7 @@ pub enum Confidence {
 
 /// What one check found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Finding {
     /// The check's name.
     pub check: String,
@@ -97,7 +97,7 @@ pub struct Finding {
 
 /// A check's result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CheckResult {
     /// It holds.
@@ -112,7 +112,7 @@ pub enum CheckResult {
 
 /// Two observations that cannot both mean what they say.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Contradiction {
     /// The claim: "config_dump: updated at 14:10:56".
     pub claim: String,
@@ -124,7 +124,7 @@ pub struct Contradiction {
 
 /// A suspicion, and what the recording says to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hypothesis {
     /// What is suspected.
     pub suspicion: Suspicion,
@@ -138,7 +138,7 @@ pub struct Hypothesis {
 
 /// What is suspected first when a certificate expired although its provider renews.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Suspicion {
     /// The proxy is not subscribed to its certificate.
@@ -169,7 +169,7 @@ impl Suspicion {
 
 /// An answer to a suspicion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum YesNo {
     /// It is so.
@@ -193,7 +193,7 @@ impl YesNo {
 
 /// Where one proxy stands at the end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProxySummary {
     /// The proxy.
     pub id: ProxyId,
@@ -213,14 +213,14 @@ pub struct ProxySummary {
 
 /// A leaf seen in a handshake.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServedLeaf {
     /// Its fingerprint.
     pub fingerprint: Fingerprint,
     /// Its serial.
     pub serial: Serial,
     /// When it expires.
-    #[cfg_attr(test, schemars(with = "String"))]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub not_after: jiff::Timestamp,
     /// Whether it had expired when it was seen.
     pub expired: bool,
@@ -240,7 +240,7 @@ impl ServedLeaf {
 
 /// Distribution of a lag, milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LagSummary {
     /// How many.
     pub count: u32,

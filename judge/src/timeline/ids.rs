@@ -33,9 +33,9 @@ macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $check:expr) => {
         $(#[$doc])*
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-        #[cfg_attr(test, derive(schemars::JsonSchema))]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(into = "String")]
-        #[cfg_attr(test, schemars(with = "String"))]
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
         pub struct $name(String);
 
         impl $name {
@@ -85,9 +85,9 @@ macro_rules! text_id {
 
 /// SHA-256 of a certificate's DER, 64 lower-case hex digits: the identity of a generation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(into = "String")]
-#[cfg_attr(test, schemars(with = "String"))]
+#[cfg_attr(feature = "schema", schemars(with = "String"))]
 pub struct Fingerprint([u8; 32]);
 
 text_id!(

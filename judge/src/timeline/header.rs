@@ -6,7 +6,7 @@ use super::{CellId, EnvoyVersion, ProxyId, ScenarioName, SpiffeId};
 
 /// A place on the way of a generation from the provider to a peer's handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Layer {
     /// The provider minted it.
@@ -48,7 +48,7 @@ impl std::fmt::Display for Layer {
 
 /// Which side of TLS the proxy takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TlsRole {
     /// The proxy is the server.
@@ -59,7 +59,7 @@ pub enum TlsRole {
 
 /// Whether a scenario is expected to pass, or seeds a fault that must be caught.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Expected to pass.
@@ -70,7 +70,7 @@ pub enum Role {
 
 /// A component's version and where it was had.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EnvoySubject {
     /// Measured from the binary.
     pub version: EnvoyVersion,
@@ -80,7 +80,7 @@ pub struct EnvoySubject {
 
 /// Istio's agent and control plane.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct IstioSubject {
     /// Version or module version.
     pub version: String,
@@ -100,7 +100,7 @@ impl IstioSubject {
 
 /// The certificate provider.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProviderSubject {
     /// `fake`, `external`, `spire`, ...
     pub kind: String,
@@ -113,7 +113,7 @@ pub struct ProviderSubject {
 
 /// What is tested.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Subject {
     /// The proxy.
     pub envoy: EnvoySubject,
@@ -125,7 +125,7 @@ pub struct Subject {
 
 /// Something about a cell's subject that is not as its makers ship it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Disclosure {
     /// `off-pair`, `filters-off`, ...
     pub name: String,
@@ -135,7 +135,7 @@ pub struct Disclosure {
 
 /// The bounds by which a timeline is judged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Criteria {
     /// Lifetime of a leaf, seconds.
     pub ttl_s: u64,
@@ -164,7 +164,7 @@ impl Criteria {
 
 /// What the scenario expects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Expectation {
     /// `pass`, `fail` or `inconclusive`.
     pub judgement: ExpectedJudgement,
@@ -181,7 +181,7 @@ pub struct Expectation {
 
 /// The judgement that a scenario expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ExpectedJudgement {
     /// Everything renewed.
@@ -194,7 +194,7 @@ pub enum ExpectedJudgement {
 
 /// Whose time a cell's proxies live in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ClockKind {
     /// Moved by the harness; hours pass in milliseconds.
@@ -206,7 +206,7 @@ pub enum ClockKind {
 
 /// A proxy of the cell, and what is expected of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProxyExpectation {
     /// Its name.
     pub id: ProxyId,
@@ -220,7 +220,7 @@ pub struct ProxyExpectation {
 
 /// First line of a timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Header {
     /// Version of the format.
     pub schema_version: u32,
@@ -237,7 +237,7 @@ pub struct Header {
     /// Whose time the proxies live in.
     pub clock: ClockKind,
     /// Cell time at the beginning.
-    #[cfg_attr(test, schemars(with = "String"))]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub started: jiff::Timestamp,
     /// The proxies.
     pub proxies: Vec<ProxyExpectation>,
@@ -249,7 +249,7 @@ pub struct Header {
 
 /// Last line of a timeline: without it, or with another count, the recording is incomplete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Footer {
     /// Observations before this line.
     pub observations: u64,

@@ -90,15 +90,30 @@ struct LineOut<'a> {
     data: Box<RawValue>,
 }
 
-pub(super) fn write_header(out: &mut impl Write, header: &Header) -> std::io::Result<()> {
+/// Writes the first line.
+///
+/// # Errors
+///
+/// What writing gives.
+pub fn write_header(out: &mut impl Write, header: &Header) -> std::io::Result<()> {
     json_line(out, &HeaderLine { header: header.clone() })
 }
 
-pub(super) fn write_footer(out: &mut impl Write, footer: &Footer) -> std::io::Result<()> {
+/// Writes the last line.
+///
+/// # Errors
+///
+/// What writing gives.
+pub fn write_footer(out: &mut impl Write, footer: &Footer) -> std::io::Result<()> {
     json_line(out, &FooterLine { footer: footer.clone() })
 }
 
-pub(super) fn write_observation(out: &mut impl Write, o: &Observation) -> std::io::Result<()> {
+/// Writes one line in between.
+///
+/// # Errors
+///
+/// What writing gives.
+pub fn write_observation(out: &mut impl Write, o: &Observation) -> std::io::Result<()> {
     let data = RawValue::from_string(o.fact.data_json()?)?;
     json_line(
         out,
