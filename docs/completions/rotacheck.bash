@@ -750,7 +750,7 @@ _rotacheck() {
                     return 0
                     ;;
                 --topology)
-                    COMPREPLY=($(compgen -W "process agent kind" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "process container agent kind" -- "${cur}"))
                     return 0
                     ;;
                 --envoy-path)
@@ -962,7 +962,7 @@ _rotacheck() {
                     return 0
                     ;;
                 --topology)
-                    COMPREPLY=($(compgen -W "process agent kind" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "process container agent kind" -- "${cur}"))
                     return 0
                     ;;
                 --envoy-path)
@@ -1137,12 +1137,16 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__sweep)
-            opts="-h --yes --help"
+            opts="-h --yes --context --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

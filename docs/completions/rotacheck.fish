@@ -58,6 +58,7 @@ spire\t'A SPIRE server and agent, started for each cell'
 tbot\t'Teleport\'s tbot, started for each cell; the cluster that it joins is yours'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l spire -d 'A SPIRE, where it issues: a version of the lock file, `image=NAME:TAG` for those in the images spire-server and spire-agent, or `path=DIR` for programs of your own. Repeatable [default: those of matrix.yaml]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l topology -d 'How the proxies are run, in every cell. `agent` without a scenario: what matrix.yaml lists for it, which may compare with Envoys without Istio' -r -f -a "process\t'An Envoy each, configured by rotacheck as Istio configures a sidecar'
+container\t'An Envoy of an image each, in a container in this machine\'s network: Docker is needed. A version is the image envoyproxy/envoy:vVERSION, `--envoy image=NAME:TAG` names another, such as istio/proxyv2'
 agent\t'Istio\'s real agent each, which starts its Envoy, and a real istiod that configures them'
 kind\t'Pods of a kind cluster, with the sidecars that Istio injects there'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l envoy-path -d 'An Envoy executable to use where `--envoy` is not given' -r
@@ -115,6 +116,7 @@ spire\t'A SPIRE server and agent, started for each cell'
 tbot\t'Teleport\'s tbot, started for each cell; the cluster that it joins is yours'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l spire -d 'A SPIRE, where it issues: a version of the lock file, `image=NAME:TAG` for those in the images spire-server and spire-agent, or `path=DIR` for programs of your own. Repeatable [default: those of matrix.yaml]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l topology -d 'How the proxies are run, in every cell. `agent` without a scenario: what matrix.yaml lists for it, which may compare with Envoys without Istio' -r -f -a "process\t'An Envoy each, configured by rotacheck as Istio configures a sidecar'
+container\t'An Envoy of an image each, in a container in this machine\'s network: Docker is needed. A version is the image envoyproxy/envoy:vVERSION, `--envoy image=NAME:TAG` names another, such as istio/proxyv2'
 agent\t'Istio\'s real agent each, which starts its Envoy, and a real istiod that configures them'
 kind\t'Pods of a kind cluster, with the sidecars that Istio injects there'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l envoy-path -d 'An Envoy executable to use where `--envoy` is not given' -r
@@ -194,6 +196,7 @@ complete -c rotacheck -n "__fish_rotacheck_using_subcommand relay" -l credential
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand relay" -l echo -d 'Be the workload\'s application as well: answer HTTP requests here with the pod\'s name' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand relay" -l files -d 'The harness may write files below this directory, and nowhere else' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand relay" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand sweep" -l context -d 'A context of the kubeconfig, into whose cluster to look as well' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand sweep" -l yes -d 'Delete what is found'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand sweep" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand schema" -s h -l help -d 'Print help (see more with \'--help\')'

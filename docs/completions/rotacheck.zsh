@@ -41,6 +41,7 @@ spire\:"A SPIRE server and agent, started for each cell"
 tbot\:"Teleport'\''s tbot, started for each cell; the cluster that it joins is yours"))' \
 '*--spire=[A SPIRE, where it issues\: a version of the lock file, \`image=NAME\:TAG\` for those in the images spire-server and spire-agent, or \`path=DIR\` for programs of your own. Repeatable \[default\: those of matrix.yaml\]]:VERSION|image=NAME|path=DIR:_default' \
 '--topology=[How the proxies are run, in every cell. \`agent\` without a scenario\: what matrix.yaml lists for it, which may compare with Envoys without Istio]:TOPOLOGY:((process\:"An Envoy each, configured by rotacheck as Istio configures a sidecar"
+container\:"An Envoy of an image each, in a container in this machine'\''s network\: Docker is needed. A version is the image envoyproxy/envoy\:vVERSION, \`--envoy image=NAME\:TAG\` names another, such as istio/proxyv2"
 agent\:"Istio'\''s real agent each, which starts its Envoy, and a real istiod that configures them"
 kind\:"Pods of a kind cluster, with the sidecars that Istio injects there"))' \
 '--envoy-path=[An Envoy executable to use where \`--envoy\` is not given]:FILE:_default' \
@@ -116,6 +117,7 @@ spire\:"A SPIRE server and agent, started for each cell"
 tbot\:"Teleport'\''s tbot, started for each cell; the cluster that it joins is yours"))' \
 '*--spire=[A SPIRE, where it issues\: a version of the lock file, \`image=NAME\:TAG\` for those in the images spire-server and spire-agent, or \`path=DIR\` for programs of your own. Repeatable \[default\: those of matrix.yaml\]]:VERSION|image=NAME|path=DIR:_default' \
 '--topology=[How the proxies are run, in every cell. \`agent\` without a scenario\: what matrix.yaml lists for it, which may compare with Envoys without Istio]:TOPOLOGY:((process\:"An Envoy each, configured by rotacheck as Istio configures a sidecar"
+container\:"An Envoy of an image each, in a container in this machine'\''s network\: Docker is needed. A version is the image envoyproxy/envoy\:vVERSION, \`--envoy image=NAME\:TAG\` names another, such as istio/proxyv2"
 agent\:"Istio'\''s real agent each, which starts its Envoy, and a real istiod that configures them"
 kind\:"Pods of a kind cluster, with the sidecars that Istio injects there"))' \
 '--envoy-path=[An Envoy executable to use where \`--envoy\` is not given]:FILE:_default' \
@@ -261,6 +263,7 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (sweep)
 _arguments "${_arguments_options[@]}" : \
+'--context=[A context of the kubeconfig, into whose cluster to look as well]:CONTEXT:_default' \
 '--yes[Delete what is found]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \

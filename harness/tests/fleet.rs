@@ -58,8 +58,9 @@ impl Cell {
             foreign: None,
             lds_socket: None,
             socket_mounted_by: None,
-            stats: rotacheck::scenario::StatsInclusion::All,
+            stats: StatsInclusion::All,
             istio: None,
+            vessel: None,
             #[cfg(feature = "kubernetes")]
             yard: None,
             dialled: Dialled { server: SocketAddr::from(([127, 0, 0, 1], 1)), authority_pem: authority() },

@@ -193,6 +193,22 @@ async fn a_scratch_directory_is_made_private_and_only_what_was_made_is_removed()
 }
 
 #[tokio::test]
+async fn what_is_to_be_run_at_the_end_runs_when_the_rest_has_ended_and_its_failure_is_told() {
+    let scratch = Scratch::new();
+    let inner = scratch.path.join("inner");
+    let guard = start(Vec::new()).await;
+    guard.make_scratch(&inner).await.unwrap();
+    let process = guard.spawn(scratch.shell("exec sleep 1000")).await.unwrap();
+    let look = format!("! kill -0 {} 2>/dev/null && test -d {inner} && echo gone", process.pid);
+    guard.at_end(scratch.shell(&look)).await.unwrap();
+    guard.at_end(Spawn { what: "the container x".into(), ..scratch.shell("exit 3") }).await.unwrap();
+    let left = guard.stop().await.unwrap_err().to_string();
+    let told = format!("clean up: the container x (/bin/sh exited with code 3; see {}) left", scratch.path.join("log"));
+    assert_eq!((scratch.log().as_str(), left), ("gone\n", told));
+    assert!(!inner.exists());
+}
+
+#[tokio::test]
 async fn dropping_the_guard_ends_everything() {
     let scratch = Scratch::new();
     let family = Family::await_in(&scratch.path);
@@ -343,6 +359,7 @@ async fn nothing_outlives_a_harness(end: impl FnOnce(Pid)) {
     let mut said = String::new();
     in_time("the guard's end", harness.stderr.take().unwrap().read_to_string(&mut said)).await.unwrap();
     assert!(!keys.exists(), "{said}");
+    assert!(scratch.path.join("cleared").exists(), "{said}");
 }
 
 #[tokio::test]
@@ -365,5 +382,6 @@ async fn a_killed_process_group_does_not_keep_the_guard_from_cleaning_up() {
 async fn the_harness_that_is_to_be_killed() {
     let path = Utf8PathBuf::from(std::env::var(DIR).expect("the tests that start it set it"));
     let guard = Guard::start(exe(), vec![path.join("keys")]).await.unwrap();
+    guard.at_end(shell(&path, &format!("touch {path}/cleared"))).await.unwrap();
     guard.spawn(shell(&path, &Family::script(&path))).await.unwrap().exited().await;
 }

@@ -75,8 +75,9 @@ impl Mesh {
             foreign: None,
             lds_socket: None,
             socket_mounted_by: None,
-            stats: rotacheck::scenario::StatsInclusion::All,
+            stats: StatsInclusion::All,
             istio: None,
+            vessel: None,
             #[cfg(feature = "kubernetes")]
             yard: None,
             dialled: Dialled { server: server.addr(), authority_pem: server.authority_pem().to_owned() },

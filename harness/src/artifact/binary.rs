@@ -19,7 +19,7 @@ const LONGEST_ANSWER: u64 = 64 * 1024;
 /// The version that the executable reports. `path` must be absolute, lest PATH is searched.
 pub(super) async fn measure(path: &Utf8Path) -> Result<EnvoyVersion, ArtifactError> {
     let answer = asked(path, &["--version"]).await?;
-    if let Some(version) = parse_version(&answer.stdout) {
+    if let Some(version) = version_told(&answer.stdout) {
         return Ok(version);
     }
     let said = answer.first_line().unwrap_or_default();
@@ -97,8 +97,8 @@ async fn read_bounded(pipe: Option<impl AsyncRead + Unpin>) -> io::Result<String
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// From `/x/envoy  version: <commit>/1.38.3/Clean/RELEASE/BoringSSL`.
-fn parse_version(text: &str) -> Option<EnvoyVersion> {
+/// What an Envoy says of itself: `/x/envoy  version: <commit>/1.38.3/Clean/RELEASE/BoringSSL`.
+pub fn version_told(text: &str) -> Option<EnvoyVersion> {
     let (_, build) = text.split_once("version: ")?;
     let mut parts = build.trim().split('/');
     let (_commit, version, _state) = (parts.next()?, parts.next()?, parts.next()?);
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_version_is_the_second_part_of_the_build() {
-        let version = |text| parse_version(text).map(|v| v.to_string());
+        let version = |text| version_told(text).map(|v| v.to_string());
         let answer = "\n/x/envoy  version: 0ebfcfe5/1.38.3/Modified/RELEASE/BoringSSL\n\n";
         assert_eq!(version(answer).as_deref(), Some("1.38.3"));
         assert_eq!(version("envoy  version: 0eb/1.39.0-dev/Clean/DEBUG/BoringSSL").as_deref(), Some("1.39.0-dev"));

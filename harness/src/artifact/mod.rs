@@ -24,6 +24,7 @@ mod record;
 mod store;
 mod wheel;
 
+pub use binary::version_told;
 pub use cache::Cache;
 pub use digest::Digest;
 pub use error::ArtifactError;

@@ -1,6 +1,7 @@
 //! Arguments; one file per subcommand; the only exit point; the only place that renders errors.
 
 mod completions;
+mod container;
 mod diagnose;
 mod doctor;
 mod error;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use camino::Utf8PathBuf;
 
+use super::container::Containers;
 use super::fetch::Talk;
 use super::selection::SelectionArgs;
 use super::{CliError, Exit};
@@ -11,7 +12,7 @@ use crate::archive::{ArchiveError, DEFAULT_BASE};
 use crate::artifact::{EnvoyBinary, Lock, Program, ProgramBinary, Store, StoreOptions, has_istio_filters};
 #[cfg(feature = "kubernetes")]
 use crate::fleet::Kind;
-use crate::fleet::{IstioPrograms, disclosures};
+use crate::fleet::{ENVOY, IstioPrograms, disclosures};
 use crate::plan::{Cell, Plan, Shard};
 use crate::provider::SpirePrograms;
 use crate::report::{ReportSpec, Reporter};
@@ -72,6 +73,7 @@ Examples:
   rotacheck run 'rotation*' --envoy 1.38.3             scenarios by pattern, one Envoy
   rotacheck run rotation --clock real --ttl 10s        without moving time
   rotacheck run ./mine.yaml --envoy path=/usr/local/bin/envoy
+  rotacheck run incident --topology container          Envoys in containers of their makers' images
   rotacheck run rotation --provider external --socket /run/spire/agent.sock
   rotacheck run --report html=matrix.html --report junit=rotacheck.xml
 
@@ -214,6 +216,8 @@ struct Executables {
     own_envoys: BTreeSet<EnvoyRequest>,
     istios: BTreeMap<ProgramRequest, [ProgramBinary; 2]>,
     spires: BTreeMap<ProgramRequest, [ProgramBinary; 2]>,
+    /// The images, where the proxies are to be in containers.
+    containers: Option<Containers>,
     /// The cluster that holds them, where the proxies are to be there; it ends with this, if it was made.
     #[cfg(feature = "kubernetes")]
     kind: Option<Kind>,
@@ -241,14 +245,19 @@ async fn provide(plan: &Plan, args: &HowArgs, cluster: Option<ClusterWanted>) ->
     let lock = Lock::discover(args.lock.as_deref()).map_err(|e| CliError::artifact("use the lock file", &e))?;
     let store = Store::open(StoreOptions { cache: None, lock, offline: args.offline })
         .map_err(|e| CliError::artifact("use the cache", &e))?;
+    let containers = Containers::provide(&plan.cells, args.offline).await?;
     let talk = Talk::new();
     let mut envoys = BTreeMap::new();
-    for request in plan.envoys() {
+    let local = plan.cells.iter().filter(|cell| !cell.scenario.fleet.kind.is_container());
+    for request in local.map(|cell| &cell.envoy) {
+        if envoys.contains_key(request) {
+            continue;
+        }
         let line = talk.line();
         let what = format!("Envoy {request}");
-        let binary = store.envoy(&request, &|progress| line.show(&what, &progress)).await;
+        let binary = store.envoy(request, &|progress| line.show(&what, &progress)).await;
         line.clear();
-        envoys.insert(request, binary.map_err(|e| CliError::artifact(format!("provide {what}"), &e))?);
+        envoys.insert(request.clone(), binary.map_err(|e| CliError::artifact(format!("provide {what}"), &e))?);
     }
     let program = async |program: Program, request: &ProgramRequest| {
         let line = talk.line();
@@ -282,6 +291,7 @@ async fn provide(plan: &Plan, args: &HowArgs, cluster: Option<ClusterWanted>) ->
         own_envoys,
         istios,
         spires,
+        containers,
         #[cfg(feature = "kubernetes")]
         kind: None,
     })
@@ -297,7 +307,8 @@ impl Executables {
         let images = self.kind.iter().flat_map(|kind| kind.digests.clone());
         #[cfg(not(feature = "kubernetes"))]
         let images = std::iter::empty();
-        envoys.chain(programs).chain(images).collect()
+        let containers = self.containers.iter().flat_map(Containers::digests);
+        envoys.chain(programs).chain(containers).chain(images).collect()
     }
 
     /// A job whose proxies are to be pods.
@@ -311,7 +322,7 @@ impl Executables {
             istio: Some(istio),
         };
         let disclosed = if cell.unsupported.is_none() { kind.disclosures() } else { Vec::new() };
-        Ok(CellJob { place: Some(kind.place()), ..new_job(cell, subject, disclosed, "/usr/local/bin/envoy".into())? })
+        Ok(CellJob { place: Some(kind.place()), ..new_job(cell, subject, disclosed, ENVOY.into())? })
     }
 
     fn istio(&self, request: &ProgramRequest, envoy: &EnvoyRequest) -> (IstioSubject, IstioPrograms) {
@@ -342,11 +353,18 @@ fn job(cell: &Cell, executables: &Executables) -> Result<CellJob, CliError> {
     if let Some(kind) = &executables.kind {
         return Executables::pods(kind, cell);
     }
-    let binary = &executables.envoys[&cell.envoy];
+    let containers = executables.containers.as_ref().filter(|_| cell.scenario.fleet.kind.is_container());
+    let (envoy, path) = match containers {
+        Some(containers) => (containers.subject(cell), ENVOY.into()),
+        None => {
+            let binary = &executables.envoys[&cell.envoy];
+            (EnvoySubject { version: binary.version.clone(), source: binary.source.clone() }, binary.path.clone())
+        }
+    };
     let istio = cell.istio.as_ref().map(|request| executables.istio(request, &cell.envoy));
     let spire = cell.spire.as_ref().map(|request| spire(&executables.spires[request]));
     let subject = Subject {
-        envoy: EnvoySubject { version: binary.version.clone(), source: binary.source.clone() },
+        envoy,
         istio: istio.as_ref().map(|(subject, _)| subject.clone()),
         provider: cell.scenario.provider.subject(
             istio.as_ref().map(|(subject, _)| subject.version.as_str()),
@@ -354,10 +372,12 @@ fn job(cell: &Cell, executables: &Executables) -> Result<CellJob, CliError> {
         ),
     };
     let disclosed = if cell.unsupported.is_none() { executables.disclosed(cell) } else { Vec::new() };
+    let job = new_job(cell, subject, disclosed, path)?;
     Ok(CellJob {
+        vessel: containers.map(|containers| containers.vessel(cell, &job.id)),
         istio: istio.map(|(_, programs)| programs),
         spire: spire.map(|(_, programs)| programs),
-        ..new_job(cell, subject, disclosed, binary.path.clone())?
+        ..job
     })
 }
 
@@ -370,6 +390,7 @@ fn new_job(cell: &Cell, subject: Subject, disclosed: Vec<Disclosure>, envoy: Utf
         envoy,
         istio: None,
         spire: None,
+        vessel: None,
         #[cfg(feature = "kubernetes")]
         place: None,
         disclosed,

@@ -94,11 +94,26 @@ impl LibraryArgs {
 enum TopologyArg {
     /// An Envoy each, configured by rotacheck as Istio configures a sidecar.
     Process,
+    /// An Envoy of an image each, in a container in this machine's network: Docker is needed. A version is the image
+    /// envoyproxy/envoy:vVERSION, `--envoy image=NAME:TAG` names another, such as istio/proxyv2.
+    Container,
     /// Istio's real agent each, which starts its Envoy, and a real istiod that configures them.
     Agent,
     /// Pods of a kind cluster, with the sidecars that Istio injects there.
     #[cfg(feature = "kubernetes")]
     Kind,
+}
+
+impl TopologyArg {
+    fn kind(self) -> FleetKind {
+        match self {
+            TopologyArg::Process => FleetKind::Process,
+            TopologyArg::Container => FleetKind::Container,
+            TopologyArg::Agent => FleetKind::Agent,
+            #[cfg(feature = "kubernetes")]
+            TopologyArg::Kind => FleetKind::Kind,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -154,12 +169,7 @@ impl SelectionArgs {
         let selection = Selection {
             scenarios: self.scenarios.clone(),
             envoys: envoys.collect(),
-            topology: self.topology.map(|topology| match topology {
-                TopologyArg::Process => FleetKind::Process,
-                TopologyArg::Agent => FleetKind::Agent,
-                #[cfg(feature = "kubernetes")]
-                TopologyArg::Kind => FleetKind::Kind,
-            }),
+            topology: self.topology.map(TopologyArg::kind),
             cluster: Vec::new(),
             istios: self.istios.clone(),
             providers: self.providers.iter().map(|provider| provider.kind()).collect(),
@@ -219,7 +229,9 @@ impl SelectionArgs {
     pub(super) fn with_controls(&self, mut plan: Plan) -> Result<Plan, CliError> {
         let library = self.library.open()?;
         let scenarios = library.every_control()?.iter().map(|control| control.name.to_string()).collect();
-        let controls = Selection { scenarios, envoys: plan.envoys(), ..Selection::default() };
+        // A check is proven where it is used: in containers, if these are tested.
+        let topology = self.topology.map(TopologyArg::kind).filter(|kind| kind.is_container());
+        let controls = Selection { scenarios, topology, envoys: plan.envoys(), ..Selection::default() };
         let controls = Plan::select(&library, &controls)?.cells;
         let known = |cell: &crate::plan::Cell| {
             plan.cells.iter().any(|c| c.scenario.name == cell.scenario.name && c.envoy == cell.envoy)

@@ -164,6 +164,11 @@ impl OffsetFile {
         Ok((before / NANOS, (before + by) / NANOS))
     }
 
+    /// The library, and the file with the offset.
+    pub fn files(&self) -> Vec<Utf8PathBuf> {
+        vec![self.library.clone(), self.path.clone()]
+    }
+
     /// What makes a child process live in moved time. A library that is preloaded into the harness stays preloaded.
     pub fn environment(&self) -> Vec<(String, String)> {
         let preload = match std::env::var("LD_PRELOAD") {

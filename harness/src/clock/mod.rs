@@ -6,6 +6,7 @@ mod mapping;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use camino::Utf8PathBuf;
 pub use deadline::Deadline;
 pub use mapping::{ClockError, OffsetFile};
 
@@ -60,6 +61,11 @@ impl Clock {
     /// In real time there is nothing to take.
     pub fn taken_by(&self, pid: i32) -> Result<(), ClockError> {
         self.offset.as_ref().map_or(Ok(()), |offset| offset.taken_by(pid))
+    }
+
+    /// The files that a process has to see to live in cell time (none for a real clock).
+    pub fn files(&self) -> Vec<Utf8PathBuf> {
+        self.offset.as_ref().map(|o| o.files()).unwrap_or_default()
     }
 
     /// The environment that makes a child process live in cell time (empty for a real clock).

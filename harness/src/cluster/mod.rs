@@ -3,6 +3,7 @@
 //! what a question needs: a forwarded connection, a command in the proxy's own container.
 
 mod error;
+mod labelled;
 mod objects;
 mod pods;
 mod watch;
@@ -12,6 +13,7 @@ use camino::Utf8Path;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 pub use error::{ClusterError, Right};
+pub use labelled::Labelled;
 pub use pods::{PodName, Sidecar};
 pub use watch::{ContainerSeen, PodSeen, PodWatch, process_number};
 pub use way::{Forwarded, Way};

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 
 use camino::Utf8PathBuf;
 
+use super::call::CallError;
 use crate::pki::PkiError;
 use crate::proc::{Exit, ProcError};
 use crate::timeline::ProxyId;
@@ -215,6 +216,9 @@ pub enum FleetError {
     #[cfg(feature = "kubernetes")]
     #[error("{0}")]
     Relay(#[from] crate::remote::RemoteError),
+    /// A container was not made, or can't be looked at.
+    #[error(transparent)]
+    Container(CallError),
     /// It did not end in time.
     #[error("{id} did not end in time")]
     StillRunning {

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+use super::container::Container;
 use super::{FleetError, Proxy, ProxyExit};
 use crate::clock::Deadline;
 use crate::proc::{Guard, Process, Signal, Spawn};
@@ -32,6 +33,7 @@ pub(super) struct Running {
     process: Process,
     stopping: Arc<AtomicBool>,
     watcher: JoinHandle<()>,
+    container: Option<Container>,
 }
 
 /// How one proxy is started, and started again.
@@ -43,6 +45,8 @@ pub(super) struct Start {
     /// Where the process that is started is the proxy's parent and not the proxy itself: an argument of the proxy's, by
     /// which it is told from whatever else the parent runs.
     pub(super) child: Option<String>,
+    /// The container that the process attaches to, and whose own process is the proxy.
+    pub(super) container: Option<Container>,
 }
 
 /// Who starts them, and who is told.
@@ -70,9 +74,10 @@ impl Launch<'_> {
             self.recorder.clone(),
             self.ended.clone(),
         ));
-        let running = Running { id: proxy.id.clone(), since, process, stopping, watcher };
-        if let Some(argument) = &start.child {
-            proxy.pid = running.child(argument, self.ended, Deadline::after(CHILD)).await?;
+        let container = start.container.clone();
+        let running = Running { id: proxy.id.clone(), since, process, stopping, watcher, container };
+        if let Some(child) = running.child(start.child.as_deref(), self.ended).await? {
+            proxy.pid = child;
             let spawned = Spawned { pid: proxy.pid, what: "envoy".to_owned() };
             self.recorder.record(Source::Process, Some(&proxy.id), None, spawned);
         }
@@ -110,10 +115,16 @@ async fn watch_end(proxy: Proxy, process: Process, stopping: Arc<AtomicBool>, re
 }
 
 impl Running {
-    /// The process that it starts with this argument.
-    async fn child(&self, argument: &str, ended: &Ended, deadline: Deadline) -> Result<i32, FleetError> {
+    /// The proxy, where the process is not the proxy itself: what it starts with this argument, or the container's.
+    async fn child(&self, argument: Option<&str>, ended: &Ended) -> Result<Option<i32>, FleetError> {
+        let deadline = Deadline::after(CHILD);
         loop {
-            if let Some(child) = children(self.process.pid).find(|child| has_argument(*child, argument)) {
+            let child = match (argument, &self.container) {
+                (Some(argument), _) => children(self.process.pid).find(|child| has_argument(*child, argument)),
+                (None, Some(container)) => container.pid().await?,
+                (None, None) => return Ok(None),
+            };
+            if child.is_some() {
                 return Ok(child);
             }
             if self.process.exit_now().is_some() {
@@ -147,7 +158,12 @@ impl Running {
         if timeout_at(deadline.instant(), self.exited(ended)).await.is_ok() {
             return Ok(());
         }
-        let _ = self.process.signal(Signal::KILL).await;
+        if let Some(container) = &self.container {
+            // Who is only attached to it could be killed, and it would go on.
+            container.kill().await?;
+        } else {
+            let _ = self.process.signal(Signal::KILL).await;
+        }
         match tokio::time::timeout(KILLED, self.exited(ended)).await {
             Ok(_) => Ok(()),
             Err(_) => Err(FleetError::StillRunning { id: self.id.clone() }),

@@ -1,22 +1,26 @@
 //! Who consumes certificates, and how one reaches it.
 //!
-//! `process` runs the proxies as local processes, `agent` behind Istio's, `kind` as pods of a cluster; `attached` are those
+//! `process` runs the proxies as local processes, `container` in containers, `agent` behind Istio's, `kind` as pods of a cluster; `attached` are those
 //! of a cluster which somebody else runs; `admin` asks one of them, however it is run.
 
 mod admin;
 mod agent;
 #[cfg(feature = "kubernetes")]
 mod attached;
+mod call;
 mod collect;
+mod container;
 mod error;
 mod keep;
 #[cfg(feature = "kubernetes")]
 mod kind;
 mod member;
 mod members;
+mod owner;
 mod ports;
 mod process;
 mod ready;
+mod sweep;
 
 use std::net::SocketAddr;
 
@@ -28,12 +32,15 @@ pub use admin::{Admin, ReachError};
 pub use agent::{Istio, IstioPrograms, disclosures, workload_socket};
 #[cfg(feature = "kubernetes")]
 pub use attached::Attached;
+pub use call::CallError;
+pub use container::{ContainerError, Docker, ENVOY, EnvoyImage, Vessel};
 pub use error::{FleetError, ProxyExit};
 #[cfg(feature = "kubernetes")]
-pub use kind::{Kind, KindConfig, KindError, Place, Yard, left_behind, sweep};
+pub use kind::{Kind, KindConfig, KindError, Place, Yard};
 pub use members::Fleet;
 pub use process::{Dialled, FleetConfig, ForeignConfig};
 pub use ready::Live;
+pub use sweep::{Left, Search, SweepError, left_behind, sweep};
 
 use crate::proc::Guard;
 use crate::timeline::Recorder;

@@ -210,6 +210,7 @@ pub fn unsupported(scenario: &Scenario) -> Option<String> {
         return Some("certificates of Istio's own CA reach a proxy through Istio's agent only: name an Istio".into());
     }
     if scenario.fleet.socket_file_mounted
+        && !scenario.fleet.kind.is_container()
         && let Err(why) = MOUNTS.get_or_init(private_mounts)
     {
         return Some(format!("proxies can't have mounts of their own here ({why}); that takes CAP_SYS_ADMIN"));

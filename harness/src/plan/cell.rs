@@ -42,13 +42,14 @@ pub(super) struct Origin {
 impl Cell {
     /// Its name, from the version that was measured: `incident@envoy-1.38.3`; `incident@envoy-1.38.3+path` where the
     /// executable was given by its path or image (`+path2`, `+image2` for the second one); `incident@envoy-1.38.3+istio-1.31` behind that
-    /// Istio's agent; `rotation@envoy-1.38.3+spire-1.13.3` with certificates of that SPIRE; `rotation@envoy-1.38.3+files`
+    /// Istio's agent; `rotation@envoy-1.38.3+container` in a container; `rotation@envoy-1.38.3+spire-1.13.3` with certificates of that SPIRE; `rotation@envoy-1.38.3+files`
     /// with those of another provider than the scenario's own.
     pub fn id(&self, measured: &EnvoyVersion) -> CellId {
         // A version may be long if somebody built it to be; the name is also that of a directory.
         let version: String = measured.as_str().chars().take(80).collect();
         let whence = if matches!(self.envoy, EnvoyRequest::Image(_)) { "image" } else { "path" };
         let suffix = match self.nth_path {
+            0 if self.scenario.fleet.kind.is_container() => "+container".to_owned(),
             0 => String::new(),
             1 => format!("+{whence}"),
             n => format!("+{whence}{n}"),
@@ -95,6 +96,9 @@ impl Cell {
             words.extend(cluster.iter().map(|(option, value)| format!("{option} {}", quoted(value))));
             words.extend(self.changes());
             return words.join(" ");
+        }
+        if self.scenario.fleet.kind.is_container() {
+            words.push("--topology container".to_owned());
         }
         words.push(format!("--envoy {}", quoted(&self.envoy.to_string())));
         match &self.istio {

@@ -138,7 +138,13 @@ fn cell(
     let Subject { envoy, nth_path, istio, provider, spire } = subject;
     let mut scenario = own.clone();
     let in_cluster = selection.topology.filter(|kind| kind.is_cluster());
-    scenario.fleet.kind = in_cluster.unwrap_or(FleetKind::of_istio(istio.is_some()));
+    // As the command line says; else as the scenario does, if no Istio takes part.
+    let in_container = selection.topology.unwrap_or(own.fleet.kind).is_container() && istio.is_none();
+    scenario.fleet.kind = match in_cluster {
+        Some(kind) => kind,
+        None if in_container => FleetKind::Container,
+        None => FleetKind::of_istio(istio.is_some()),
+    };
     let changed = Some(provider).filter(|kind| *kind != own.provider.kind);
     let overrides = match selection.providers.len() {
         0 | 1 => selection.overrides.clone(),

@@ -110,6 +110,19 @@ impl Guard {
         answered.await.map_err(|_| ProcError::GuardLost)?.map_err(failed)
     }
 
+    /// Has a program run when everything else has ended, however the harness ended: it takes away what is no process of
+    /// the guard's, such as a container. It gets half a minute; where it fails, that is told as what is left. Returns when
+    /// the guard knows of it.
+    pub async fn at_end(&self, spec: Spawn) -> Result<(), ProcError> {
+        let (answer, answered) = oneshot::channel();
+        let id = self.link.expect(Pending::Noted(answer))?;
+        let Spawn { what, program, args, env, cwd, log } = spec;
+        let log = absolute(&log).map_err(|source| ProcError::Log { what: what.clone(), log, source })?;
+        let command = wire::Command { what, program, args, env, cwd, log };
+        self.link.send(&Request::AtEnd { id, command })?;
+        answered.await.map_err(|_| ProcError::GuardLost)
+    }
+
     /// Starts a process under the guard: its own session and process group, no stdin, output to the log. If the caller
     /// stops waiting, the process may be started nevertheless, and stays the guard's.
     pub async fn spawn(&self, spec: Spawn) -> Result<Process, ProcError> {
@@ -238,6 +251,7 @@ type Spawned = Result<(i32, watch::Receiver<Option<Exit>>), (Step, io::Error)>;
 
 enum Pending {
     Scratch(oneshot::Sender<io::Result<()>>),
+    Noted(oneshot::Sender<()>),
     Spawn(oneshot::Sender<Spawned>),
     Signal(oneshot::Sender<io::Result<()>>),
     Stop(oneshot::Sender<(Stopped, Vec<String>)>),
@@ -261,6 +275,11 @@ impl Desk {
             Answer::Scratch { id, error } => {
                 if let Some(Pending::Scratch(waiter)) = state.pending.remove(&id) {
                     let _ = waiter.send(error.map_or(Ok(()), |errno| Err(errno.into())));
+                }
+            }
+            Answer::Noted { id } => {
+                if let Some(Pending::Noted(waiter)) = state.pending.remove(&id) {
+                    let _ = waiter.send(());
                 }
             }
             Answer::Spawned { id, pid } => {

@@ -22,6 +22,8 @@ use super::{Exit, cpu_times};
 
 /// What can't be killed for so long hangs in the kernel, or belongs to another user.
 const TO_KILL: Duration = Duration::from_secs(10);
+/// What is run at the end may ask a busy daemon; the harness waits longer than both.
+const AT_END: Duration = Duration::from_secs(30);
 
 /// Guards until the harness closes its end of standard input or asks for the end. `Err` before it began.
 pub(crate) fn run_guard() -> io::Result<()> {
@@ -42,6 +44,10 @@ struct Warden {
     scratch: Vec<Utf8PathBuf>,
     /// What was started and is not reaped.
     running: BTreeMap<i32, String>,
+    /// What is to be run when all that has ended.
+    at_end: Vec<wire::Command>,
+    /// What was run at the end, and how that ended.
+    cleared: BTreeMap<i32, Exit>,
 }
 
 impl Warden {
@@ -59,7 +65,14 @@ impl Warden {
         signal_hook::low_level::pipe::register(sig::SIGCHLD, note)?;
         // The descendants whose parents die become our children.
         rustix::process::set_child_subreaper(Some(Pid::INIT))?;
-        Ok(Self { link, deaths, scratch: Vec::new(), running: BTreeMap::new() })
+        Ok(Self {
+            link,
+            deaths,
+            scratch: Vec::new(),
+            running: BTreeMap::new(),
+            at_end: Vec::new(),
+            cleared: BTreeMap::new(),
+        })
     }
 
     fn serve(&mut self) {
@@ -113,6 +126,10 @@ impl Warden {
                 };
                 self.tell(&Answer::Scratch { id, error });
             }
+            Request::AtEnd { id, command } => {
+                self.at_end.push(command);
+                self.tell(&Answer::Noted { id });
+            }
             Request::Spawn { id, command } => match spawn(&command) {
                 Ok(pid) => {
                     self.running.insert(pid, command.what);
@@ -148,8 +165,9 @@ impl Warden {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => {
                     let pid = pid.as_raw_pid();
+                    let exit = Exit { code: status.exit_status(), signal: status.terminating_signal() };
+                    self.cleared.entry(pid).and_modify(|cleared| *cleared = exit);
                     if self.running.remove(&pid).is_some() {
-                        let exit = Exit { code: status.exit_status(), signal: status.terminating_signal() };
                         self.tell(&Answer::Exited { pid, exit });
                     }
                 }
@@ -191,6 +209,7 @@ impl Warden {
             quiet = matches!(poll(&mut [readable(&self.deaths)], Some(&TICK)), Ok(0));
         }
         killed.extend(adopted.into_values());
+        left.extend(self.clear());
         for dir in &self.scratch {
             if let Err(e) = remove(dir) {
                 left.push(format!("directory {dir} ({e})"));
@@ -198,6 +217,36 @@ impl Warden {
         }
         let children_cpu_us = u64::try_from(cpu_times().children.as_micros()).unwrap_or(u64::MAX);
         self.tell(&Answer::Stopped { children_cpu_us, killed, left });
+    }
+
+    /// Runs what is to be run at the end, all at the same time; gives what failed.
+    fn clear(&mut self) -> Vec<String> {
+        let mut left = Vec::new();
+        let mut begun = Vec::new();
+        for command in std::mem::take(&mut self.at_end) {
+            match spawn(&command) {
+                Ok(pid) => {
+                    self.cleared.insert(pid, Exit::UNSEEN);
+                    begun.push((pid, command));
+                }
+                Err((_, e)) => left.push(format!("{} ({}: {e})", command.what, command.program)),
+            }
+        }
+        let until = Instant::now() + AT_END;
+        while self.reap() && Instant::now() < until {
+            let _ = poll(&mut [readable(&self.deaths)], Some(&TICK));
+        }
+        for (pid, command) in begun {
+            match self.cleared[&pid] {
+                Exit { code: Some(0), .. } => {}
+                Exit::UNSEEN => {
+                    kill(pid);
+                    left.push(format!("{} ({} did not end)", command.what, command.program));
+                }
+                exit => left.push(format!("{} ({} {exit}; see {})", command.what, command.program, command.log)),
+            }
+        }
+        left
     }
 
     /// A harness that no longer listens is noticed where it is read from.

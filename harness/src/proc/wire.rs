@@ -14,6 +14,7 @@ pub(super) enum Request {
     Begin { scratch: Vec<Utf8PathBuf> },
     Scratch { id: u64, path: Utf8PathBuf },
     Spawn { id: u64, command: Command },
+    AtEnd { id: u64, command: Command },
     Signal { id: u64, pid: i32, signal: i32 },
     Stop,
 }
@@ -35,6 +36,7 @@ pub(super) struct Command {
 pub(super) enum Answer {
     Ready,
     Scratch { id: u64, error: Option<Errno> },
+    Noted { id: u64 },
     Spawned { id: u64, pid: i32 },
     NotSpawned { id: u64, step: Step, error: Errno },
     Signalled { id: u64 },

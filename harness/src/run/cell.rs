@@ -17,7 +17,7 @@ use crate::clock::{Clock, Deadline, OffsetFile};
 #[cfg(feature = "kubernetes")]
 use crate::fleet::Place;
 use crate::fleet::{
-    Dialled, Fleet, FleetConfig, FleetError, ForeignConfig, Istio, IstioPrograms, expectations, workload_socket,
+    Dialled, Fleet, FleetConfig, FleetError, ForeignConfig, Istio, IstioPrograms, Vessel, expectations, workload_socket,
 };
 use crate::plan::{CellReport, Outcome, unsupported};
 use crate::probe::{OutboundServer, ProbeContext, Roots};
@@ -47,6 +47,8 @@ pub struct CellJob {
     pub istio: Option<IstioPrograms>,
     /// SPIRE's programs, where it is to issue.
     pub spire: Option<SpirePrograms>,
+    /// What the proxies' containers are to be made of, where they are to be in some.
+    pub vessel: Option<Vessel>,
     /// The cluster in which the proxies are to be pods.
     #[cfg(feature = "kubernetes")]
     pub place: Option<Place>,
@@ -361,6 +363,7 @@ impl Living<'_> {
                 agents_first: self.job.scenario.fleet.agents_first,
                 files_socket_blocked: self.job.scenario.fleet.files_socket_blocked,
             }),
+            vessel: self.job.vessel.clone(),
             #[cfg(feature = "kubernetes")]
             yard: None,
             dialled: Dialled { server: outbound.addr(), authority_pem: outbound.authority_pem().to_owned() },

@@ -310,6 +310,7 @@ mod tests {
             envoy: "/x/envoy".into(),
             istio: None,
             spire: None,
+            vessel: None,
             #[cfg(feature = "kubernetes")]
             place: None,
             disclosed: Vec::new(),

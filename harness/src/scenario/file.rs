@@ -444,6 +444,8 @@ pub enum FleetKind {
     /// One Envoy process each.
     #[default]
     Process,
+    /// An Envoy of an image each, in a container in this machine's network.
+    Container,
     /// Istio's agent each, which starts its Envoy as in a pod, and a real istiod that configures them.
     Agent,
     /// Pods of a kind cluster, with the sidecars that Istio injects there. Which cluster, the command line says.
@@ -453,7 +455,12 @@ pub enum FleetKind {
 impl FleetKind {
     /// Whether Istio takes part.
     pub fn has_istio(self) -> bool {
-        self != FleetKind::Process
+        matches!(self, FleetKind::Agent | FleetKind::Kind)
+    }
+
+    /// Whether the proxies are in containers of this machine.
+    pub fn is_container(self) -> bool {
+        self == FleetKind::Container
     }
 
     /// Whether the proxies are in a cluster.

@@ -201,7 +201,7 @@ impl Going {
         Self { child, said, heard: String::new(), stdout }
     }
 
-    fn pid(&self) -> Pid {
+    pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed()).unwrap()
     }
 

@@ -101,7 +101,8 @@ impl Agent<'_> {
                 authority::write(&self.directory.join(secrets).join("tokens/istio-token"), self.token)?;
             }
         }
-        Ok(Start { spawn: self.spawn(), what: "istio agent", child: Some(bootstrap(self.directory).into_string()) })
+        let child = Some(bootstrap(self.directory).into_string());
+        Ok(Start { spawn: self.spawn(), what: "istio agent", child, container: None })
     }
 
     fn spawn(&self) -> Spawn {

@@ -1,44 +1,16 @@
 //! Why a cluster can't be had.
 
-use std::time::Duration;
-
 use camino::Utf8PathBuf;
 
 use crate::cluster::ClusterError;
+use crate::fleet::call::CallError;
 
 /// Why a cluster can't be had.
 #[derive(Debug, thiserror::Error)]
 pub enum KindError {
-    /// A program is missing.
-    #[error("{what}: {program} can't be started: {source}")]
-    Start {
-        /// What it was to do.
-        what: String,
-        /// Which.
-        program: &'static str,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It failed.
-    #[error("{what}: {program} failed:{said}")]
-    Failed {
-        /// What it was to do.
-        what: String,
-        /// Which.
-        program: &'static str,
-        /// Its last lines, each on one of its own.
-        said: String,
-    },
-    /// It did not end.
-    #[error("{what}: {program} did not end within {patience:?}")]
-    Hangs {
-        /// What it was to do.
-        what: String,
-        /// Which.
-        program: &'static str,
-        /// That long.
-        patience: Duration,
-    },
+    /// A program that makes the cluster.
+    #[error(transparent)]
+    Call(#[from] CallError),
     /// There is no such cluster.
     #[error("find the kind cluster {name}: there {}", found(.there))]
     NoCluster {
@@ -84,26 +56,34 @@ impl KindError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Start { program, .. } => {
-                format!("{program} has to be on the PATH; docs/guide/in-a-kind-cluster.md says where to get it")
-            }
-            Self::Failed { said, .. } if said.contains("docker daemon") || said.contains("Docker daemon") => {
-                "is Docker running, and may this user use it? `docker info` says".into()
-            }
-            Self::Failed { said, .. } if said.contains("not found") && said.contains("docker") => {
-                "kind needs Docker, or Podman, on the PATH".into()
-            }
-            Self::Failed { program: "kind", .. } => "`docker info` says whether Docker is well; --node-image names \
-                 another image for the nodes"
-                .into(),
-            Self::Failed { program: "istioctl", .. } => "are hub and tag those of an Istio, and is istioctl as old? \
-                 `istioctl version --remote=false` says"
-                .into(),
+            Self::Call(e) => return Self::hint_of_call(e),
             Self::NoCluster { .. } => "--cluster names one of these; without it one is made for the run".into(),
             Self::NoRelay { .. } => "ci/image/build makes it; --relay-image names another".into(),
             Self::Cluster(e) => e.hint(),
             Self::Unmeasured { .. } => "can the nodes pull it? --istio-hub and --istio-tag name the image".into(),
-            Self::Failed { .. } | Self::Hangs { .. } | Self::File { .. } => return None,
+            Self::File { .. } => return None,
+        })
+    }
+
+    fn hint_of_call(e: &CallError) -> Option<String> {
+        e.hint().or_else(|| {
+            Some(match e {
+                CallError::Start { program, .. } => {
+                    format!("{program} has to be on the PATH; docs/guide/in-a-kind-cluster.md says where to get it")
+                }
+                CallError::Failed { said, .. } if said.contains("not found") && said.contains("docker") => {
+                    "kind needs Docker, or Podman, on the PATH".into()
+                }
+                CallError::Failed { program: "kind", .. } => "`docker info` says whether Docker is well; --node-image \
+                     names another image for the nodes"
+                    .into(),
+                CallError::Failed { program: "istioctl", .. } => {
+                    "are hub and tag those of an Istio, and is istioctl as \
+                     old? `istioctl version --remote=false` says"
+                        .into()
+                }
+                CallError::Failed { .. } | CallError::Hangs { .. } => return None,
+            })
         })
     }
 }

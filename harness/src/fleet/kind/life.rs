@@ -1,17 +1,17 @@
 //! A kind cluster from its making to its end: the nodes, the images, Istio, and what is measured of them.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher as _, RandomState};
 use std::os::unix::process::CommandExt as _;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::json;
 
-use super::programs::Call;
 use super::{KindError, Place, measure};
 use crate::cluster::Cluster;
 use crate::fleet::agent::in_pods;
+use crate::fleet::call::{Call, CallError};
+use crate::fleet::owner;
 use crate::timeline::{Disclosure, EnvoyVersion};
 
 /// What is installed of Istio, and what is laid over it for an Envoy without Istio's own filters.
@@ -138,9 +138,7 @@ impl Nodes {
             path: std::env::temp_dir().to_string_lossy().as_ref().into(),
             source,
         })?;
-        // The process that has to clean up stands in the name: once it is gone, what is left may be swept.
-        let random = RandomState::new().hash_one(0u8) & 0xffff;
-        let token = format!("{}-{random:04x}", std::process::id());
+        let token = owner::run();
         Ok(Self { name: name(&token), token, made, keep, directory })
     }
 
@@ -214,7 +212,7 @@ async fn call(
 ) -> Result<String, KindError> {
     let args = args.iter().map(|arg| (*arg).to_owned()).collect();
     let kubeconfig = nodes.kubeconfig();
-    Call { what: what.to_owned(), program, args, kubeconfig: Some(&kubeconfig), patience }.run().await
+    Ok(Call { what: what.to_owned(), program, args, kubeconfig: Some(&kubeconfig), patience }.run().await?)
 }
 
 /// Whoever has no image of ours shall hear it before a cluster is made.
@@ -228,10 +226,10 @@ async fn relay_is_there(image: &str) -> Result<(), KindError> {
         patience: TO_ANSWER,
     };
     match asked.run().await {
-        Err(KindError::Failed { said, .. }) if said.contains("No such image") => {
+        Err(CallError::Failed { said, .. }) if said.contains("No such image") => {
             Err(KindError::NoRelay { image: image.to_owned() })
         }
-        asked => asked.map(|_| ()),
+        asked => Ok(asked.map(|_| ())?),
     }
 }
 

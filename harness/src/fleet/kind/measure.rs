@@ -6,8 +6,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::KindError;
+use crate::artifact::version_told;
 use crate::clock::Deadline;
 use crate::cluster::{Cluster, PodSeen};
+use crate::fleet::owner;
 use crate::timeline::EnvoyVersion;
 
 /// The image may have to be pulled first.
@@ -42,7 +44,7 @@ fn pod(name: &str, image: &str, run: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": { "name": name, "namespace": NAMESPACE, "labels": {
-            "rotacheck.dev/run": run, "sidecar.istio.io/inject": "false",
+            owner::RUN: run, owner::MACHINE: owner::machine(), "sidecar.istio.io/inject": "false",
         } },
         "spec": { "restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [
             container(ENVOY, json!(["/usr/local/bin/envoy", "--version"])),
@@ -77,7 +79,7 @@ async fn ended(cluster: &Cluster, name: &str, image: &str) -> Result<Measured, K
         return Err(unmeasured(pod.state()).await);
     }
     let said = cluster.log_of(NAMESPACE, name, ENVOY).await?;
-    let Some(envoy) = envoy_version(&said) else {
+    let Some(envoy) = version_told(&said) else {
         return Err(unmeasured(format!("its Envoy says {:?}", said.trim())).await);
     };
     let agent = cluster.log_of(NAMESPACE, name, AGENT).await?;
@@ -101,12 +103,6 @@ fn hopeless(pod: &PodSeen) -> bool {
     pod.containers.values().any(|c| c.reason.as_deref().is_some_and(refused))
 }
 
-/// Of `envoy  version: SHA/1.38.3/Clean/RELEASE/BoringSSL`.
-fn envoy_version(said: &str) -> Option<EnvoyVersion> {
-    let version = said.lines().find_map(|line| line.split_once("version: "))?.1;
-    EnvoyVersion::parse(version.split('/').nth(1)?).ok()
-}
-
 /// What the agent's build says, if whoever built it told it.
 fn istio_version(said: &str) -> Option<String> {
     let told: Value = serde_json::from_str(&said[said.find('{')?..]).ok()?;
@@ -120,13 +116,6 @@ mod tests {
 
     #[test]
     fn versions_are_what_the_programs_say() {
-        let said = "\n/usr/local/bin/envoy  version: 0ebfcfe5/1.38.3/Modified/RELEASE/BoringSSL\n";
-        assert_eq!(envoy_version(said).unwrap().as_str(), "1.38.3");
-        let dev = "envoy  version: 0ebfcfe5/1.38.3-dev/Clean/RELEASE/BoringSSL";
-        assert_eq!(envoy_version(dev).unwrap().as_str(), "1.38.3-dev");
-        for nothing in ["", "version: ", "exec format error"] {
-            assert_eq!(envoy_version(nothing), None, "{nothing}");
-        }
         assert_eq!(istio_version(r#"{"clientVersion": {"version": "1.29.0"}}"#).as_deref(), Some("1.29.0"));
         assert_eq!(istio_version(r#"{"clientVersion": {"version": "unknown"}}"#), None);
         assert_eq!(istio_version("no such command"), None);

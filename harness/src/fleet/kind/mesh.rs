@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use serde_json::{Map, Value, json};
 
 use crate::fleet::agent::without_sessions;
+use crate::fleet::owner::{CELL, MACHINE, RUN};
 use crate::scenario::StatsInclusion;
 use crate::timeline::ProxyId;
 
@@ -27,9 +28,6 @@ pub(super) const SIDECAR: &str = "istio-proxy";
 pub(super) const APPLICATION: &str = "app";
 const KEYS: &str = "rotacheck-relay";
 const KEYS_AT: &str = "/run/rotacheck-keys";
-/// Labels: of the run, of the cell.
-const RUN: &str = "rotacheck.dev/run";
-const CELL: &str = "rotacheck.dev/cell";
 /// What our injection template reads.
 const SOCKETS: &str = "rotacheck.dev/sockets";
 const CLOCK: &str = "rotacheck.dev/clock";
@@ -39,6 +37,7 @@ const CLOCK: &str = "rotacheck.dev/clock";
 pub(super) struct Ground {
     pub(super) namespace: String,
     pub(super) run: String,
+    pub(super) machine: String,
     pub(super) image: String,
     /// Time is moved there.
     pub(super) moved: bool,
@@ -67,7 +66,7 @@ impl Ground {
     pub(super) fn namespace(&self, cell: &str) -> Value {
         json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": {
             "name": self.namespace,
-            "labels": { RUN: self.run, CELL: label(cell), "istio-injection": "enabled" },
+            "labels": { RUN: self.run, MACHINE: self.machine, CELL: label(cell), "istio-injection": "enabled" },
         } })
     }
 
@@ -270,7 +269,13 @@ mod tests {
     use super::*;
 
     fn ground() -> Ground {
-        Ground { namespace: "rotacheck-x-1".into(), run: "7-ab".into(), image: "rotacheck:0".into(), moved: true }
+        Ground {
+            namespace: "rotacheck-x-1".into(),
+            run: "7-ab".into(),
+            machine: "0a".into(),
+            image: "rotacheck:0".into(),
+            moved: true,
+        }
     }
 
     #[test]

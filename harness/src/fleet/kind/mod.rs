@@ -7,7 +7,6 @@ mod life;
 mod measure;
 mod mesh;
 mod pods;
-mod programs;
 mod sweep;
 mod yard;
 
@@ -16,7 +15,7 @@ use std::fmt;
 pub use error::KindError;
 pub use life::{Kind, KindConfig};
 pub(super) use pods::{Pods, start};
-pub use sweep::{left_behind, sweep};
+pub(super) use sweep::{cluster, clusters, delete, left_in};
 pub use yard::Yard;
 
 use crate::cluster::Cluster;

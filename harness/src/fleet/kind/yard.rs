@@ -11,7 +11,7 @@ use super::mesh::{self, Ground};
 use super::{Place, mesh::NODE, mesh::RELAY};
 use crate::clock::{Clock, Deadline, OffsetFile};
 use crate::cluster::{Forwarded, PodName};
-use crate::fleet::FleetError;
+use crate::fleet::{FleetError, owner};
 use crate::remote::{Connector, Credentials, Event, Keys, Link, Opened, Tell};
 use crate::timeline::{Blind, CellId, Recorder, Source};
 
@@ -102,8 +102,13 @@ impl Yard {
         clock: &Clock,
     ) -> Result<Arc<Self>, FleetError> {
         let moved = clock.is_moved();
-        let ground =
-            Ground { namespace: namespace.to_owned(), run: place.run.clone(), image: place.relay_image.clone(), moved };
+        let ground = Ground {
+            namespace: namespace.to_owned(),
+            run: place.run.clone(),
+            machine: owner::machine(),
+            image: place.relay_image.clone(),
+            moved,
+        };
         place.cluster.create(&ground.namespace(cell.as_str())).await?;
         let keys = Keys::new()?;
         // From here on it is taken away, whatever happens.

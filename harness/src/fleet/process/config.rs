@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 
+use crate::fleet::Vessel;
 use crate::fleet::agent::Istio;
 use crate::scenario::StatsInclusion;
 use crate::timeline::{ProxyId, SpiffeId};
@@ -44,6 +45,8 @@ pub struct FleetConfig {
     pub stats: StatsInclusion,
     /// Istio's programs, where the proxies are to be started by its agent and configured by its control plane.
     pub istio: Option<Istio>,
+    /// What their containers are made of, where the proxies are to be in some.
+    pub vessel: Option<Vessel>,
     /// The namespace of a cluster where the proxies are to be pods.
     #[cfg(feature = "kubernetes")]
     pub yard: Option<std::sync::Arc<crate::fleet::Yard>>,

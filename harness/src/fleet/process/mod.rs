@@ -7,10 +7,12 @@ mod foreign;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use futures::future::try_join_all;
 use serde_json::Value;
 
 pub use config::{Dialled, FleetConfig, ForeignConfig};
 
+use super::container::{Container, Mount};
 use super::member::Start;
 use super::members::{Fleet, Late};
 use super::{FleetError, MAX_SOCKET_PATH, Proxy, keep, ports};
@@ -95,12 +97,46 @@ pub(super) async fn start(config: FleetConfig, guard: &Guard, recorder: &Recorde
                 Delivery::Socket(_) | Delivery::Mesh(_) => &[],
             },
         };
-        let start = Start { spawn: spawn(&proxy, &config, recorder), what: "envoy", child: None };
-        members.push((proxy, start));
+        members.push((proxy.clone(), start_of(&proxy, &config, recorder)));
     }
+    let containers = members.iter().filter_map(|(proxy, start)| Some((&proxy.id, start.container.as_ref()?)));
+    try_join_all(containers.map(|(id, container)| container.make(id, guard))).await?;
 
     let late = lds.map(|lds| Late { lds, listeners });
     Fleet::of(members, late, Box::new(reserved), guard, recorder).await
+}
+
+fn start_of(proxy: &Proxy, config: &FleetConfig, recorder: &Recorder) -> Start {
+    let spawn = spawn(proxy, config, recorder);
+    let Some(vessel) = &config.vessel else {
+        return Start { spawn, what: "envoy", child: None, container: None };
+    };
+    let container = Container::of(vessel, &proxy.id, &spawn, &mounts(proxy, config, recorder));
+    Start { spawn: container.spawn(), what: "docker", child: None, container: Some(container) }
+}
+
+/// What a proxy in a container has to see of this machine. Directories rather than what is in them, where that comes and
+/// goes.
+fn mounts(proxy: &Proxy, config: &FleetConfig, recorder: &Recorder) -> Vec<Mount> {
+    let parent = |path: &Utf8PathBuf| path.parent().map(Utf8Path::to_owned);
+    let secrets = match &config.delivery {
+        Delivery::Socket(socket) => parent(socket),
+        Delivery::Files(files) => Some(files.clone()),
+        Delivery::Mesh(_) => None,
+    };
+    let foreign = config.foreign.as_ref().map(|foreign| foreign.directory.clone());
+    let further = [secrets, config.lds_socket.as_ref().and_then(parent), foreign, parent(&proxy.bootstrap)];
+    let mut mounts: Vec<Mount> = Vec::new();
+    for place in further.into_iter().flatten() {
+        if !mounts.iter().any(|seen| place.starts_with(&seen.target)) {
+            mounts.push(Mount::same(place));
+        }
+    }
+    mounts.extend(recorder.clock().files().into_iter().map(Mount::same));
+    if let (Some(_), Some((inside, outside))) = (&config.socket_mounted_by, &proxy.socket) {
+        mounts.push(Mount { source: outside.clone(), target: inside.clone() });
+    }
+    mounts
 }
 
 fn spawn(proxy: &Proxy, config: &FleetConfig, recorder: &Recorder) -> Spawn {
@@ -120,8 +156,8 @@ fn spawn(proxy: &Proxy, config: &FleetConfig, recorder: &Recorder) -> Spawn {
         "--log-format",
         "[%Y-%m-%dT%T.%eZ][%l][%n] %v",
     ];
-    let (program, args) = match (&config.socket_mounted_by, &proxy.socket) {
-        (Some(harness), Some((inside, outside))) => {
+    let (program, args) = match (&config.socket_mounted_by, &proxy.socket, &config.vessel) {
+        (Some(harness), Some((inside, outside)), None) => {
             let mount = [MOUNTED, outside.as_str(), inside.as_str(), "--", config.envoy.as_str()];
             (harness, mount.iter().chain(&args).map(|arg| (*arg).to_owned()).collect())
         }

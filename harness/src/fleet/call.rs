@@ -1,4 +1,4 @@
-//! The programs that make a cluster: kind and istioctl, as they are on the user's PATH.
+//! Programs on the user's PATH that do something for the harness: docker, kind, istioctl.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -7,12 +7,62 @@ use camino::Utf8Path;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
-use super::KindError;
 use crate::proc::Errand;
 
 /// Of what a program says, so many bytes; its last lines are told where it fails.
 const MOST: u64 = 1 << 20;
 const LAST_LINES: usize = 12;
+
+/// Why a program did not do what it was called for.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// A program is missing.
+    #[error("{what}: {program} can't be started: {source}")]
+    Start {
+        /// What it was to do.
+        what: String,
+        /// Which.
+        program: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It failed.
+    #[error("{what}: {program} failed:{said}")]
+    Failed {
+        /// What it was to do.
+        what: String,
+        /// Which.
+        program: &'static str,
+        /// Its last lines, each on one of its own.
+        said: String,
+    },
+    /// It did not end.
+    #[error("{what}: {program} did not end within {patience:?}")]
+    Hangs {
+        /// What it was to do.
+        what: String,
+        /// Which.
+        program: &'static str,
+        /// That long.
+        patience: Duration,
+    },
+}
+
+impl CallError {
+    /// What to do about it, where that is plain.
+    pub fn hint(&self) -> Option<String> {
+        let Self::Failed { said, .. } = self else { return None };
+        let said = said.to_lowercase();
+        if said.contains("permission denied") && said.contains("docker") {
+            return Some(
+                "this user may not use Docker's socket: join the group that owns it (`sudo usermod -aG docker \
+                 $USER`, then log in anew), or run Docker rootless"
+                    .into(),
+            );
+        }
+        said.contains("docker daemon").then(|| "is Docker running, and may this user use it? `docker info` says".into())
+    }
+}
 
 /// One call of a program.
 pub(super) struct Call<'a> {
@@ -27,13 +77,13 @@ pub(super) struct Call<'a> {
 
 impl Call<'_> {
     /// Runs it to its end, and returns what it printed.
-    pub(super) async fn run(self) -> Result<String, KindError> {
+    pub(super) async fn run(self) -> Result<String, CallError> {
         let mut command = Command::new(self.program);
         command.args(&self.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(kubeconfig) = self.kubeconfig {
             command.env("KUBECONFIG", kubeconfig);
         }
-        let mut errand = Errand::start(&mut command).map_err(|source| KindError::Start {
+        let mut errand = Errand::start(&mut command).map_err(|source| CallError::Start {
             what: self.what.clone(),
             program: self.program,
             source,
@@ -56,16 +106,16 @@ impl Call<'_> {
         };
         let ended = tokio::time::timeout(self.patience, read).await;
         let Ok(ended) = ended else {
-            return Err(KindError::Hangs { what: self.what, program: self.program, patience: self.patience });
+            return Err(CallError::Hangs { what: self.what, program: self.program, patience: self.patience });
         };
         let status =
-            ended.map_err(|source| KindError::Start { what: self.what.clone(), program: self.program, source })?;
+            ended.map_err(|source| CallError::Start { what: self.what.clone(), program: self.program, source })?;
         let printed = String::from_utf8_lossy(&printed).into_owned();
         if status.success() {
             return Ok(printed);
         }
         let said = [String::from_utf8_lossy(&told).as_ref(), &printed].map(last_lines).concat();
-        Err(KindError::Failed { what: self.what, program: self.program, said })
+        Err(CallError::Failed { what: self.what, program: self.program, said })
     }
 }
 
@@ -97,11 +147,24 @@ mod tests {
         assert_eq!(failed.to_string(), "try it: sh failed:\n    ERROR: [1mno daemon");
     }
 
+    #[test]
+    fn docker_that_may_not_be_used_and_docker_that_does_not_run_are_told_apart() {
+        let hint = |said: &str| {
+            let (what, said) = ("ask".into(), said.into());
+            CallError::Failed { what, program: "docker", said }.hint().unwrap_or_default()
+        };
+        let refused =
+            "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock";
+        assert!(hint(refused).contains("join the group"), "{}", hint(refused));
+        assert!(hint("Cannot connect to the Docker daemon at unix:///nowhere").contains("is Docker running"));
+        assert_eq!(hint("No such image: x"), "");
+    }
+
     #[tokio::test]
     async fn one_that_is_missing_and_one_that_hangs_are_told_apart() {
         let missing = call("rotacheck-no-such-program", &[], PATIENT).run().await.unwrap_err();
-        assert!(matches!(missing, KindError::Start { .. }) && missing.hint().unwrap().contains("PATH"), "{missing}");
+        assert!(matches!(missing, CallError::Start { .. }), "{missing}");
         let hangs = call("sleep", &["1000"], Duration::from_millis(50)).run().await.unwrap_err();
-        assert!(matches!(hangs, KindError::Hangs { .. }), "{hangs}");
+        assert!(matches!(hangs, CallError::Hangs { .. }), "{hangs}");
     }
 }
