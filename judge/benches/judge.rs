@@ -1,4 +1,4 @@
-//! Reads a recording and judges it, and prints what each took: `cargo bench --bench judge -- FILE`. With `--stretch N` it
+//! Reads a recording and judges it, and prints how long each took and how much processor time: `cargo bench -p rotacheck-judge --bench judge -- FILE`. With `--stretch N` it
 //! writes one instead, of N observations or some more. `ci/bench judge` does both for several lengths.
 
 use std::fs::File;
@@ -30,20 +30,29 @@ fn main() {
 
 fn measure(path: &str) {
     let file = File::open(path).unwrap_or_else(|e| panic!("cannot open {path}: {e}"));
-    let began = Instant::now();
+    let (began, worked) = (Instant::now(), processor_time());
     let timeline = Timeline::read(BufReader::new(file)).unwrap_or_else(|e| panic!("cannot read {path}: {e}"));
-    let (read, held) = (began.elapsed(), peak_kib());
-    let began = Instant::now();
+    let (read, read_work, held) = (began.elapsed(), processor_time() - worked, peak_kib());
+    let (began, worked) = (Instant::now(), processor_time());
     let verdict = judge(&timeline);
-    let judged = began.elapsed();
+    let (judged, judge_work) = (began.elapsed(), processor_time() - worked);
     println!(
-        "{} observations, {:?}: read in {} ms, judged in {} ms; {held} KiB held, {} KiB at the peak",
+        "{} observations, {:?}: read in {} ms ({} ms of work), judged in {} ms ({} ms of work); {held} KiB held, {} KiB at \
+         the peak",
         timeline.observations.len(),
         verdict.judgement,
         read.as_millis(),
+        read_work.as_millis(),
         judged.as_millis(),
+        judge_work.as_millis(),
         peak_kib()
     );
+}
+
+/// What this process has computed for, all its threads together: on a busy machine it tells more than the time that passed.
+fn processor_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(now).expect("the processor's time is positive")
 }
 
 /// The most memory that this process had, KiB.

@@ -6,5 +6,6 @@
 // `println!` and its like panic when nobody reads any more.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod spread;
 pub mod timeline;
 pub mod verdict;

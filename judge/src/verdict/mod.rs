@@ -27,6 +27,7 @@ pub use modes::{LooksLike, MODES, Mode, mode};
 pub use proof::Unproven;
 pub use standing::{Standing, State, standings};
 
+use crate::spread::spread;
 use crate::timeline::ledger::ProxyLedger;
 use crate::timeline::{Ledger, ProxyId, Timeline};
 use blame::Stop;
@@ -38,7 +39,9 @@ pub fn judge(timeline: &Timeline) -> Verdict {
 
 /// Judges a ledger.
 pub fn judge_ledger(ledger: &Ledger) -> Verdict {
-    let mut findings: Vec<Finding> = CHECKS.iter().flat_map(|c| (c.evaluate)(ledger)).collect();
+    let observations = ledger.end.map_or(0, |end| end.seq);
+    let findings = spread(CHECKS, observations, |check| (check.evaluate)(ledger));
+    let mut findings: Vec<Finding> = findings.into_iter().flatten().collect();
     let undecided = |check: &str, findings: &[Finding]| {
         findings.iter().any(|f| f.check == check && f.result == CheckResult::Undecided)
     };
@@ -82,7 +85,7 @@ pub fn judge_ledger(ledger: &Ledger) -> Verdict {
         diagnosis,
         candidates,
         missing,
-        proxies: ledger.proxies.iter().map(|p| summary::proxy(ledger, p)).collect(),
+        proxies: spread(&ledger.proxies, observations, |p| summary::proxy(ledger, p)),
         lag_ms: summary::lags(ledger),
         margin_ms: summary::margin(ledger),
         findings,

@@ -1,8 +1,9 @@
 //! From observations to the ledger: whose stream is whose, then one pass; then the rows.
 
 use std::borrow::Cow;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use foldhash::{HashMap, HashSet};
 
@@ -13,6 +14,7 @@ use super::super::{
 use super::chain::Anchors;
 use super::owner::owners;
 use super::proxy::*;
+use super::rows::with_room;
 use super::{Asked, Generation, Issue, Ledger, Mark, rows};
 
 pub(super) fn fold(timeline: &Timeline) -> Ledger<'_> {
@@ -36,8 +38,14 @@ struct Fold<'t> {
     /// Position of a stream in its proxy's list.
     place: HashMap<u64, usize>,
     /// Responses that wait for their answer, by stream and nonce.
-    waiting: HashMap<(u64, &'t str), VecDeque<(usize, usize)>>,
+    waiting: HashMap<(u64, &'t str), Waiting>,
     by_pid: HashMap<i32, usize>,
+}
+
+/// Pushes under one nonce that wait for their answers: more than one only where a provider repeats itself.
+struct Waiting {
+    next: Option<(usize, usize)>,
+    later: VecDeque<(usize, usize)>,
 }
 
 impl<'t> Fold<'t> {
@@ -70,7 +78,7 @@ impl<'t> Fold<'t> {
             ours: HashSet::default(),
             witness: HashMap::default(),
             place: HashMap::default(),
-            waiting: HashMap::default(),
+            waiting: with_room(timeline.observations.iter().filter(|o| matches!(o.fact, Fact::Sent(_))).count()),
             by_pid: HashMap::default(),
         };
         for p in &timeline.header.proxies {
@@ -181,9 +189,13 @@ impl<'t> Fold<'t> {
                     };
                     stream.subscriptions.push(Subscription { mark, names, version_info: String::new() });
                 }
-                let subscribed = stream.subscriptions.last().map_or_else(|| [].into(), |s| Rc::clone(&s.names));
+                let subscribed = stream.subscriptions.last().map_or_else(|| [].into(), |s| Arc::clone(&s.names));
                 let pushes = &mut self.ledger.proxies[p].pushes;
-                self.waiting.entry((s.stream, &s.nonce)).or_default().push_back((p, pushes.len()));
+                let push = (p, pushes.len());
+                match self.waiting.entry((s.stream, &s.nonce)) {
+                    Entry::Vacant(new) => _ = new.insert(Waiting { next: Some(push), later: VecDeque::new() }),
+                    Entry::Occupied(had) => had.into_mut().later.push_back(push),
+                }
                 pushes.push(Push {
                     mark,
                     stream: s.stream,
@@ -272,7 +284,7 @@ impl<'t> Fold<'t> {
         match self.waiting.get_mut(&(stream, nonce)) {
             // Only the first answer to a nonce counts; later ones are repetitions of the subscription.
             Some(pushes) => {
-                if let Some((p, i)) = pushes.pop_front() {
+                if let Some((p, i)) = pushes.next.take().or_else(|| pushes.later.pop_front()) {
                     self.ledger.proxies[p].pushes[i].answer = Some(answer);
                 }
             }

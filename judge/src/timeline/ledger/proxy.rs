@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use foldhash::HashMap;
 
@@ -21,7 +21,7 @@ pub struct Subscription {
     /// When.
     pub mark: Mark,
     /// Names asked for.
-    pub names: Rc<[String]>,
+    pub names: Arc<[String]>,
     /// Version that the proxy already held.
     pub version_info: String,
 }
@@ -88,7 +88,7 @@ pub struct Push<'t> {
     /// Its nonce.
     pub nonce: &'t str,
     /// What the stream was subscribed to.
-    pub subscribed: Rc<[String]>,
+    pub subscribed: Arc<[String]>,
     /// What it held.
     pub secrets: &'t [SentSecret],
     /// What the proxy said.

@@ -7,6 +7,7 @@ use foldhash::{HashMap, HashSet};
 use super::super::{CertFacts, Fingerprint, Layer, Serial, TlsRole};
 use super::proxy::{ProxyLedger, is_same};
 use super::{Answer, Generation, Ledger, Mark, succession};
+use crate::spread::spread;
 
 /// How far a generation came, at one layer.
 #[derive(Debug, Clone, PartialEq)]
@@ -160,12 +161,14 @@ pub(super) fn build(ledger: &mut Ledger<'_>) {
     let mut all: Vec<&Generation<'_>> = ledger.generations.values().collect();
     all.sort_by_key(|g| g.first.seq);
     let twins = twins(&all);
-    let rows: Vec<Vec<Row<'_>>> = ledger.proxies.iter().map(|p| rows_of(ledger, p, &all, &twins)).collect();
+    let by_validity = by_validity(&all);
+    let observations = ledger.end.map_or(0, |end| end.seq);
+    let rows = spread(&ledger.proxies, observations, |p| rows_of(ledger, p, &all, &by_validity, &twins));
     for (p, rows) in ledger.proxies.iter_mut().zip(rows) {
         p.index = rows.iter().enumerate().map(|(i, row)| (row.generation, i)).collect();
         p.rows = rows;
     }
-    let lines: Vec<_> = ledger.proxies.iter().map(|p| succession::build(ledger, p)).collect();
+    let lines = spread(&ledger.proxies, observations, |p| succession::build(ledger, p));
     for (p, lines) in ledger.proxies.iter_mut().zip(lines) {
         p.successions = lines;
     }
@@ -179,11 +182,26 @@ fn validity(cert: &CertFacts) -> Validity<'_> {
 
 /// Certificates that `/certs` can't tell apart: it shows serial, validity and identity only.
 fn twins(all: &[&Generation<'_>]) -> HashSet<Fingerprint> {
-    let mut alike: HashMap<_, Vec<Fingerprint>> = HashMap::default();
+    let mut alike: HashMap<_, Vec<Fingerprint>> = with_room(all.len());
     for g in all {
         alike.entry((validity(g.cert), &g.cert.uris)).or_default().push(g.cert.fingerprint);
     }
     alike.into_values().filter(|same| same.len() > 1).flatten().collect()
+}
+
+type ByValidity<'a> = HashMap<Validity<'a>, Vec<&'a CertFacts>>;
+
+fn by_validity<'a>(all: &[&Generation<'a>]) -> ByValidity<'a> {
+    let mut by_validity: ByValidity<'_> = with_room(all.len());
+    for g in all {
+        by_validity.entry(validity(g.cert)).or_default().push(g.cert);
+    }
+    by_validity
+}
+
+/// With room for as many: growing means to hash all that is there once more.
+pub(super) fn with_room<K, V>(entries: usize) -> HashMap<K, V> {
+    HashMap::with_capacity_and_hasher(entries, foldhash::fast::RandomState::default())
 }
 
 /// What one proxy showed of one generation, gathered in one pass over each kind of observation.
@@ -219,10 +237,11 @@ fn rows_of<'t>(
     ledger: &Ledger<'t>,
     p: &ProxyLedger<'t>,
     all: &[&Generation<'t>],
+    by_validity: &ByValidity<'_>,
     twins: &HashSet<Fingerprint>,
 ) -> Vec<Row<'t>> {
     let mut seen = gather(p);
-    gather_loads(p, all, &mut seen);
+    gather_loads(p, by_validity, &mut seen);
     let handshake = |role| p.full_handshakes(role).next_back().map(|(s, _)| s.mark);
     let last = Last {
         dump: p.dumps.last().map(|d| d.mark),
@@ -281,11 +300,7 @@ fn gather(p: &ProxyLedger<'_>) -> HashMap<Fingerprint, Seen> {
     all
 }
 
-fn gather_loads(p: &ProxyLedger<'_>, all: &[&Generation<'_>], seen: &mut HashMap<Fingerprint, Seen>) {
-    let mut by_validity: HashMap<Validity<'_>, Vec<&CertFacts>> = HashMap::default();
-    for g in all {
-        by_validity.entry(validity(g.cert)).or_default().push(g.cert);
-    }
+fn gather_loads(p: &ProxyLedger<'_>, by_validity: &ByValidity<'_>, seen: &mut HashMap<Fingerprint, Seen>) {
     for load in &p.loads {
         let expected = p.contexts.unwrap_or(0).max(load.contexts());
         let mut holding: HashMap<Fingerprint, u32> = HashMap::default();
