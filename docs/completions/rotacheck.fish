@@ -70,6 +70,7 @@ complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l istio-hub -d
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l istio-tag -d 'Their tag, such as 1.29.0: the Istio that is tested, with the Envoy that it ships' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l istio-manifests -d 'A directory with Istio\'s charts [default: those in istioctl]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l relay-image -d 'The image of rotacheck itself, which carries bytes between the harness and the pods; it is loaded into the cluster' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l spire-image -d 'The image of SPIRE\'s server, where SPIRE issues; the agent\'s is the one beside it, named spire-agent, unless this one is named otherwise and has both' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l tbot -d 'The executable [default: tbot, as a shell finds it]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l tbot-proxy -d 'The address of the Teleport cluster\'s Proxy Service: teleport.example.com:443' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l tbot-token -d 'Where its join token is read: a file, or an environment variable. It is in no argument and no evidence' -r
@@ -128,6 +129,7 @@ complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l istio-hub -
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l istio-tag -d 'Their tag, such as 1.29.0: the Istio that is tested, with the Envoy that it ships' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l istio-manifests -d 'A directory with Istio\'s charts [default: those in istioctl]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l relay-image -d 'The image of rotacheck itself, which carries bytes between the harness and the pods; it is loaded into the cluster' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l spire-image -d 'The image of SPIRE\'s server, where SPIRE issues; the agent\'s is the one beside it, named spire-agent, unless this one is named otherwise and has both' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l tbot -d 'The executable [default: tbot, as a shell finds it]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l tbot-proxy -d 'The address of the Teleport cluster\'s Proxy Service: teleport.example.com:443' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l tbot-token -d 'Where its join token is read: a file, or an environment variable. It is in no argument and no evidence' -r

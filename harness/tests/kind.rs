@@ -1,6 +1,7 @@
 //! Proxies as pods of a real kind cluster, which is made and deleted here. Docker, kind and istioctl are needed, and the relay's
 //! image: this is run by its name, `cargo test --features kubernetes --test kind -- --ignored`. ROTACHECK_NODE_IMAGE,
-//! ROTACHECK_ISTIO_HUB, ROTACHECK_ISTIO_TAG and ROTACHECK_ISTIO_MANIFESTS name images and charts other than the public ones.
+//! ROTACHECK_ISTIO_HUB, ROTACHECK_ISTIO_TAG, ROTACHECK_ISTIO_MANIFESTS and ROTACHECK_SPIRE_IMAGE name images and charts other
+//! than the public ones.
 #![allow(clippy::unwrap_used, reason = "a test that meets something unexpected shall panic")]
 
 mod place;
@@ -12,12 +13,13 @@ use place::Place;
 use serde_json::Value;
 
 /// What names images and charts, for programs that are started with an environment of their own.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 9] = [
     "ROTACHECK_NODE_IMAGE",
     "ROTACHECK_ISTIO_HUB",
     "ROTACHECK_ISTIO_TAG",
     "ROTACHECK_ISTIO_MANIFESTS",
     "ROTACHECK_RELAY_IMAGE",
+    "ROTACHECK_SPIRE_IMAGE",
     "PATH",
     "HOME",
     "DOCKER_HOST",
@@ -49,19 +51,33 @@ fn assert_nothing_new_is_left(before: &[String]) {
 
 #[test]
 #[ignore = "needs Docker, kind, istioctl and the relay's image"]
-fn a_rotation_passes_and_the_incident_is_caught_at_issued_for_every_sidecar() {
+fn a_rotation_passes_with_the_fake_and_with_spire_and_what_is_wrong_is_caught_at_its_layer() {
     let _gate = GATE.lock().unwrap_or_else(PoisonError::into_inner);
     let (place, before) = (Place::new(), clusters());
     let report = place.root.join("report.json");
     let to = format!("json={report}");
-    let run =
-        rotacheck(&place, &["run", "rotation", "incident", "--topology", "kind", "--report", &to]).output().unwrap();
+    let scenarios = ["run", "rotation", "incident", "spire-entry-deleted", "--topology", "kind"];
+    let further = ["--provider", "fake,spire", "--report", &to];
+    let run = rotacheck(&place, &[&scenarios[..], &further].concat()).output().unwrap();
     assert_eq!(run.status.code(), Some(0), "{}", complaint(&run));
     assert_nothing_new_is_left(&before);
     let report: Value = serde_json::from_str(&std::fs::read_to_string(report).unwrap()).unwrap();
-    let cell = |name: &str| report["cells"].as_array().unwrap().iter().find(|cell| cell["scenario"] == name).unwrap();
-    assert_eq!(cell("rotation")["verdict"], "pass");
-    let incident = cell("incident");
+    let cell = |name: &str, provider: &str| {
+        let is_it = |cell: &&Value| cell["scenario"] == name && cell["subject"]["provider"]["kind"] == provider;
+        report["cells"].as_array().unwrap().iter().find(is_it).unwrap()
+    };
+    for (provider, clock) in [("fake", "virtual"), ("spire", "real")] {
+        let rotation = cell("rotation", provider);
+        assert_eq!((&rotation["verdict"], &rotation["clock"]), (&"pass".into(), &clock.into()), "{rotation}");
+    }
+    // Its server told it, or its image's tag.
+    let version = cell("rotation", "spire")["subject"]["provider"]["version"].as_str().unwrap();
+    assert!(version.starts_with("1."), "{version}");
+    let deleted = cell("spire-entry-deleted", "spire");
+    assert_eq!((&deleted["layer"], &deleted["diagnosis"]), (&"sent".into(), &"stream-refused".into()), "{deleted}");
+    // The fault of this one is the fake's.
+    assert_eq!(cell("incident", "spire")["verdict"], "unsupported");
+    let incident = cell("incident", "fake");
     assert_eq!((&incident["layer"], &incident["diagnosis"]), (&"issued".into(), &"resend-cached".into()));
     // Its version was measured, and its time was moved.
     assert!(incident["subject"]["envoy"]["version"].as_str().unwrap().starts_with("1."), "{incident}");

@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 
 use super::{CliError, Exit};
-use crate::fleet::KindConfig;
+use crate::fleet::{KindConfig, SpireImages};
 use crate::timeline::{EnvoyRequest, ImageReference, IstioRequest, ProgramRequest};
 
 const HEADING: &str = "With --topology kind";
@@ -32,6 +32,10 @@ pub(super) struct KindArgs {
     /// The image of rotacheck itself, which carries bytes between the harness and the pods; it is loaded into the cluster.
     #[arg(long, value_name = "IMAGE", env = "ROTACHECK_RELAY_IMAGE", hide_env_values = true, default_value = concat!("rotacheck:", env!("CARGO_PKG_VERSION")), help_heading = HEADING)]
     relay_image: String,
+    /// The image of SPIRE's server, where SPIRE issues; the agent's is the one beside it, named spire-agent, unless this one
+    /// is named otherwise and has both.
+    #[arg(long, value_name = "IMAGE", env = "ROTACHECK_SPIRE_IMAGE", hide_env_values = true, default_value = "ghcr.io/spiffe/spire-server:1.13.3", help_heading = HEADING)]
+    spire_image: ImageReference,
 }
 
 impl KindArgs {
@@ -51,6 +55,11 @@ impl KindArgs {
         Ok((EnvoyRequest::Image(image.clone()), IstioRequest::Of(ProgramRequest::Image(image))))
     }
 
+    /// The SPIRE that issues there, where one does.
+    pub(super) fn spire(&self) -> ProgramRequest {
+        ProgramRequest::Image(self.spire_image.clone())
+    }
+
     /// The cluster that is wanted; `keep`: it stays when the run is over.
     pub(super) fn config(&self, keep: bool) -> Result<KindConfig, CliError> {
         Ok(KindConfig {
@@ -61,6 +70,7 @@ impl KindArgs {
             istio_tag: self.tag()?.to_owned(),
             istio_manifests: self.istio_manifests.clone(),
             relay_image: self.relay_image.clone(),
+            spire: SpireImages::of(&self.spire_image),
             keep,
         })
     }

@@ -14,7 +14,7 @@ use crate::artifact::{EnvoyBinary, Lock, Program, ProgramBinary, Store, StoreOpt
 use crate::fleet::Kind;
 use crate::fleet::{ENVOY, IstioPrograms, disclosures};
 use crate::plan::{Cell, Plan, Shard};
-use crate::provider::SpirePrograms;
+use crate::provider::{SpireFrom, SpirePrograms};
 use crate::report::{ReportSpec, Reporter};
 use crate::run::{CellJob, Ran, RunOptions, Stop, Told};
 use crate::scenario::Span;
@@ -321,8 +321,9 @@ impl Executables {
             provider: cell.scenario.provider.subject(Some(&istio.version), None),
             istio: Some(istio),
         };
-        let disclosed = if cell.unsupported.is_none() { kind.disclosures() } else { Vec::new() };
-        Ok(CellJob { place: Some(kind.place()), ..new_job(cell, subject, disclosed, ENVOY.into())? })
+        let disclosed = if cell.unsupported.is_none() { kind.disclosures(cell.spire.is_some()) } else { Vec::new() };
+        let spire = cell.spire.as_ref().map(|_| SpireFrom::Pods);
+        Ok(CellJob { place: Some(kind.place()), spire, ..new_job(cell, subject, disclosed, ENVOY.into())? })
     }
 
     fn istio(&self, request: &ProgramRequest, envoy: &EnvoyRequest) -> (IstioSubject, IstioPrograms) {
@@ -376,7 +377,7 @@ fn job(cell: &Cell, executables: &Executables) -> Result<CellJob, CliError> {
     Ok(CellJob {
         vessel: containers.map(|containers| containers.vessel(cell, &job.id)),
         istio: istio.map(|(_, programs)| programs),
-        spire: spire.map(|(_, programs)| programs),
+        spire: spire.map(|(_, programs)| SpireFrom::Programs(programs)),
         ..job
     })
 }

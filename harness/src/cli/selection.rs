@@ -209,8 +209,13 @@ impl SelectionArgs {
                 hint,
             ));
         }
+        if !self.spires.is_empty() {
+            let hint = "--spire-image names it; leave out --spire";
+            return Err(CliError::with_hint(Exit::Usage, "in a cluster, SPIRE is that of an image", hint));
+        }
         let (envoy, istio) = self.kind.subject()?;
-        Ok(Selection { envoys: vec![envoy], istios: vec![istio], cluster: self.kind.options(), ..selection })
+        let (envoys, istios, spires) = (vec![envoy], vec![istio], vec![self.kind.spire()]);
+        Ok(Selection { envoys, istios, spires, cluster: self.kind.options(), ..selection })
     }
 
     #[cfg(not(feature = "kubernetes"))]

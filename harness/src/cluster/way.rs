@@ -17,6 +17,8 @@ use super::{Cluster, ClusterError, PodName, Sidecar};
 
 /// A longer answer is refused: a dump of a large mesh has some 30 MB.
 const LARGEST_ANSWER: usize = 128 << 20;
+/// How long a command may take.
+const TO_END: std::time::Duration = std::time::Duration::from_secs(30);
 /// Of a log, as much as tells what happens now.
 const LOG_BYTES: i64 = 1 << 20;
 
@@ -36,6 +38,18 @@ impl Cluster {
     /// A connection to a port of a pod's loopback.
     pub async fn forwarded(&self, pod: &PodName, port: u16) -> Result<Forwarded, ClusterError> {
         forwarded(&Api::namespaced(self.client.clone(), &pod.namespace), pod, port).await
+    }
+
+    /// What a command printed that was run in a container: its answers, and then its complaints.
+    pub async fn run(&self, pod: &PodName, container: &str, command: &[&str]) -> Result<String, ClusterError> {
+        let pods = Api::namespaced(self.client.clone(), &pod.namespace);
+        let ended = tokio::time::timeout(TO_END, run(&pods, pod, container, command)).await;
+        let Printed { mut answer, complaint } = ended.unwrap_or_else(|_| {
+            let said = format!("{}: it did not end within {} s", command.join(" "), TO_END.as_secs());
+            Err(ClusterError::Failed { right: Right::Exec, place: pod.to_string(), said })
+        })?;
+        answer.extend(complaint);
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
     /// The way to a proxy whose admin API has this port. Nothing is asked yet.
@@ -68,6 +82,54 @@ async fn forwarded(pods: &Api<Pod>, pod: &PodName, port: u16) -> Result<Forwarde
     // It carries until the stream is dropped; how it ended, the stream and the node say.
     tokio::spawn(opened.join());
     Ok(Forwarded { stream, said: Box::pin(said) })
+}
+
+/// What a command printed.
+struct Printed {
+    answer: Vec<u8>,
+    complaint: Vec<u8>,
+}
+
+/// Runs a command in a container to its end; one that fails is an error with its words.
+async fn run(pods: &Api<Pod>, pod: &PodName, container: &str, command: &[&str]) -> Result<Printed, ClusterError> {
+    let params = AttachParams::default().container(container).stdin(false).stdout(true).stderr(true);
+    let started = pods.exec(&pod.name, command.iter().copied(), &params).await;
+    let mut process = started.map_err(|e| ClusterError::of(&e, Right::Exec, &place(Some(&pod.namespace))))?;
+    let failed = |said: String| ClusterError::Failed {
+        right: Right::Exec,
+        place: pod.to_string(),
+        said: format!("{}: {said}", command.join(" ")),
+    };
+    let (stdout, stderr) = (process.stdout(), process.stderr());
+    let status = process.take_status();
+    let mut answer = Vec::new();
+    let mut complaint = Vec::new();
+    let read = async {
+        if let Some(stdout) = stdout {
+            stdout.take(LARGEST_ANSWER as u64 + 1).read_to_end(&mut answer).await?;
+        }
+        std::io::Result::Ok(())
+    };
+    let read_complaint = async {
+        if let Some(stderr) = stderr {
+            stderr.take(64 << 10).read_to_end(&mut complaint).await?;
+        }
+        std::io::Result::Ok(())
+    };
+    tokio::try_join!(read, read_complaint).map_err(|e| failed(e.to_string()))?;
+    if answer.len() > LARGEST_ANSWER {
+        return Err(failed(format!("its answer is longer than {LARGEST_ANSWER} bytes")));
+    }
+    let status = match status {
+        Some(status) => status.await,
+        None => None,
+    };
+    if status.as_ref().is_some_and(|status| status.status.as_deref() == Some("Failure")) {
+        let complaint = String::from_utf8_lossy(&complaint);
+        let said = status.and_then(|status| status.message).unwrap_or_default();
+        return Err(failed(shortened(&format!("{said} {complaint}"))));
+    }
+    Ok(Printed { answer, complaint })
 }
 
 impl Way {
@@ -134,38 +196,11 @@ impl Way {
 
     /// What a command in the proxy's container printed.
     async fn run(&self, command: &[&str]) -> Result<Bytes, ClusterError> {
-        let params = AttachParams::default().container(&self.sidecar.container).stdin(false).stdout(true).stderr(true);
-        let started = self.pods.exec(&self.sidecar.pod.name, command.iter().copied(), &params).await;
-        let mut process = started.map_err(|e| ClusterError::of(&e, Right::Exec, &self.place))?;
-        let failed = |said: String| self.failed(Right::Exec, format!("{}: {said}", command.join(" ")));
-        let (stdout, stderr) = (process.stdout(), process.stderr());
-        let status = process.take_status();
-        let mut answer = Vec::new();
-        let mut complaint = Vec::new();
-        let read = async {
-            if let Some(stdout) = stdout {
-                stdout.take(LARGEST_ANSWER as u64 + 1).read_to_end(&mut answer).await?;
-            }
-            std::io::Result::Ok(())
-        };
-        let read_complaint = async {
-            if let Some(stderr) = stderr {
-                stderr.take(64 << 10).read_to_end(&mut complaint).await?;
-            }
-            std::io::Result::Ok(())
-        };
-        tokio::try_join!(read, read_complaint).map_err(|e| failed(e.to_string()))?;
-        if answer.len() > LARGEST_ANSWER {
-            return Err(failed(format!("its answer is longer than {LARGEST_ANSWER} bytes")));
-        }
-        let status = match status {
-            Some(status) => status.await,
-            None => None,
-        };
-        if status.as_ref().is_some_and(|status| status.status.as_deref() == Some("Failure")) || answer.is_empty() {
-            let complaint = String::from_utf8_lossy(&complaint);
-            let said = status.and_then(|status| status.message).unwrap_or_default();
-            return Err(failed(shortened(&format!("{said} {complaint}"))));
+        let Printed { answer, complaint } =
+            run(&self.pods, &self.sidecar.pod, &self.sidecar.container, command).await?;
+        if answer.is_empty() {
+            let said = String::from_utf8_lossy(&complaint).into_owned();
+            return Err(self.failed(Right::Exec, format!("{}: {}", command.join(" "), shortened(&said))));
         }
         Ok(answer.into())
     }

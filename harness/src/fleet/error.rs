@@ -199,6 +199,18 @@ pub enum FleetError {
         /// Warnings, each on a line of its own.
         events: String,
     },
+    /// What is to be made in a cluster is no YAML with these names in it.
+    #[error("what is made in the namespace can't be read: {why}")]
+    Manifest {
+        /// Where, and why.
+        why: String,
+    },
+    /// SPIRE's server has no such authority.
+    #[error("SPIRE's server tells of no authority that is {place}")]
+    NoAuthority {
+        /// `prepared`, `old`.
+        place: String,
+    },
     /// A node's relay did not answer.
     #[error("a node's relay did not answer within {seconds} s")]
     NodeSilent {

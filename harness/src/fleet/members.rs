@@ -95,8 +95,13 @@ impl Fleet {
         self
     }
 
-    /// Does something to an istiod that issues certificates, and records that; of others, nothing.
+    /// Does something to who issues certificates, and records that, where that is a part of the fleet: istiod, or SPIRE in
+    /// a cluster. To others, nothing.
     pub async fn undergo(&self, action: ProviderAction, guard: &Guard) -> Result<(), FleetError> {
+        #[cfg(feature = "kubernetes")]
+        if let Some(pods) = &self.pods {
+            return pods.undergo(action, &self.recorder).await;
+        }
         match &self.istiod {
             Some(istiod) => istiod.lock().await.undergo(action, guard).await,
             None => Ok(()),

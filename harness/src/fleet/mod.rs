@@ -36,7 +36,7 @@ pub use call::CallError;
 pub use container::{ContainerError, Docker, ENVOY, EnvoyImage, Vessel};
 pub use error::{FleetError, ProxyExit};
 #[cfg(feature = "kubernetes")]
-pub use kind::{Kind, KindConfig, KindError, Place, Yard};
+pub use kind::{Kind, KindConfig, KindError, Place, SpireImages, SpireThere, Yard};
 pub use members::Fleet;
 pub use process::{Dialled, FleetConfig, ForeignConfig};
 pub use ready::Live;

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use crate::proc::private_mounts;
-use crate::scenario::{ClockKind, Fault, ProviderKind, Scenario, Span};
+use crate::scenario::{ClockKind, Fault, NodeAttestation, ProviderAction, ProviderKind, Scenario, Span};
 
 /// Shortest lifetime of a leaf that can be told from noise.
 struct TtlFloor {
@@ -139,11 +139,29 @@ const ONLY_PROCESS: &[OnlyProcess] = &[
 /// Faults of the socket's own, and not of the process behind it.
 const SOCKET_ITSELF: [Fault; 3] = [Fault::SocketGone, Fault::SocketReplaced, Fault::SocketUnlinked];
 
+/// What SPIRE's server is told to do, and is not done to its programs.
+const TOLD_TO_SPIRE: [ProviderAction; 6] = [
+    ProviderAction::DeleteEntry,
+    ProviderAction::UpdateEntry,
+    ProviderAction::PrepareCa,
+    ProviderAction::ActivateCa,
+    ProviderAction::TaintCa,
+    ProviderAction::RevokeCa,
+];
+
 /// What can't be had, or would not be what it says, where the proxies are pods.
 const NOT_IN_A_CLUSTER: &[OnlyProcess] = &[
     OnlyProcess {
-        asks: |s| s.provider.kind != ProviderKind::Fake,
-        why: "in a kind cluster, only the fake provider serves the proxies so far",
+        asks: |s| !matches!(s.provider.kind, ProviderKind::Fake | ProviderKind::Spire),
+        why: "in a kind cluster, only the fake provider and SPIRE serve the proxies so far",
+    },
+    OnlyProcess {
+        asks: |s| s.provider.kind == ProviderKind::Spire && s.provider.attestation == NodeAttestation::JoinToken,
+        why: "in a kind cluster, SPIRE's agents prove their node by a token of Kubernetes'",
+    },
+    OnlyProcess {
+        asks: |s| !s.provider.events.iter().all(|event| TOLD_TO_SPIRE.contains(&event.action)),
+        why: "in a kind cluster, SPIRE's programs are pods, which Kubernetes starts again: nothing befalls them",
     },
     OnlyProcess {
         asks: |s| s.provider.faults.iter().any(|given| SOCKET_ITSELF.contains(&given.fault)),

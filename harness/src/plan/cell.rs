@@ -94,6 +94,9 @@ impl Cell {
             // Envoy and Istio are those of one image.
             words.push("--topology kind".to_owned());
             words.extend(cluster.iter().map(|(option, value)| format!("{option} {}", quoted(value))));
+            if let Some(ProgramRequest::Image(image)) = &self.spire {
+                words.push(format!("--spire-image {}", quoted(&image.to_string())));
+            }
             words.extend(self.changes());
             return words.join(" ");
         }

@@ -240,10 +240,12 @@ impl External {
         Ok(Self { outlets, next_stream, proxies, processes, spire, signed, ends, recorder, learnt: Some(learnt) })
     }
 
-    /// Sockets that Istio's agents will serve, each to its own proxy. The taps lie beside `socket`.
+    /// Sockets at which agents will serve, each its own proxy: Istio's, or those of SPIRE that know the proxy's pod. The taps
+    /// lie beside `socket`.
     pub(super) fn behind(
         agents: &BTreeMap<ProxyId, Utf8PathBuf>,
         socket: &Utf8Path,
+        signed: Option<SignedLog>,
         recorder: Recorder,
     ) -> Result<Self, ProviderError> {
         let next_stream = Arc::new(AtomicU64::new(1));
@@ -256,13 +258,14 @@ impl External {
             Ok::<_, ProviderError>(Outlet { tap, upstream: upstream.clone(), of: Some(id.clone()), present })
         };
         let outlets = agents.iter().map(outlet).collect::<Result<_, _>>()?;
+        let signed = signed.map(|log| Telling::start(log, &recorder));
         Ok(Self {
             outlets,
             next_stream,
             proxies,
             processes: Vec::new(),
             spire: None,
-            signed: None,
+            signed,
             ends: Ends::default(),
             recorder,
             learnt: None,
@@ -308,7 +311,7 @@ impl External {
         if self.signed.is_none() {
             return;
         }
-        for outlet in &self.outlets {
+        for outlet in self.outlets.iter().filter(|outlet| outlet.of.is_none()) {
             let stream = self.next_stream.fetch_add(1, Ordering::Relaxed);
             let name = SecretName::default_svid();
             let note = |fact| {

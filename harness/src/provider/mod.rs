@@ -28,7 +28,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 pub use external::{External, Learnt, Met};
 pub use fake::{Fake, FakeConfig};
 pub use renewal::{Closed, Pushed, Renewal};
-pub use spire::SpirePrograms;
+pub use spire::{SpireFrom, SpirePrograms, server_log};
 
 use crate::clock::{Clock, Deadline};
 use crate::pki::PkiError;
@@ -55,6 +55,11 @@ pub enum Approached {
     External(Box<Met>),
     /// It comes with the proxies.
     IstioCa,
+    /// It stands beside the proxies, in their cluster.
+    SpireInPods {
+        /// Where its server's log is kept.
+        log: Utf8PathBuf,
+    },
 }
 
 /// Where a provider is started, and by whom.
@@ -73,7 +78,7 @@ impl Approached {
     /// Goes to see the provider; one that is to be started is started.
     pub async fn to(
         spec: &ProviderSpec,
-        spire: Option<&SpirePrograms>,
+        spire: Option<&SpireFrom>,
         ground: &Ground<'_>,
     ) -> Result<Self, ProviderError> {
         Ok(match spec.kind {
@@ -81,10 +86,13 @@ impl Approached {
             ProviderKind::Files => Approached::Files,
             ProviderKind::IstioCa => Approached::IstioCa,
             ProviderKind::External => Approached::External(Box::new(Met::meet(spec, ground).await?)),
-            ProviderKind::Spire => {
-                let programs = spire.ok_or_else(|| ProviderError::NoProgram("spire-server".to_owned()))?;
-                Approached::External(Box::new(Met::spire(spec, programs, ground).await?))
-            }
+            ProviderKind::Spire => match spire {
+                Some(SpireFrom::Programs(programs)) => {
+                    Approached::External(Box::new(Met::spire(spec, programs, ground).await?))
+                }
+                Some(SpireFrom::Pods) => Approached::SpireInPods { log: server_log(ground.directory) },
+                None => return Err(ProviderError::NoProgram("spire-server".to_owned())),
+            },
             ProviderKind::Tbot => Approached::External(Box::new(Met::tbot(spec, ground).await?)),
         })
     }
@@ -92,15 +100,15 @@ impl Approached {
     /// What a fresh subscriber gets from it, where that had to be asked.
     pub fn learnt(&self) -> Option<&Learnt> {
         match self {
-            Approached::Fake | Approached::Files | Approached::IstioCa => None,
+            Approached::Fake | Approached::Files | Approached::IstioCa | Approached::SpireInPods { .. } => None,
             Approached::External(met) => Some(met.learnt()),
         }
     }
 
     /// Serves the socket that the configuration names: the fake, or the tap in front of the external one. Files lie in a
     /// directory beside it.
-    /// A fake that is to be frozen is served by a process of its own, which runs `program`. Istio's agents will serve
-    /// `agents`.
+    /// A fake that is to be frozen is served by a process of its own, which runs `program`. Istio's agents, or SPIRE's
+    /// in a cluster, will serve `agents`.
     pub async fn start(
         self,
         config: FakeConfig,
@@ -118,7 +126,13 @@ impl Approached {
                 let directory = config.socket.with_file_name("secrets");
                 Provider::Fake(Box::new(Fake::start_with_files(&directory, config, recorder).await?))
             }
-            Approached::IstioCa => Provider::External(Box::new(External::behind(&agents, &config.socket, recorder)?)),
+            Approached::IstioCa => {
+                Provider::External(Box::new(External::behind(&agents, &config.socket, None, recorder)?))
+            }
+            Approached::SpireInPods { log } => {
+                let signed = Some(spire::signed_in(&log));
+                Provider::External(Box::new(External::behind(&agents, &config.socket, signed, recorder)?))
+            }
             Approached::External(met) => {
                 let proxies = config.identities.into_iter().map(|(id, _)| id).collect();
                 Provider::External(Box::new(External::start(*met, &config.socket, proxies, recorder)?))

@@ -70,7 +70,7 @@ async fn accept(listener: TcpListener, link: Link, target: Target) {
 }
 
 /// An error says why it never was a connection; one that breaks later is broken on both sides, and no failure of ours.
-async fn dial(link: &Link, target: &Target, conn: Conn) -> Result<(), String> {
+pub(super) async fn dial(link: &Link, target: &Target, conn: Conn) -> Result<(), String> {
     let deadline = Deadline::after(CALL);
     let mut client = match link.client(deadline).await {
         Ok(client) => client,

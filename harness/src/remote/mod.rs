@@ -7,6 +7,7 @@
 mod carry;
 mod connection;
 mod credentials;
+mod door;
 mod echo;
 mod error;
 mod forward;
@@ -30,6 +31,7 @@ use proto::rotacheck::relay::v1 as pb;
 
 pub use connection::{Connector, Io, Opened, over_tcp};
 pub use credentials::{Credentials, Keys};
+pub use door::Door;
 pub use echo::Echo;
 pub use error::RemoteError;
 pub use forward::Forward;

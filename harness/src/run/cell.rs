@@ -1,5 +1,6 @@
 //! A cell's life: prepare, bring up, observe, collect, tear down, judge.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use crate::fleet::{
 use crate::plan::{CellReport, Outcome, unsupported};
 use crate::probe::{OutboundServer, ProbeContext, Roots};
 use crate::proc::{Guard, ProcError};
-use crate::provider::{Approached, FakeConfig, Ground, Provider, SpirePrograms};
+use crate::provider::{Approached, FakeConfig, Ground, Provider, SpireFrom};
 use crate::scenario::{ClockKind, Scenario, Span, TRUST_DOMAIN};
 use crate::timeline::{
     CellId, Disclosure, Header, ProxyId, Recorder, Role, SCHEMA_VERSION, SpiffeId, Subject, Timeline,
@@ -45,8 +46,8 @@ pub struct CellJob {
     pub envoy: Utf8PathBuf,
     /// Istio's programs, where its agent is to start the Envoys.
     pub istio: Option<IstioPrograms>,
-    /// SPIRE's programs, where it is to issue.
-    pub spire: Option<SpirePrograms>,
+    /// SPIRE, where it is to issue.
+    pub spire: Option<SpireFrom>,
     /// What the proxies' containers are to be made of, where they are to be in some.
     pub vessel: Option<Vessel>,
     /// The cluster in which the proxies are to be pods.
@@ -107,7 +108,7 @@ impl CellJob {
     }
 
     /// The proxies, each with the identity of its service account.
-    fn identities(&self, namespace: Option<&str>) -> Vec<(ProxyId, SpiffeId)> {
+    pub(super) fn identities(&self, namespace: Option<&str>) -> Vec<(ProxyId, SpiffeId)> {
         let fleet = &self.scenario.fleet;
         namespace.map_or_else(|| fleet.members(), |namespace| fleet.members_of(namespace))
     }
@@ -217,7 +218,8 @@ async fn live(
         approached = approach => approached?,
     };
     let job = &job.with_what_is_learnt(&provider)?;
-    let site = Site::prepare(job, &clock, stop).await?;
+    let site = Site::prepare(job, kept.path(), &clock, stop).await?;
+    let job = &site.with_what_is_learnt(job);
     let members = job.members(&provider, site.namespace());
     let recorder = Recorder::new(job.header(&clock, &members), clock.clone(), Some(kept.create_timeline()?));
     let _stalls = StallWatch::start(recorder.clone());
@@ -319,8 +321,7 @@ impl Living<'_> {
             staples: scenario.fleet.must_staple,
         };
         let program = self.options.exe.clone();
-        let scratch = self.istio_scratch();
-        let agents = members.iter().map(|(id, _)| (id.clone(), workload_socket(&scratch, id))).collect();
+        let agents = self.agents(&members)?;
         let provider = self.limit.on(provider.start(config, agents, program, recorder.clone())).await?;
         let result = self.with_provider(&provider, members, identity, recorder).await;
         // The recording ends before anything is taken down: what dies then says nothing.
@@ -392,6 +393,15 @@ impl Living<'_> {
         let observed = observed?;
         collected.map_err(RunError::Collect)?;
         Ok(observed)
+    }
+
+    /// Where the proxies' own agents will serve: those of Istio, or of what issues in a cluster.
+    fn agents(&self, members: &[(ProxyId, Option<SpiffeId>)]) -> Result<BTreeMap<ProxyId, Utf8PathBuf>, RunError> {
+        if let Some(there) = self.site.agents(members, self.scratch)? {
+            return Ok(there);
+        }
+        let scratch = self.istio_scratch();
+        Ok(members.iter().map(|(id, _)| (id.clone(), workload_socket(&scratch, id))).collect())
     }
 
     /// Where Istio's programs read and write.

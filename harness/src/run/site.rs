@@ -1,34 +1,79 @@
 //! Where a cell's proxies are to be: on this machine, or in a namespace of a cluster that is theirs alone.
 
+use std::collections::BTreeMap;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
 use super::{CellJob, RunError, Stop};
 use crate::clock::Clock;
 use crate::fleet::FleetConfig;
+use crate::timeline::{ProxyId, SpiffeId};
 
 /// Where a cell's proxies are to be.
 #[derive(Default)]
 pub(super) struct Site {
     #[cfg(feature = "kubernetes")]
     yard: Option<std::sync::Arc<crate::fleet::Yard>>,
+    /// What issues there.
+    #[cfg(feature = "kubernetes")]
+    spire: Option<crate::fleet::SpireThere>,
 }
 
 #[cfg(feature = "kubernetes")]
 impl Site {
-    /// Makes what has to be there before the provider is: certificates age from their first issue on.
-    pub(super) async fn prepare(job: &CellJob, clock: &Clock, stop: &Stop) -> Result<Self, RunError> {
+    /// Makes what has to be there before the provider is: certificates age from their first issue on. A provider that is
+    /// pods is made here as well; what it says is kept in `directory`.
+    pub(super) async fn prepare(
+        job: &CellJob,
+        directory: &Utf8Path,
+        clock: &Clock,
+        stop: &Stop,
+    ) -> Result<Self, RunError> {
         use crate::fleet::Yard;
         let Some(place) = &job.place else { return Ok(Self::default()) };
         let namespace = Yard::namespace(job.scenario.name.as_str());
-        let yard = tokio::select! {
-            biased;
-            () = stop.requested() => return Err(RunError::Interrupted),
-            yard = Yard::prepare(place, &namespace, &job.id, clock) => yard?,
+        let prepare = async {
+            let yard = Yard::prepare(place, &namespace, &job.id, clock).await?;
+            let spire = match &job.spire {
+                Some(crate::provider::SpireFrom::Pods) => {
+                    let (proxies, ttl) = (job.identities(Some(&namespace)), job.scenario.provider.ttl());
+                    let log = crate::provider::server_log(directory);
+                    Some(yard.with_spire(&proxies, ttl, &log).await?)
+                }
+                _ => None,
+            };
+            Ok::<_, RunError>(Self { yard: Some(yard), spire })
         };
-        Ok(Self { yard: Some(yard) })
+        tokio::select! {
+            biased;
+            () = stop.requested() => Err(RunError::Interrupted),
+            prepared = prepare => prepared,
+        }
     }
 
     /// The namespace that the proxies' identities name, where it is a real one.
     pub(super) fn namespace(&self) -> Option<&str> {
         self.yard.as_ref().map(|yard| yard.name())
+    }
+
+    /// The job, with the version that the provider there told.
+    pub(super) fn with_what_is_learnt(&self, job: &CellJob) -> CellJob {
+        let mut job = job.clone();
+        if let Some(spire) = &self.spire {
+            job.subject.provider.version.clone_from(&spire.version);
+        }
+        job
+    }
+
+    /// Where what issues there serves each proxy, if something does. The sockets are made in `scratch`.
+    pub(super) fn agents(
+        &self,
+        members: &[(ProxyId, Option<SpiffeId>)],
+        scratch: &Utf8Path,
+    ) -> Result<Option<BTreeMap<ProxyId, Utf8PathBuf>>, RunError> {
+        let Some(yard) = self.yard.as_ref().filter(|_| self.spire.is_some()) else { return Ok(None) };
+        let proxies: Vec<ProxyId> = members.iter().map(|(id, _)| id.clone()).collect();
+        Ok(Some(yard.open_doors(&proxies, &scratch.join("doors"))?))
     }
 
     /// With the proxies there.
@@ -47,13 +92,27 @@ impl Site {
 
 #[cfg(not(feature = "kubernetes"))]
 impl Site {
-    pub(super) async fn prepare(_: &CellJob, _: &Clock, _: &Stop) -> Result<Self, RunError> {
+    pub(super) async fn prepare(_: &CellJob, _: &Utf8Path, _: &Clock, _: &Stop) -> Result<Self, RunError> {
         Ok(Self::default())
     }
 
     #[expect(clippy::unused_self, reason = "as with clusters")]
     pub(super) fn namespace(&self) -> Option<&str> {
         None
+    }
+
+    #[expect(clippy::unused_self, reason = "as with clusters")]
+    pub(super) fn with_what_is_learnt(&self, job: &CellJob) -> CellJob {
+        job.clone()
+    }
+
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with clusters")]
+    pub(super) fn agents(
+        &self,
+        _: &[(ProxyId, Option<SpiffeId>)],
+        _: &Utf8Path,
+    ) -> Result<Option<BTreeMap<ProxyId, Utf8PathBuf>>, RunError> {
+        Ok(None)
     }
 
     #[expect(clippy::unused_self, reason = "as with clusters")]

@@ -67,6 +67,7 @@ impl Scene<'_> {
         self.look(0, true, Depth::Complete, Deadline::after(self.patience().min(deadline.left()))).await;
         let mut seen = Seen::default();
         let mut from = seen.take_in(&self.recorder.since(0));
+        seen.forget_replaced();
         let mut times = Times::of(self, &seen);
         let mut events = self.scenario.provider.events.iter().peekable();
         // What is done too late keeps its distance to what is done after it.
@@ -190,6 +191,13 @@ impl Seen {
             }
         }
         observations.len()
+    }
+
+    /// What was replaced before anybody looked was served to nobody: the first is the one that was looked at.
+    fn forget_replaced(&mut self) {
+        for leaves in self.accepted.values_mut() {
+            leaves.drain(..leaves.len().saturating_sub(1));
+        }
     }
 
     /// When the last one came that was new.

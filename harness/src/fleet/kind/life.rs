@@ -7,7 +7,7 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::json;
 
-use super::{KindError, Place, measure};
+use super::{KindError, Place, SpireImages, measure};
 use crate::cluster::Cluster;
 use crate::fleet::agent::in_pods;
 use crate::fleet::call::{Call, CallError};
@@ -40,6 +40,8 @@ pub struct KindConfig {
     pub istio_manifests: Option<Utf8PathBuf>,
     /// The image of rotacheck itself.
     pub relay_image: String,
+    /// SPIRE's images, for cells in which it issues.
+    pub spire: SpireImages,
     /// Leave a cluster that was made.
     pub keep: bool,
 }
@@ -101,6 +103,7 @@ impl Kind {
         Place {
             cluster: self.cluster.clone(),
             relay_image: self.config.relay_image.clone(),
+            spire: self.config.spire.clone(),
             run: self.nodes.token.clone(),
         }
     }
@@ -115,9 +118,9 @@ impl Kind {
         self.nodes.made && self.config.keep
     }
 
-    /// Where what is tested is not as its makers ship it.
-    pub fn disclosures(&self) -> Vec<Disclosure> {
-        in_pods(self.own_envoy)
+    /// Where what is tested is not as its makers ship it, in cells in which SPIRE issues, or another.
+    pub fn disclosures(&self, spire: bool) -> Vec<Disclosure> {
+        in_pods(self.own_envoy, spire)
     }
 }
 

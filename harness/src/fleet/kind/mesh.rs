@@ -28,9 +28,13 @@ pub(super) const SIDECAR: &str = "istio-proxy";
 pub(super) const APPLICATION: &str = "app";
 const KEYS: &str = "rotacheck-relay";
 const KEYS_AT: &str = "/run/rotacheck-keys";
+/// Where a proxy's pod sees the socket of SPIRE's agent on its node, where SPIRE issues.
+pub(super) const AGENT_SOCKET: &str = "/run/rotacheck-spire/agent.sock";
+const AGENT_AT: &str = "/run/rotacheck-spire";
 /// What our injection template reads.
 const SOCKETS: &str = "rotacheck.dev/sockets";
 const CLOCK: &str = "rotacheck.dev/clock";
+const WITH_APPLICATION: &str = "rotacheck.dev/with-application";
 
 /// A cell's namespace, and what its pods see of their node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,9 +61,18 @@ impl Ground {
         format!("{}/clock", self.files())
     }
 
-    /// The provider's socket, on the node.
-    pub(super) fn socket(&self) -> String {
-        format!("{}/socket", self.sockets())
+    /// The provider's socket, on the node; where each proxy has one of its own, that of this one.
+    pub(super) fn socket(&self, own: Option<&ProxyId>) -> String {
+        format!("{}/socket", self.sockets_of(own))
+    }
+
+    fn sockets_of(&self, own: Option<&ProxyId>) -> String {
+        own.map_or_else(|| self.sockets(), |id| format!("{}/{id}", self.sockets()))
+    }
+
+    /// Where SPIRE's agent on a node serves.
+    pub(super) fn spire_sockets(&self) -> String {
+        format!("{}/spire", self.files())
     }
 
     /// Made first.
@@ -182,21 +195,29 @@ impl Ground {
         ]
     }
 
-    /// A proxy's pod: the application, and beside it what Istio injects.
-    pub(super) fn pod(&self, id: &ProxyId, stats: StatsInclusion) -> Value {
+    /// A proxy's pod: the application, and beside it what Istio injects. By the application's relay the proxy's provider is
+    /// reached, where that has to see from which pod it is asked.
+    pub(super) fn pod(&self, id: &ProxyId, stats: StatsInclusion, by_own_relay: bool) -> Value {
+        let own = by_own_relay.then_some(id);
         let mut config = json!({ "concurrency": 1, "terminationDrainDuration": "0s" });
         if stats == StatsInclusion::All {
             config["proxyStatsMatcher"] = json!({ "inclusionRegexps": [".*"] });
         }
         let mut annotations = json!({
             "inject.istio.io/templates": "sidecar,rotacheck",
-            SOCKETS: self.sockets(),
+            SOCKETS: self.sockets_of(own),
             "proxy.istio.io/config": config.to_string(),
             "sidecar.istio.io/logLevel": "warning",
             "sidecar.istio.io/componentLogLevel": "config:info",
         });
         if self.moved {
             annotations[CLOCK] = json!(self.clock());
+        }
+        let (mut mounts, mut volumes) = (Vec::new(), Vec::new());
+        if by_own_relay {
+            annotations[WITH_APPLICATION] = json!("true");
+            mounts.push(json!({ "name": "spire", "mountPath": AGENT_AT, "readOnly": true }));
+            volumes.push(host("spire", self.spire_sockets(), "Directory"));
         }
         let mut pod = self.object(
             "v1",
@@ -205,8 +226,8 @@ impl Ground {
             json!({
                 "serviceAccountName": id.as_str(),
                 "terminationGracePeriodSeconds": 1,
-                "containers": [self.relay(APPLICATION, &["--echo", &format!("0.0.0.0:{APP}")], Vec::new())],
-                "volumes": with_keys(Vec::new()),
+                "containers": [self.relay(APPLICATION, &["--echo", &format!("0.0.0.0:{APP}")], mounts)],
+                "volumes": with_keys(volumes),
             }),
         );
         pod["metadata"]["labels"]["app"] = json!(id.as_str());
@@ -286,16 +307,30 @@ mod tests {
         let mut all = vec![ground().namespace("rotation@envoy-1.38.3+image")];
         all.extend(ground().relays(&[("ca.pem", "CA")]));
         all.extend(ground().services(&ring, 1));
-        all.push(ground().pod(&ids[0], StatsInclusion::All));
+        all.push(ground().pod(&ids[0], StatsInclusion::All, false));
         insta::assert_snapshot!(serde_json::to_string_pretty(&all).unwrap());
     }
 
     #[test]
     fn a_pod_in_real_time_sees_no_clock() {
         let id = ProxyId::parse("proxy-a").unwrap();
-        let pod = Ground { moved: false, ..ground() }.pod(&id, StatsInclusion::IstioDefault);
+        let pod = Ground { moved: false, ..ground() }.pod(&id, StatsInclusion::IstioDefault, false);
         let annotations = pod["metadata"]["annotations"].to_string();
         assert!(!annotations.contains(CLOCK) && !annotations.contains("proxyStatsMatcher"), "{annotations}");
+    }
+
+    #[test]
+    fn a_pod_whose_own_relay_leads_to_the_provider_has_a_socket_of_its_own_and_waits_for_nothing() {
+        let id = ProxyId::parse("proxy-a").unwrap();
+        let pod = ground().pod(&id, StatsInclusion::All, true);
+        let annotations = &pod["metadata"]["annotations"];
+        assert_eq!(annotations[WITH_APPLICATION], "true");
+        assert_eq!(format!("{}/socket", annotations[SOCKETS].as_str().unwrap()), ground().socket(Some(&id)));
+        assert_ne!(ground().socket(Some(&id)), ground().socket(None));
+        assert_eq!(pod["spec"]["volumes"][0]["hostPath"]["path"], ground().spire_sockets());
+        let template = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../kind-config/istio.yaml"));
+        assert!([SOCKETS, CLOCK, WITH_APPLICATION].iter().all(|name| template.contains(&format!("\"{name}\""))));
+        assert!(AGENT_SOCKET.starts_with(AGENT_AT));
     }
 
     #[test]

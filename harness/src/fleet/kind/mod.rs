@@ -7,6 +7,7 @@ mod life;
 mod measure;
 mod mesh;
 mod pods;
+mod spire;
 mod sweep;
 mod yard;
 
@@ -15,6 +16,7 @@ use std::fmt;
 pub use error::KindError;
 pub use life::{Kind, KindConfig};
 pub(super) use pods::{Pods, start};
+pub use spire::{SpireImages, SpireThere};
 pub(super) use sweep::{cluster, clusters, delete, left_in};
 pub use yard::Yard;
 
@@ -27,6 +29,8 @@ pub struct Place {
     cluster: Cluster,
     /// The image of rotacheck itself.
     relay_image: String,
+    /// SPIRE's, for cells in which it issues.
+    spire: SpireImages,
     /// What is made there is labelled with this.
     run: String,
 }

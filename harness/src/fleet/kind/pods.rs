@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::mesh::{ADMIN, APP, DIAL_OUT, DIALLED, INBOUND, SERVICE, SIDECAR};
+use super::mesh::{ADMIN, APP, APPLICATION, DIAL_OUT, DIALLED, INBOUND, SERVICE, SIDECAR};
 use super::yard::{Node, Yard};
 use crate::clock::Deadline;
 use crate::cluster::PodSeen;
@@ -20,7 +20,8 @@ use crate::fleet::process::{FleetConfig, dial_out};
 use crate::fleet::ready::{self, Live};
 use crate::fleet::{Dialled, Fleet, FleetError, Proxy, ProxyExit, keep};
 use crate::remote::{Forward, Link, Local, Serving, Target};
-use crate::timeline::{AGENT_SAYS, Blind, Exited, ProxyId, Recorder, Source, Spawned, Stall};
+use crate::scenario::ProviderAction;
+use crate::timeline::{AGENT_SAYS, Blind, Exited, FaultNote, ProxyId, Recorder, Source, Spawned, Stall};
 use crate::xds::Delivery;
 
 /// How long pods may take until they are ready: images may have to be pulled.
@@ -65,9 +66,9 @@ pub(in crate::fleet) async fn start(
     recorder: &Recorder,
 ) -> Result<Fleet, FleetError> {
     let since = Instant::now();
-    let Delivery::Socket(socket) = &config.delivery else { return Err(FleetError::AgentWithoutSocket) };
     yard.record_into(recorder);
-    let servings = serve(yard, socket, &config.dialled).await?;
+    let servings = serve(yard, &config.delivery, &config.dialled).await?;
+    let by_own_relay = yard.doors.get().is_some();
     let [first, ..] = yard.nodes.as_slice() else { return Err(FleetError::Empty) };
     let server: SocketAddr = format!("{}:{DIALLED}", first.ip).parse().map_err(|_| FleetError::Empty)?;
     let dialled = Dialled { server, ..config.dialled.clone() };
@@ -77,16 +78,26 @@ pub(in crate::fleet) async fn start(
     let ring: Vec<_> = ids.iter().map(|id| (*id, dial_out(id, at, &seen, &dialled))).collect();
     let cluster = &yard.place.cluster;
     let services = cluster.create_all(&yard.ground.services(&ring, config.further_contexts)).await?;
-    let pods: Vec<_> = ids.iter().map(|id| yard.ground.pod(id, config.stats)).collect();
+    let pods: Vec<_> = ids.iter().map(|id| yard.ground.pod(id, config.stats, by_own_relay)).collect();
     cluster.create_all(&pods).await?;
     // What they say is wanted most where they do not come up.
     let mut tasks = JoinSet::new();
     for id in &ids {
         let kept = kept(&config, id);
         keep::directory(&kept).map_err(|source| FleetError::Write { path: kept.clone(), source })?;
-        tasks.spawn(log(yard.clone(), (*id).clone(), kept.join(LOG)));
+        tasks.spawn(log(yard.clone(), id.to_string(), SIDECAR, kept.join(LOG)));
     }
-    let up = match wait(yard, &ids).await {
+    let come_up = async {
+        let mut links = lead(yard, &ids).await?;
+        let up = wait(yard, &ids).await?;
+        for id in &ids {
+            if !links.contains_key(*id) {
+                links.insert((*id).clone(), yard.link(id.as_str()).await?);
+            }
+        }
+        Ok((up, links))
+    };
+    let (up, links) = match come_up.await {
         Ok(up) => up,
         Err(e) => {
             keep_words(yard, &config.directory, recorder, Deadline::after(TO_TELL)).await?;
@@ -99,7 +110,8 @@ pub(in crate::fleet) async fn start(
     let reached = config.members.iter().enumerate().map(async |(n, (id, spiffe_id))| {
         let next = ids[(n + 1) % ids.len()];
         let pod = &up[id.as_str()];
-        let (link, forwards) = reach(yard, id, pod, &address(&services, next)).await?;
+        let link = links[id].clone();
+        let forwards = reach(yard, &link, pod, &address(&services, next)).await?;
         let [admin, inbound, outbound, dial_out] = forwards.each_ref().map(Forward::addr);
         let kept = kept(&config, id);
         let proxy = Proxy {
@@ -181,17 +193,53 @@ impl Pulse {
 }
 
 /// The provider on every node, and on one the server that the proxies dial.
-async fn serve(yard: &Yard, socket: &Utf8Path, dialled: &Dialled) -> Result<Vec<Serving>, FleetError> {
-    let on_node = yard
-        .nodes
-        .iter()
-        .map(|node| node.link.serve(Target::Unix(yard.ground.socket().into()), 0o777, Local::Unix(socket.to_owned())));
+async fn serve(yard: &Yard, delivery: &Delivery, dialled: &Dialled) -> Result<Vec<Serving>, FleetError> {
+    let sockets: Vec<(String, &Utf8Path)> = match delivery {
+        Delivery::Socket(socket) => vec![(yard.ground.socket(None), socket)],
+        Delivery::Mesh(own) => own.iter().map(|(id, socket)| (yard.ground.socket(Some(id)), &**socket)).collect(),
+        Delivery::Files(_) => return Err(FleetError::AgentWithoutSocket),
+    };
+    // A pod may come to be on any of them.
+    let everywhere = yard.nodes.iter().flat_map(|node| sockets.iter().map(move |socket| (node, socket)));
+    let on_node = everywhere.map(|(node, (there, here))| {
+        node.link.serve(Target::Unix(there.into()), 0o777, Local::Unix((*here).to_owned()))
+    });
     let mut servings = try_join_all(on_node).await?;
     if let Some(first) = yard.nodes.first() {
         let target = Target::tcp("0.0.0.0", DIALLED);
         servings.push(first.link.serve(target, 0, Local::Tcp(dialled.server)).await?);
     }
     Ok(servings)
+}
+
+/// Where the proxies reach their provider through the relays in their own pods, these are led there as soon as they run: before
+/// that, no proxy is ready.
+async fn lead(yard: &Yard, ids: &[&ProxyId]) -> Result<BTreeMap<ProxyId, Link>, FleetError> {
+    let Some(doors) = yard.doors.get() else { return Ok(BTreeMap::new()) };
+    let mut watch = yard.place.cluster.watch_pods(&yard.ground.namespace, "");
+    let runs = |pod: &PodSeen| pod.containers.get(APPLICATION).is_some_and(|c| c.running);
+    let all_run = |pods: &BTreeMap<String, PodSeen>| ids.iter().all(|id| pods.get(id.as_str()).is_some_and(runs));
+    if watch.until(Deadline::after(TO_START), all_run).await?.is_none() {
+        return Err(yard.not_up("the pods", states(ids, watch.known(), runs)).await);
+    }
+    let links = ids.iter().map(async |id| {
+        let link = yard.link(id.as_str()).await?;
+        if let Some(door) = doors.get(*id) {
+            door.lead_by(&link);
+        }
+        Ok::<_, FleetError>(((*id).clone(), link))
+    });
+    Ok(try_join_all(links).await?.into_iter().collect())
+}
+
+/// What keeps those pods that are not as they should be.
+fn states(ids: &[&ProxyId], known: &BTreeMap<String, PodSeen>, well: impl Fn(&PodSeen) -> bool) -> String {
+    let state = |id: &&ProxyId| {
+        let pod = known.get(id.as_str())?;
+        (!well(pod)).then(|| format!("{id}: {}", pod.state()))
+    };
+    let states: Vec<String> = ids.iter().filter_map(state).collect();
+    states.join("; ")
 }
 
 async fn wait(yard: &Yard, ids: &[&ProxyId]) -> Result<BTreeMap<String, PodSeen>, FleetError> {
@@ -202,17 +250,10 @@ async fn wait(yard: &Yard, ids: &[&ProxyId]) -> Result<BTreeMap<String, PodSeen>
     if let Some(pods) = watch.until(Deadline::after(TO_START), up).await? {
         return Ok(pods);
     }
-    let known = watch.known().clone();
-    let state = |id: &&ProxyId| {
-        let pod = known.get(id.as_str())?;
-        (!pod.ready).then(|| format!("{id}: {}", pod.state()))
-    };
-    let states: Vec<String> = ids.iter().filter_map(state).collect();
-    Err(yard.not_up("the pods", states.join("; ")).await)
+    Err(yard.not_up("the pods", states(ids, watch.known(), |pod| pod.ready)).await)
 }
 
-async fn reach(yard: &Yard, id: &ProxyId, pod: &PodSeen, service: &str) -> Result<(Link, [Forward; 4]), FleetError> {
-    let link = yard.link(id.as_str()).await?;
+async fn reach(yard: &Yard, link: &Link, pod: &PodSeen, service: &str) -> Result<[Forward; 4], FleetError> {
     let ip = pod.ip.clone().unwrap_or_default();
     // From its own node, as its neighbours there would.
     let node = yard.nodes.iter().find(|node| Some(&node.name) == pod.node.as_ref());
@@ -223,7 +264,7 @@ async fn reach(yard: &Yard, id: &ProxyId, pod: &PodSeen, service: &str) -> Resul
         link.forward(Target::tcp(service, SERVICE)).await?,
         link.forward(Target::tcp("127.0.0.1", DIAL_OUT)).await?,
     ];
-    Ok((link, forwards))
+    Ok(forwards)
 }
 
 /// The address of a service, as the API server gave it out.
@@ -240,15 +281,15 @@ fn kept(config: &FleetConfig, id: &ProxyId) -> Utf8PathBuf {
     config.directory.join("proxies").join(id.as_str())
 }
 
-/// Keeps what a pod's agent and its Envoy log, as they log it, from one start to the next.
-async fn log(yard: Arc<Yard>, id: ProxyId, path: Utf8PathBuf) {
+/// Keeps what a container logs, as it logs it, from one start to the next.
+pub(super) async fn log(yard: Arc<Yard>, pod: String, container: &'static str, path: Utf8PathBuf) {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     // Where the disk takes nothing, the recording fails as well, and says so.
     let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path) else { return };
     loop {
         let mut lines = 0;
-        let follow = yard.place.cluster.follow_log(&yard.ground.namespace, id.as_str(), SIDECAR, |bytes| {
+        let follow = yard.place.cluster.follow_log(&yard.ground.namespace, &pod, container, |bytes| {
             lines += bytes.len();
             file.write_all(bytes)
         });
@@ -372,6 +413,18 @@ impl Pods {
     /// Cell time, for all who live in it there.
     pub(in crate::fleet) async fn move_to(&self, offset_s: i64) -> Result<(), FleetError> {
         self.yard.move_to(offset_s).await
+    }
+
+    /// Does something to what issues there, and records that; to one that is elsewhere, nothing.
+    pub(in crate::fleet) async fn undergo(
+        &self,
+        action: ProviderAction,
+        recorder: &Recorder,
+    ) -> Result<(), FleetError> {
+        let Some(entries) = self.yard.entries.get() else { return Ok(()) };
+        let note = FaultNote { fault: action.name().to_owned(), action: "done to SPIRE".to_owned() };
+        recorder.record(Source::Provider, None, None, note);
+        self.yard.undergo(action, entries).await
     }
 
     /// What the API server says at the end.

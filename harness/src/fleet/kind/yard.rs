@@ -1,19 +1,22 @@
 //! A cell's namespace, with a relay on each node: what stands there before the provider does.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use camino::{Utf8Path, Utf8PathBuf};
 use futures::future::{join_all, try_join_all};
 
-use super::mesh::{self, Ground};
+use super::mesh::{self, AGENT_SOCKET, Ground};
+use super::spire::Entries;
 use super::{Place, mesh::NODE, mesh::RELAY};
 use crate::clock::{Clock, Deadline, OffsetFile};
-use crate::cluster::{Forwarded, PodName};
+use crate::cluster::{Forwarded, PodName, PodSeen};
 use crate::fleet::{FleetError, owner};
-use crate::remote::{Connector, Credentials, Event, Keys, Link, Opened, Tell};
-use crate::timeline::{Blind, CellId, Recorder, Source};
+use crate::remote::{Connector, Credentials, Door, Event, Keys, Link, Opened, Target, Tell};
+use crate::timeline::{Blind, CellId, ProxyId, Recorder, Source};
 
 /// How long a node may take to start its relay; that of a change to a file there.
 const TO_START: Duration = Duration::from_secs(90);
@@ -28,6 +31,12 @@ pub struct Yard {
     pub(super) place: Place,
     pub(super) ground: Ground,
     pub(super) nodes: Vec<Node>,
+    /// The namespace's own.
+    pub(super) uid: String,
+    /// Where the provider's socket of each proxy is in the harness, where each has one of its own.
+    pub(super) doors: OnceLock<BTreeMap<ProxyId, Door>>,
+    /// Whom SPIRE knows, where it issues.
+    pub(super) entries: OnceLock<Entries>,
     harness: Credentials,
     told: Arc<Told>,
     cleared: AtomicBool,
@@ -109,13 +118,16 @@ impl Yard {
             image: place.relay_image.clone(),
             moved,
         };
-        place.cluster.create(&ground.namespace(cell.as_str())).await?;
+        let made = place.cluster.create(&ground.namespace(cell.as_str())).await?;
         let keys = Keys::new()?;
         // From here on it is taken away, whatever happens.
         let mut yard = Self {
             place: place.clone(),
             ground,
             nodes: Vec::new(),
+            uid: made["metadata"]["uid"].as_str().unwrap_or_default().to_owned(),
+            doors: OnceLock::new(),
+            entries: OnceLock::new(),
             harness: keys.harness()?,
             told: Arc::default(),
             cleared: AtomicBool::new(false),
@@ -130,21 +142,51 @@ impl Yard {
 
     async fn wait_for_nodes(&self) -> Result<Vec<Node>, FleetError> {
         let wanted = self.place.cluster.nodes().await?.len();
-        let mut watch = self.place.cluster.watch_pods(&self.ground.namespace, &format!("app={NODE}"));
-        let up = |pods: &std::collections::BTreeMap<_, crate::cluster::PodSeen>| {
-            pods.len() >= wanted && pods.values().all(|pod| pod.ready && pod.ip.is_some())
-        };
-        let Some(pods) = watch.until(Deadline::after(TO_START), up).await? else {
-            let known = watch.known().clone();
-            let states: Vec<String> = known.iter().map(|(name, pod)| format!("{name}: {}", pod.state())).collect();
-            let state = states.join("; ");
-            return Err(self.not_up("a relay on each node", state).await);
-        };
+        let selector = format!("app={NODE}");
+        let pods = self.wait_for("a relay on each node", &selector, wanted, Deadline::after(TO_START)).await?;
         let nodes = pods.into_iter().map(async |(pod, seen)| {
             let link = self.link(&pod).await?;
             Ok::<_, FleetError>(Node { name: seen.node.unwrap_or_default(), ip: seen.ip.unwrap_or_default(), link })
         });
         try_join_all(nodes).await
+    }
+
+    /// Awaits that so many pods of these labels are ready, and all that there are.
+    pub(super) async fn wait_for(
+        &self,
+        what: &str,
+        selector: &str,
+        wanted: usize,
+        deadline: Deadline,
+    ) -> Result<BTreeMap<String, PodSeen>, FleetError> {
+        let mut watch = self.place.cluster.watch_pods(&self.ground.namespace, selector);
+        let up = |pods: &BTreeMap<String, PodSeen>| {
+            pods.len() >= wanted && pods.values().all(|pod| pod.ready && pod.ip.is_some())
+        };
+        if let Some(pods) = watch.until(deadline, up).await? {
+            return Ok(pods);
+        }
+        let known = watch.known().clone();
+        let states: Vec<String> = known.iter().map(|(name, pod)| format!("{name}: {}", pod.state())).collect();
+        Err(self.not_up(what, states.join("; ")).await)
+    }
+
+    /// Gives each proxy a socket of the provider's in `directory`, which leads to SPIRE's agent on its node by the relay in
+    /// its own pod, as soon as there is one.
+    pub fn open_doors(
+        &self,
+        proxies: &[ProxyId],
+        directory: &Utf8Path,
+    ) -> Result<BTreeMap<ProxyId, Utf8PathBuf>, FleetError> {
+        let mut doors = BTreeMap::new();
+        for proxy in proxies {
+            let target = Target::Unix(AGENT_SOCKET.into());
+            doors.insert(proxy.clone(), Door::open(&directory.join(format!("{proxy}.sock")), target)?);
+        }
+        let paths = doors.iter().map(|(proxy, door)| (proxy.clone(), door.path().to_owned())).collect();
+        // They are opened once in a cell's life.
+        let _ = self.doors.set(doors);
+        Ok(paths)
     }
 
     /// A way to the relay in a pod.

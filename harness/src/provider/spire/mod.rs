@@ -43,6 +43,25 @@ pub struct SpirePrograms {
     pub agent: Utf8PathBuf,
 }
 
+/// Where the SPIRE of a cell comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SpireFrom {
+    /// It is started here.
+    Programs(SpirePrograms),
+    /// It is pods of the cell's namespace.
+    Pods,
+}
+
+/// Where what its server says is kept, in a cell's directory.
+pub fn server_log(directory: &Utf8Path) -> Utf8PathBuf {
+    directory.join(SERVER_LOG)
+}
+
+/// What the server says in its log that it signed.
+pub(super) fn signed_in(path: &Utf8Path) -> SignedLog {
+    SignedLog::new(path, log::signed)
+}
+
 /// A server and an agent of one cell. The guard that started them ends them.
 pub(super) struct Spire {
     programs: SpirePrograms,
@@ -112,7 +131,7 @@ impl Spire {
 
     /// What the server says that it signed.
     pub(super) fn signed(&self) -> SignedLog {
-        SignedLog::new(&self.server.log, log::signed)
+        signed_in(&self.server.log)
     }
 
     /// The process that ends by this, if one does.

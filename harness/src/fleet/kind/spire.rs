@@ -1,0 +1,216 @@
+//! SPIRE in a cell's namespace: a server, and an agent on each node, which knows workloads by the pods that they are of. What
+//! is said to it comes from the pods themselves, by their relays.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use camino::Utf8Path;
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use super::pods::log;
+use super::yard::Yard;
+use crate::clock::Deadline;
+use crate::cluster::PodName;
+use crate::fleet::FleetError;
+use crate::scenario::{ProviderAction, Span, TRUST_DOMAIN};
+use crate::timeline::{ImageReference, ProxyId, SpiffeId};
+
+const SERVER: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../kind-config/spire-server.yaml"));
+const AGENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../kind-config/spire-agent.yaml"));
+/// As in these files: the server's pod, what all pods of the agent are labelled with, the container in all of them.
+const SERVER_POD: &str = "spire-server";
+const AGENT_PODS: &str = "spire-agent";
+const CONTAINER: &str = "spire";
+/// The server's own socket.
+const API: &str = "/run/spire/server.sock";
+/// How long either may take until it is ready: its image may have to be pulled.
+const TO_START: Duration = Duration::from_secs(120);
+
+/// The images of SPIRE's programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpireImages {
+    server: ImageReference,
+    agent: ImageReference,
+}
+
+impl SpireImages {
+    /// Those of which `image` is the server's: the agent's is beside it, where its name tells of one program only.
+    pub fn of(image: &ImageReference) -> Self {
+        let beside = (image.name() == "spire-server").then(|| image.beside("spire-agent")).flatten();
+        Self { server: image.clone(), agent: beside.unwrap_or_else(|| image.clone()) }
+    }
+}
+
+/// Whom it knows, and for how long what they get is valid.
+pub(super) struct Entries {
+    proxies: Vec<(ProxyId, SpiffeId)>,
+    ttl_s: AtomicU64,
+}
+
+/// A SPIRE in a cell's namespace, with which it goes.
+pub struct SpireThere {
+    /// As its server tells it.
+    pub version: String,
+    /// Its logs are kept as long as this is.
+    _logs: JoinSet<()>,
+}
+
+impl Yard {
+    /// Has SPIRE issue certificates of this lifetime to the pods of the proxies that will come. What its server says is kept
+    /// in `log`, what its agents say beside it.
+    pub async fn with_spire(
+        self: &Arc<Self>,
+        proxies: &[(ProxyId, SpiffeId)],
+        ttl: Span,
+        server_log: &Utf8Path,
+    ) -> Result<SpireThere, FleetError> {
+        let images = &self.place.spire;
+        let mut logs = JoinSet::new();
+        self.create_in_order(&self.filled(SERVER, &images.server, "")?).await?;
+        logs.spawn(log(self.clone(), SERVER_POD.to_owned(), CONTAINER, server_log.to_owned()));
+        let selector = format!("app={SERVER_POD}");
+        let server = self.wait_for("SPIRE's server", &selector, 1, Deadline::after(TO_START)).await?;
+        let ip = server.into_iter().next().and_then(|(_, pod)| pod.ip).unwrap_or_default();
+        let version = version(&self.ask_spire(&["--version"]).await?, &images.server);
+        self.know_nodes().await?;
+        let entries = Entries { proxies: proxies.to_vec(), ttl_s: ttl.as_secs().into() };
+        let entries = self.entries.get_or_init(|| entries);
+        self.register("create", entries).await?;
+        self.create_in_order(&self.filled(AGENT, &images.agent, &ip)?).await?;
+        let (selector, wanted) = (format!("app={AGENT_PODS}"), self.nodes.len());
+        for (pod, _) in self.wait_for("SPIRE's agents", &selector, wanted, Deadline::after(TO_START)).await? {
+            let path = server_log.with_file_name(format!("{pod}.log"));
+            logs.spawn(log(self.clone(), pod, CONTAINER, path));
+        }
+        Ok(SpireThere { version, _logs: logs })
+    }
+
+    /// Every agent is one of the cluster's, whatever its node.
+    async fn know_nodes(&self) -> Result<(), FleetError> {
+        let (node, cluster) = (node(), "k8s_psat:cluster:rotacheck");
+        self.tell_spire(&["entry", "create"], &["-node", "-spiffeID", &node, "-selector", cluster]).await
+    }
+
+    /// Who is served is known by namespace and service account.
+    async fn register(&self, verb: &str, entries: &Entries) -> Result<(), FleetError> {
+        let (node, namespace) = (node(), format!("k8s:ns:{}", self.name()));
+        let ttl = entries.ttl_s.load(Ordering::Relaxed).to_string();
+        for (proxy, identity) in &entries.proxies {
+            let account = format!("k8s:sa:{proxy}");
+            let entry = ["-entryID", proxy.as_str(), "-parentID", &node, "-spiffeID", identity.as_str()];
+            let whom = ["-selector", &namespace, "-selector", &account, "-x509SVIDTTL", &ttl];
+            self.tell_spire(&["entry", verb], &[entry, whom].concat()).await?;
+        }
+        Ok(())
+    }
+
+    /// Does something to SPIRE that its server is told.
+    pub(super) async fn undergo(&self, action: ProviderAction, entries: &Entries) -> Result<(), FleetError> {
+        match action {
+            ProviderAction::PrepareCa => self.tell_spire(&["localauthority", "x509", "prepare"], &[]).await,
+            ProviderAction::ActivateCa => self.authority("activate", "prepared").await,
+            ProviderAction::TaintCa => self.authority("taint", "old").await,
+            ProviderAction::RevokeCa => self.authority("revoke", "old").await,
+            ProviderAction::UpdateEntry => {
+                entries.ttl_s.fetch_add(1, Ordering::Relaxed);
+                self.register("update", entries).await
+            }
+            ProviderAction::DeleteEntry => {
+                for (proxy, _) in &entries.proxies {
+                    self.tell_spire(&["entry", "delete"], &["-entryID", proxy.as_str()]).await?;
+                }
+                Ok(())
+            }
+            // Its programs are pods: the capability table refuses what would befall these.
+            _ => Ok(()),
+        }
+    }
+
+    /// Does something to the authority that stands in this place: `prepared`, `old`.
+    async fn authority(&self, verb: &str, place: &str) -> Result<(), FleetError> {
+        let said = self.ask_spire(&["localauthority", "x509", "show", "-socketPath", API, "-output", "json"]).await?;
+        let answer: Value = serde_json::from_str(said.trim()).unwrap_or_default();
+        let Some(id) = answer[place]["authority_id"].as_str() else {
+            return Err(FleetError::NoAuthority { place: place.to_owned() });
+        };
+        self.tell_spire(&["localauthority", "x509", verb], &["-authorityID", id]).await
+    }
+
+    async fn tell_spire(&self, command: &[&str], options: &[&str]) -> Result<(), FleetError> {
+        self.ask_spire(&[command, &["-socketPath", API], options].concat()).await.map(drop)
+    }
+
+    /// Has the server's own command line talk to the server.
+    async fn ask_spire(&self, words: &[&str]) -> Result<String, FleetError> {
+        let pod = PodName { namespace: self.name().to_owned(), name: SERVER_POD.to_owned() };
+        Ok(self.place.cluster.run(&pod, CONTAINER, &[&["spire-server"], words].concat()).await?)
+    }
+
+    fn filled(&self, manifest: &str, image: &ImageReference, server: &str) -> Result<Vec<Value>, FleetError> {
+        let image = image.to_string();
+        let sockets = self.ground.spire_sockets();
+        let known = [
+            ("{namespace}", self.name()),
+            ("{uid}", &self.uid),
+            ("{run}", &self.place.run),
+            ("{trust_domain}", TRUST_DOMAIN),
+            ("{image}", &image),
+            ("{server}", server),
+            ("{sockets}", &sockets),
+        ];
+        let text = known.iter().fold(manifest.to_owned(), |text, (name, value)| text.replace(name, value));
+        serde_saphyr::from_multiple(&text).map_err(|e| FleetError::Manifest { why: e.to_string() })
+    }
+
+    /// A pod can't be made before its service account.
+    async fn create_in_order(&self, objects: &[Value]) -> Result<(), FleetError> {
+        for object in objects {
+            self.place.cluster.create(object).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What all agents' nodes are, to SPIRE.
+fn node() -> String {
+    format!("spiffe://{TRUST_DOMAIN}/rotacheck/node")
+}
+
+/// What the server's program says; one into which its makers built none is known by its image's tag.
+fn version(said: &str, image: &ImageReference) -> String {
+    let word = said.split_whitespace().last().unwrap_or_default();
+    let known = word.starts_with(|c: char| c.is_ascii_digit()) && !word.ends_with("-unk");
+    if known { word } else { image.short_version() }.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(name: &str) -> ImageReference {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn the_agents_image_is_beside_the_servers_unless_one_has_both() {
+        let both = |name: &str| {
+            let images = SpireImages::of(&image(name));
+            [images.server.to_string(), images.agent.to_string()]
+        };
+        let own = "ghcr.io/spiffe/spire-server:1.13.3";
+        assert_eq!(both(own), [own, "ghcr.io/spiffe/spire-agent:1.13.3"]);
+        let one = "docker.io/local/spire:1.13.3";
+        assert_eq!(both(one), [one, one]);
+    }
+
+    #[test]
+    fn a_server_that_tells_no_version_has_that_of_its_image() {
+        let image = image("ghcr.io/spiffe/spire-server:1.13.3");
+        assert_eq!(version("1.14.0\n", &image), "1.14.0");
+        for said in ["1.13.3-dev-unk\n", "", "spire-server: no such command"] {
+            assert_eq!(version(said, &image), "1.13.3", "{said}");
+        }
+    }
+}
