@@ -355,3 +355,24 @@ fn credentials_are_read_as_they_were_written_and_what_is_wrong_is_said_without_t
     let error = Credentials::read(&path).unwrap_err().to_string();
     assert!(error.contains("key.pem holds no private key") && !error.contains("c2Vj"), "{error}");
 }
+
+#[tokio::test]
+async fn a_door_is_there_before_its_way_and_who_came_early_is_led_on() {
+    let scene = Scene::new().await;
+    let there = scene.path("there.sock");
+    let listener = UnixListener::bind(&there).unwrap();
+    let door = Door::open(&scene.path("door.sock"), Target::Unix(there)).unwrap();
+    let mut early = UnixStream::connect(door.path()).await.unwrap();
+    early.write_all(b"early").await.unwrap();
+    // Nobody dials before there is a way.
+    let nobody = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+    assert!(nobody.is_err(), "{nobody:?}");
+    door.lead_by(&scene.link);
+    let (mut accepted, _) = soon(listener.accept()).await.unwrap();
+    let mut heard = [0; 5];
+    soon(accepted.read_exact(&mut heard)).await.unwrap();
+    assert_eq!(&heard, b"early");
+    let path = door.path().to_owned();
+    drop(door);
+    assert!(!path.exists());
+}

@@ -423,7 +423,9 @@ impl Living<'_> {
         let text = match delivery {
             Delivery::Socket(socket) => format!("the provider's socket: {socket}; Ctrl-C goes on"),
             Delivery::Files(files) => format!("the provider's files: {files}; Ctrl-C goes on"),
-            Delivery::Mesh(_) => "Istio's agents serve the proxies; Ctrl-C goes on".to_owned(),
+            Delivery::Mesh(_) => {
+                "the proxies have their certificates from agents of their own; Ctrl-C goes on".to_owned()
+            }
         };
         let _ = self.tell.events.send(RunEvent::Notice { text });
         self.stop.hold().await;

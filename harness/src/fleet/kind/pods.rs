@@ -1,6 +1,6 @@
 //! A cell's pods: how they are brought up, watched, and what is kept of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::fleet::ready::{self, Live};
 use crate::fleet::{Dialled, Fleet, FleetError, Proxy, ProxyExit, keep};
 use crate::remote::{Forward, Link, Local, Serving, Target};
 use crate::scenario::ProviderAction;
-use crate::timeline::{AGENT_SAYS, Blind, Exited, FaultNote, ProxyId, Recorder, Source, Spawned, Stall};
+use crate::timeline::{AGENT_SAYS, Blind, Exited, FaultNote, Layer, ProxyId, Recorder, Source, Spawned, Stall};
 use crate::xds::Delivery;
 
 /// How long pods may take until they are ready: images may have to be pulled.
@@ -333,12 +333,14 @@ async fn keep_words(
     Ok(())
 }
 
-/// Tells of pods that are started again, or gone.
+/// Tells of pods that are started again, or gone; and of those with a sidecar that were not there at the beginning.
 async fn watch_ends(yard: Arc<Yard>, proxies: Vec<Proxy>, recorder: Recorder, ended: Arc<Ended>) {
     let mut watch = yard.place.cluster.watch_pods(&yard.ground.namespace, "");
+    let own: BTreeSet<ProxyId> = proxies.iter().map(|proxy| proxy.id.clone()).collect();
     let mut waiting = proxies;
     let mut silent = false;
-    while !waiting.is_empty() {
+    let mut latecomers = BTreeSet::new();
+    loop {
         let seen = watch.next().await.cloned();
         let pods = match seen {
             Ok(pods) => pods,
@@ -352,14 +354,33 @@ async fn watch_ends(yard: Arc<Yard>, proxies: Vec<Proxy>, recorder: Recorder, en
             }
         };
         silent = false;
+        for (id, pod) in pods.iter().filter_map(|(name, pod)| Some((ProxyId::parse(name).ok()?, pod))) {
+            let joined = pod.containers.get(SIDECAR).is_some_and(|c| c.running) && !own.contains(&id);
+            if joined && latecomers.insert(pod.uid.clone()) {
+                tell_latecomer(&yard, &id, pod, &recorder);
+            }
+        }
         let gone: Vec<Proxy> = waiting.extract_if(.., |proxy| has_ended(proxy, pods.get(proxy.id.as_str()))).collect();
         for proxy in gone {
-            let exit = exit(&proxy, pods.get(proxy.id.as_str()));
+            let exit = exit(&yard, &proxy, pods.get(proxy.id.as_str()));
             let ProxyExit { code, signal, expected, log_tail, .. } = exit.clone();
             recorder.record(Source::Process, Some(&exit.id), None, Exited { code, signal, expected, log_tail });
             ended.send_modify(|exits| exits.push(exit));
         }
     }
+}
+
+/// A proxy that somebody else brought into the namespace. Whoever claims something of all that are there has to know of it:
+/// nothing of it is seen, and it is not said to be well.
+fn tell_latecomer(yard: &Yard, id: &ProxyId, pod: &PodSeen, recorder: &Recorder) {
+    let what = format!("pod {}/{id}, which came while the cell was observed", yard.ground.namespace);
+    recorder.record(Source::Process, Some(id), None, Spawned { pid: pod.process(SIDECAR), what });
+    let blind = Blind {
+        layer: Some(Layer::Served),
+        what: "the proxy of a pod that came later".to_owned(),
+        why: "the cell's ways lead only to the pods that it has made".to_owned(),
+    };
+    recorder.record(Source::Process, Some(id), None, blind);
 }
 
 /// Whether this is another pod, or another start of the proxy's container, or none.
@@ -371,11 +392,12 @@ fn has_ended(proxy: &Proxy, pod: Option<&PodSeen>) -> bool {
     })
 }
 
-fn exit(proxy: &Proxy, pod: Option<&PodSeen>) -> ProxyExit {
+fn exit(yard: &Yard, proxy: &Proxy, pod: Option<&PodSeen>) -> ProxyExit {
     let code = pod.and_then(|pod| pod.containers.get(SIDECAR)).and_then(|c| c.exit_code);
     // As shells and container runtimes tell of signals.
     let signal = code.filter(|code| (129..=192).contains(code)).map(|code| code - 128);
-    let log_tail = crate::proc::log_tail(&proxy.log, LOG_LINES).unwrap_or_default();
+    let mut log_tail = crate::proc::log_tail(&proxy.log, LOG_LINES).unwrap_or_default();
+    log_tail.extend(what_became(pod).map(|words| format!("the pod {}/{} {words}", yard.ground.namespace, proxy.id)));
     ProxyExit {
         id: proxy.id.clone(),
         pid: proxy.pid,
@@ -384,6 +406,19 @@ fn exit(proxy: &Proxy, pod: Option<&PodSeen>) -> ProxyExit {
         expected: false,
         log_tail,
         log: proxy.log.clone(),
+    }
+}
+
+/// Where it is more than the end of a process: a pod that is no more, or another one.
+fn what_became(pod: Option<&PodSeen>) -> Option<&'static str> {
+    match pod {
+        None => Some("is gone"),
+        Some(pod) if pod.ending => Some("is being deleted"),
+        // The number of a process is that of its pod and its start: nothing ended here, and it is another one.
+        Some(pod) if pod.containers.get(SIDECAR).is_none_or(|c| c.restarts == 0 && c.exit_code.is_none()) => {
+            Some("is another one of that name")
+        }
+        Some(_) => None,
     }
 }
 
@@ -436,5 +471,25 @@ impl Pods {
     ) -> Result<(), FleetError> {
         self.pulse.note();
         keep_words(&self.yard, directory, recorder, deadline).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::ContainerSeen;
+
+    #[test]
+    fn a_pod_that_is_no_more_is_told_from_a_container_that_ended() {
+        let pod = |ending: bool, exit_code: Option<i32>, restarts: i32| {
+            let sidecar =
+                ContainerSeen { running: exit_code.is_none(), exit_code, restarts, ..ContainerSeen::default() };
+            PodSeen { ending, containers: [(SIDECAR.to_owned(), sidecar)].into(), ..PodSeen::default() }
+        };
+        assert_eq!(what_became(None), Some("is gone"));
+        assert_eq!(what_became(Some(&pod(true, None, 0))), Some("is being deleted"));
+        assert_eq!(what_became(Some(&pod(false, None, 0))), Some("is another one of that name"));
+        assert_eq!(what_became(Some(&pod(false, Some(137), 1))), None);
+        assert_eq!(what_became(Some(&pod(false, Some(1), 0))), None);
     }
 }
