@@ -11,6 +11,9 @@ use crate::proc::{Exit, ProcError};
 use crate::timeline::ProxyId;
 use crate::xds::{LdsError, SocketError};
 
+/// How the last words begin of a proxy whose pod is no more.
+pub(super) const POD: &str = "the pod ";
+
 /// A proxy that ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyExit {
@@ -55,6 +58,10 @@ impl ProxyExit {
 
 impl fmt::Display for ProxyExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Of a pod that is no more, nobody saw how its processes ended.
+        if let Some(words) = self.log_tail.last().filter(|line| line.starts_with(POD)) {
+            return write!(f, "{}: {words}; its log is {}", self.id, self.log);
+        }
         write!(f, "{} {}", self.id, Exit { code: self.code, signal: self.signal })?;
         match &self.last_words()[..] {
             [] => write!(f, "; its log is {}", self.log),
@@ -291,6 +298,12 @@ mod tests {
             log: "/x/envoy.log".into(),
         };
         exit.to_string()
+    }
+
+    #[test]
+    fn of_a_pod_that_is_no_more_that_is_said_and_no_exit() {
+        let said = crashed("[x][info] fine\nthe pod ns/proxy-a is gone");
+        assert_eq!(said, "proxy-a: the pod ns/proxy-a is gone; its log is /x/envoy.log");
     }
 
     #[test]

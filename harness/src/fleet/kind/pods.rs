@@ -15,6 +15,7 @@ use super::mesh::{ADMIN, APP, APPLICATION, DIAL_OUT, DIALLED, INBOUND, SERVICE, 
 use super::yard::{Node, Yard};
 use crate::clock::Deadline;
 use crate::cluster::PodSeen;
+use crate::fleet::error::POD;
 use crate::fleet::member::Ended;
 use crate::fleet::process::{FleetConfig, dial_out};
 use crate::fleet::ready::{self, Live};
@@ -397,7 +398,7 @@ fn exit(yard: &Yard, proxy: &Proxy, pod: Option<&PodSeen>) -> ProxyExit {
     // As shells and container runtimes tell of signals.
     let signal = code.filter(|code| (129..=192).contains(code)).map(|code| code - 128);
     let mut log_tail = crate::proc::log_tail(&proxy.log, LOG_LINES).unwrap_or_default();
-    log_tail.extend(what_became(pod).map(|words| format!("the pod {}/{} {words}", yard.ground.namespace, proxy.id)));
+    log_tail.extend(what_became(pod).map(|words| format!("{POD}{}/{} {words}", yard.ground.namespace, proxy.id)));
     ProxyExit {
         id: proxy.id.clone(),
         pid: proxy.pid,
