@@ -22,6 +22,9 @@ _rotacheck() {
             rotacheck,__mounted)
                 cmd="rotacheck__subcmd____mounted"
                 ;;
+            rotacheck,__part)
+                cmd="rotacheck__subcmd____part"
+                ;;
             rotacheck,completions)
                 cmd="rotacheck__subcmd__completions"
                 ;;
@@ -84,6 +87,9 @@ _rotacheck() {
                 ;;
             rotacheck__subcmd__help,__mounted)
                 cmd="rotacheck__subcmd__help__subcmd____mounted"
+                ;;
+            rotacheck__subcmd__help,__part)
+                cmd="rotacheck__subcmd__help__subcmd____part"
                 ;;
             rotacheck__subcmd__help,completions)
                 cmd="rotacheck__subcmd__help__subcmd__completions"
@@ -149,7 +155,7 @@ _rotacheck() {
 
     case "${cmd}" in
         rotacheck)
-            opts="-h -V --help --version run selfcheck list plan judge report merge diagnose explain doctor fetch lock provider relay sweep schema completions man __guard __mounted help"
+            opts="-h -V --help --version run selfcheck list plan judge report merge diagnose explain doctor fetch lock provider relay sweep schema completions man __guard __part __mounted help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -183,6 +189,28 @@ _rotacheck() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rotacheck__subcmd____part)
+            opts="-h --of --port --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -317,7 +345,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__help)
-            opts="run selfcheck list plan judge report merge diagnose explain doctor fetch lock provider relay sweep schema completions man __guard __mounted help"
+            opts="run selfcheck list plan judge report merge diagnose explain doctor fetch lock provider relay sweep schema completions man __guard __part __mounted help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -345,6 +373,20 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__help__subcmd____mounted)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rotacheck__subcmd__help__subcmd____part)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -723,7 +765,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__plan)
-            opts="-h --scenarios --envoy --istio --provider --spire --topology --envoy-path --socket --cluster --node-image --nodes --istio-hub --istio-tag --istio-manifests --relay-image --spire-image --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --format --json --shards --help"
+            opts="-h --scenarios --envoy --istio --provider --spire --topology --envoy-path --socket --cluster --node-image --nodes --istio-hub --istio-tag --istio-manifests --relay-image --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --format --json --shards --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -786,10 +828,6 @@ _rotacheck() {
                     return 0
                     ;;
                 --relay-image)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --spire-image)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -939,7 +977,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__run)
-            opts="-j -h --scenarios --envoy --istio --provider --spire --topology --envoy-path --socket --cluster --node-image --nodes --istio-hub --istio-tag --istio-manifests --relay-image --spire-image --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --report --jobs --timeout --keep --runs --offline --lock --shard --require-controls --help"
+            opts="-j -n -h --scenarios --envoy --istio --provider --spire --topology --envoy-path --socket --cluster --node-image --nodes --istio-hub --istio-tag --istio-manifests --relay-image --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --report --jobs --timeout --keep --runs --offline --lock --on --context --namespace --job-image --shards --shard --require-controls --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1005,10 +1043,6 @@ _rotacheck() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --spire-image)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --tbot)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1070,6 +1104,30 @@ _rotacheck() {
                     return 0
                     ;;
                 --lock)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --on)
+                    COMPREPLY=($(compgen -W "kubernetes" -- "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --job-image)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --shards)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -72,6 +72,12 @@ istio-default\:"Those that Istio'\''s sidecars keep by default"))' \
 '--timeout=[Longest real time for a cell, beyond what its scenario takes by itself\: 90s, 2m. A cell that takes longer is an error; what it has recorded is kept]:TIME:_default' \
 '--runs=[Where runs are kept; \`latest\` in it points to the newest]:DIR:_default' \
 '--lock=[The lock file to use \[default\: artifacts.lock in the working directory, else the one in the binary\]]:FILE:_default' \
+'(--shard --require-controls --keep --lock --scenarios --socket)--on=[Where the plan is run. \`kubernetes\`\: as an Indexed Job in an existing cluster, a part of the plan in each pod; the run directories are collected and joined here, and a part that got lost is not run, visibly]:WHERE:((kubernetes\:"An existing Kubernetes cluster"))' \
+'--context=[The context of the kubeconfig whose cluster it is \[default\: the current one\]]:CONTEXT:_default' \
+'-n+[The namespace of the Job; it has to be there]:NAMESPACE:_default' \
+'--namespace=[The namespace of the Job; it has to be there]:NAMESPACE:_default' \
+'--job-image=[The image of the Job'\''s pods\: rotacheck on its PATH, and the Envoys that are to be run, or what fetches them]:IMAGE:_default' \
+'--shards=[Parts that the plan is dealt out into, a pod each; never more than it has cells]:N:_default' \
 '(--require-controls)--shard=[Only a part of the plan\: \`2/4\` is the second of four, dealt out like cards. \`rotacheck merge\` joins the runs of all parts, and misses one that got lost]:N/OF:_default' \
 '--keep[Hold every cell at its end, with its processes, until Ctrl-C; prints where each proxy can be reached]' \
 '--offline[Download nothing\: use the Envoys that are cached]' \
@@ -302,6 +308,15 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help]' \
 && ret=0
 ;;
+(__part)
+_arguments "${_arguments_options[@]}" : \
+'--of=[How many parts there are; which one it is says JOB_COMPLETION_INDEX, from 0 on]:N:_default' \
+'--port=[The port on loopback on which it is handed over]:PORT:_default' \
+'-h[Print help]' \
+'--help[Print help]' \
+'*::words -- What follows `rotacheck run`:_default' \
+&& ret=0
+;;
 (__mounted)
 _arguments "${_arguments_options[@]}" : \
 '-h[Print help]' \
@@ -399,6 +414,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(__part)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (__mounted)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -438,6 +457,7 @@ _rotacheck_commands() {
 'completions:Print shell completions' \
 'man:Print the man page' \
 '__guard:Arguments of the guard' \
+'__part:Arguments of the hidden subcommand' \
 '__mounted:Arguments of the mount' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -452,6 +472,11 @@ _rotacheck__subcmd____guard_commands() {
 _rotacheck__subcmd____mounted_commands() {
     local commands; commands=()
     _describe -t commands 'rotacheck __mounted commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd____part_commands] )) ||
+_rotacheck__subcmd____part_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck __part commands' commands "$@"
 }
 (( $+functions[_rotacheck__subcmd__completions_commands] )) ||
 _rotacheck__subcmd__completions_commands() {
@@ -500,6 +525,7 @@ _rotacheck__subcmd__help_commands() {
 'completions:Print shell completions' \
 'man:Print the man page' \
 '__guard:Arguments of the guard' \
+'__part:Arguments of the hidden subcommand' \
 '__mounted:Arguments of the mount' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -514,6 +540,11 @@ _rotacheck__subcmd__help__subcmd____guard_commands() {
 _rotacheck__subcmd__help__subcmd____mounted_commands() {
     local commands; commands=()
     _describe -t commands 'rotacheck help __mounted commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__help__subcmd____part_commands] )) ||
+_rotacheck__subcmd__help__subcmd____part_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help __part commands' commands "$@"
 }
 (( $+functions[_rotacheck__subcmd__help__subcmd__completions_commands] )) ||
 _rotacheck__subcmd__help__subcmd__completions_commands() {

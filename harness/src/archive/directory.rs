@@ -135,8 +135,7 @@ impl CellDirectory {
     /// The file for the timeline, empty. A cell has one recording: a second one is refused.
     pub fn create_timeline(&self) -> Result<File, ArchiveError> {
         let path = self.path.join(TIMELINE);
-        let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        opened.map_err(ArchiveError::io("make", path))
+        private_file(&path).map_err(ArchiveError::io("make", path))
     }
 
     /// Writes `verdict.json`; whoever reads it sees the old one or the new one.
@@ -150,6 +149,11 @@ impl CellDirectory {
         private().recursive(true).create(&path).map_err(ArchiveError::io("make the directory", &path))?;
         Ok(path)
     }
+}
+
+/// A file that is not there yet.
+pub(super) fn private_file(path: &Utf8Path) -> std::io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 pub(super) fn private() -> DirBuilder {

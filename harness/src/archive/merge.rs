@@ -1,14 +1,12 @@
 //! Several runs joined into one: parts of a plan that ran on several machines, or plans of their own.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::confined::Confined;
-use super::directory::{CELLS, ShardRecord, private};
+use super::directory::{CELLS, ShardRecord, private, private_file};
 use super::{Archive, ArchiveError, Host, Part, RunDirectory, RunRecord};
 use crate::plan::{CellReport, Outcome, Shard};
 use crate::timeline::CellId;
@@ -186,8 +184,7 @@ fn copy(
             copy(from, &inner, &target, deeper - 1, files)?;
         } else {
             let mut input = from.file(&inner, LARGEST_FILE)?;
-            let output = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&target);
-            let mut output = output.map_err(ArchiveError::io("write", &target))?;
+            let mut output = private_file(&target).map_err(ArchiveError::io("write", &target))?;
             std::io::copy(&mut input, &mut output).map_err(ArchiveError::io("write", &target))?;
             output.flush().map_err(ArchiveError::io("write", &target))?;
         }

@@ -9,6 +9,8 @@ mod error;
 mod event;
 mod merge;
 mod open;
+#[cfg(feature = "kubernetes")]
+mod parcel;
 mod record;
 
 #[cfg(test)]
@@ -19,6 +21,8 @@ pub use error::ArchiveError;
 pub use event::{PlannedCell, RunEvent};
 pub use merge::{MergeError, merge};
 pub use open::{Archive, read_timeline};
+#[cfg(feature = "kubernetes")]
+pub use parcel::{pack, unpack};
 pub use record::*;
 
 #[cfg(test)]

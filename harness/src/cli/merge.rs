@@ -1,6 +1,6 @@
 //! `rotacheck merge`.
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::stderr::say;
 use super::{CliError, Exit};
@@ -37,7 +37,12 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     for problem in runs.iter().flat_map(Archive::problems) {
         say(format_args!("warning: cannot {problem}"));
     }
-    let (directory, missing) = merge(&runs, &args.base).map_err(|e| match e {
+    join(&runs, &args.base, &args.reports)
+}
+
+/// Joins runs into a new one under `base`, and reports that.
+pub(super) fn join(runs: &[Archive], base: &Utf8Path, reports: &[ReportSpec]) -> Result<Exit, CliError> {
+    let (directory, missing) = merge(runs, base).map_err(|e| match e {
         MergeError::Archive(e) => CliError::archive(&e),
         e => CliError::new(Exit::Usage, format!("cannot {e}")),
     })?;
@@ -45,7 +50,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         say(format_args!("warning: no run of the part {shard} was given: its cells count as not run"));
     }
     let merged = Archive::open(directory.path()).map_err(|e| CliError::archive(&e))?;
-    for mut reporter in ReportSpec::reporters(&args.reports) {
+    for mut reporter in ReportSpec::reporters(reports) {
         report::replay(&merged, reporter.as_mut())
             .map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot {e}")))?;
     }

@@ -18,7 +18,10 @@ mod lock;
 mod man;
 mod merge;
 mod mounted;
+#[cfg(feature = "kubernetes")]
+mod on;
 mod page;
+mod part;
 mod plan;
 mod provider;
 mod relay;
@@ -102,6 +105,9 @@ pub enum Command {
     #[command(hide = true, name = "__guard")]
     #[expect(missing_docs, reason = "internal: the process that outlives a killed harness")]
     Guard(guard::Args),
+    #[command(hide = true, name = "__part")]
+    #[expect(missing_docs, reason = "internal: a pod's part of a plan that runs in a cluster")]
+    Part(part::Args),
     #[command(hide = true, name = "__mounted")]
     #[expect(missing_docs, reason = "internal: a proxy that sees the provider's socket through a mount of its own")]
     Mounted(mounted::Args),
@@ -161,6 +167,7 @@ async fn dispatch(command: Command) -> Result<Exit, CliError> {
         Command::Schema(args) => schema::run(args).await,
         Command::Completions(args) => completions::run(args).await,
         Command::Man(args) => man::run(args).await,
+        Command::Part(args) => part::run(args).await,
         Command::Guard(args) => Ok(guard::run(args)),
         Command::Mounted(args) => Ok(mounted::run(&args)),
     }

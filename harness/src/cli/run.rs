@@ -6,6 +6,8 @@ use camino::Utf8PathBuf;
 
 use super::container::Containers;
 use super::fetch::Talk;
+#[cfg(feature = "kubernetes")]
+use super::on::OnArgs;
 use super::selection::SelectionArgs;
 use super::{CliError, Exit};
 use crate::archive::{ArchiveError, DEFAULT_BASE};
@@ -28,6 +30,9 @@ pub struct Args {
     selection: SelectionArgs,
     #[command(flatten)]
     how: HowArgs,
+    #[cfg(feature = "kubernetes")]
+    #[command(flatten)]
+    on: OnArgs,
     /// Only a part of the plan: `2/4` is the second of four, dealt out like cards. `rotacheck merge` joins the runs of
     /// all parts, and misses one that got lost.
     #[arg(long, value_name = "N/OF", conflicts_with = "require_controls")]
@@ -75,6 +80,7 @@ Examples:
   rotacheck run ./mine.yaml --envoy path=/usr/local/bin/envoy
   rotacheck run incident --topology container          Envoys in containers of their makers' images
   rotacheck run rotation --provider external --socket /run/spire/agent.sock
+  rotacheck run --on kubernetes --context ci --job-image registry.example/rotacheck-envoys:1 --shards 8
   rotacheck run --report html=matrix.html --report junit=rotacheck.xml
 
 The matrix goes to stdout, what happens meanwhile to stderr. A control seeds a fault: `caught` is how it should end.
@@ -94,6 +100,10 @@ const WAITING_PER_JOB: u32 = 6;
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let stop = Stop::default();
     let mut plan = args.selection.plan()?;
+    #[cfg(feature = "kubernetes")]
+    if args.on.is_elsewhere() {
+        return args.on.carry_out(&plan, &args.how.runs, &args.how.reports, &stop).await;
+    }
     if args.require_controls {
         plan = args.selection.with_controls(plan)?;
     }

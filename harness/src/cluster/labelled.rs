@@ -27,7 +27,8 @@ impl fmt::Display for Labelled {
 }
 
 impl Cluster {
-    /// Namespaces, and Jobs and Pods of all namespaces, that a selector (`app=x`) picks and that have this label.
+    /// Namespaces, and Jobs and Pods of all namespaces, that a selector (`app=x`) picks and that have this label; not those
+    /// that go with another object.
     pub async fn labelled(&self, selector: &str, label: &str) -> Result<Vec<Labelled>, ClusterError> {
         let mut found = Vec::new();
         for (group, version, kind) in KINDS {
@@ -35,7 +36,9 @@ impl Cluster {
             let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
             let list = api.list(&ListParams::default().labels(selector)).await;
             let list = list.map_err(|e| ClusterError::undone(format!("list the {}", resource.plural), &e))?;
-            found.extend(list.items.into_iter().filter_map(|object| {
+            let stands_alone =
+                |object: &DynamicObject| object.metadata.owner_references.as_ref().is_none_or(Vec::is_empty);
+            found.extend(list.items.into_iter().filter(stands_alone).filter_map(|object| {
                 Some(Labelled {
                     resource: resource.clone(),
                     value: object.metadata.labels?.remove(label)?,
@@ -74,10 +77,14 @@ mod tests {
     #[tokio::test]
     async fn what_is_labelled_is_found_and_taken_away_wherever_it_is() {
         let labelled = |name: &str, namespace: Option<&str>, labels: Value| json!({ "metadata": { "name": name, "namespace": namespace, "labels": labels } });
+        // A pod of the Job's.
+        let mut owned = labelled("d", Some("ns"), json!({ "run": "2-b" }));
+        let owner = json!({ "apiVersion": "batch/v1", "kind": "Job", "name": "c", "uid": "1" });
+        owned["metadata"]["ownerReferences"] = json!([owner]);
         let (cluster, asked) = answering(vec![
             list("Namespace", &[labelled("a", None, json!({ "run": "1-a" })), labelled("b", None, json!({}))]),
             list("Job", &[labelled("c", Some("ns"), json!({ "run": "2-b" }))]),
-            list("Pod", &[]),
+            list("Pod", &[owned]),
             (200, json!({ "kind": "Status", "status": "Success" })),
             (404, status(404, "not found")),
         ]);

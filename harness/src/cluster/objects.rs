@@ -50,6 +50,17 @@ impl Cluster {
         }
     }
 
+    /// Takes a Job away, with its pods; does not wait until they are gone. One that is not there is no error.
+    pub async fn delete_job(&self, namespace: &str, name: &str) -> Result<(), ClusterError> {
+        let api: Api<k8s_openapi::api::batch::v1::Job> = Api::namespaced(self.client.clone(), namespace);
+        match api.delete(name, &DeleteParams::background()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            done => {
+                done.map(|_| ()).map_err(|e| ClusterError::undone(format!("delete the Job {namespace}/{name}"), &e))
+            }
+        }
+    }
+
     /// Takes a pod away at once.
     pub async fn delete_pod(&self, namespace: &str, name: &str) -> Result<(), ClusterError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
@@ -186,6 +197,20 @@ mod tests {
         let (cluster, _) = answering(vec![(404, status(404, "not found")), (403, status(403, "forbidden"))]);
         cluster.delete_namespace("x").await.unwrap();
         cluster.delete_namespace("x").await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn a_job_is_deleted_with_its_pods_and_one_that_is_not_there_is_gone() {
+        let (cluster, asked) = answering(vec![
+            (200, json!({ "kind": "Status", "status": "Success" })),
+            (404, status(404, "not found")),
+            (403, status(403, "forbidden")),
+        ]);
+        cluster.delete_job("ns", "x").await.unwrap();
+        cluster.delete_job("ns", "x").await.unwrap();
+        let e = cluster.delete_job("ns", "x").await.unwrap_err();
+        assert_eq!(e.to_string(), "delete the Job ns/x: forbidden");
+        assert!(asked.await.unwrap()[0].starts_with("/apis/batch/v1/namespaces/ns/jobs/x"));
     }
 
     #[tokio::test]

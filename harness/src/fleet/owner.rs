@@ -6,7 +6,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use sha2::{Digest as _, Sha256};
 
 /// Labels: the run, the machine that it runs on, the cell.
-pub(super) const RUN: &str = "rotacheck.dev/run";
+pub const RUN: &str = "rotacheck.dev/run";
 pub(super) const MACHINE: &str = "rotacheck.dev/machine";
 pub(super) const CELL: &str = "rotacheck.dev/cell";
 
@@ -22,6 +22,12 @@ pub(super) fn machine() -> String {
     let name = rustix::system::uname();
     let digest = Sha256::digest([name.nodename().to_bytes(), pids.as_os_str().as_encoded_bytes()].concat());
     hex::encode(&digest[..6])
+}
+
+/// The labels of what a run makes, by which it is found when the run is over.
+#[cfg(feature = "kubernetes")]
+pub fn run_labels() -> std::collections::BTreeMap<String, String> {
+    [(RUN, run()), (MACHINE, machine())].map(|(name, value)| (name.to_owned(), value)).into()
 }
 
 /// The process of a run, by its name.

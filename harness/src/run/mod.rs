@@ -6,6 +6,8 @@ mod cell;
 mod error;
 mod lanes;
 mod observe;
+#[cfg(feature = "kubernetes")]
+mod parts;
 mod proof;
 mod site;
 mod stall;
@@ -28,6 +30,8 @@ use tokio::task::{JoinError, JoinSet};
 pub use attached::{AttachError, Attachment, Attended, UNKNOWN_VERSION, attend};
 pub use cell::CellJob;
 pub use error::RunError;
+#[cfg(feature = "kubernetes")]
+pub use parts::{Carried, PORT, Part, Parts, delete_parts, run_parts, serve};
 pub use stop::Stop;
 
 use crate::archive::{ArchiveError, Host, PlannedCell, RunDirectory, RunEvent, RunRecord};
