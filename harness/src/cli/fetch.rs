@@ -199,7 +199,6 @@ impl Line {
     }
 
     /// What is being done.
-    #[cfg(feature = "kubernetes")]
     pub(super) fn tell(&self, doing: &str) {
         if self.terminal {
             self.bar.enable_steady_tick(std::time::Duration::from_millis(100));

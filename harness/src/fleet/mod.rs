@@ -38,8 +38,9 @@ pub use error::{FleetError, ProxyExit};
 #[cfg(feature = "kubernetes")]
 pub use kind::{Kind, KindConfig, KindError, Place, SpireImages, SpireThere, Yard};
 pub use members::Fleet;
+pub use owner::RUN;
 #[cfg(feature = "kubernetes")]
-pub use owner::{RUN, run_labels};
+pub use owner::run_labels;
 pub use process::{Dialled, FleetConfig, ForeignConfig};
 pub use ready::Live;
 pub use sweep::{Left, Search, SweepError, left_behind, sweep};

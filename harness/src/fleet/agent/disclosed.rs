@@ -39,6 +39,7 @@ pub(in crate::fleet) fn in_pods(own_build: bool, spire: bool) -> Vec<Disclosure>
     (!own_build).then(filters_off).into_iter().chain([relayed, filter_added()]).chain(further).collect()
 }
 
+#[cfg(feature = "kubernetes")]
 fn asked_by_application() -> Disclosure {
     let text = "SPIRE's agent is asked, for the sidecar, from the application's container of the same pod, which is started \
                 without waiting for the sidecar: that has no startup probe";
