@@ -124,7 +124,7 @@ fn in_a_cluster_that_stays_a_job_says_what_one_machine_says_and_what_killed_runs
     let stays = Stays::make();
     a_job_of_four_pods_says_what_one_local_run_says(&stays);
     a_part_whose_pod_is_taken_away_is_lost_and_not_run(&stays);
-    an_image_that_can_not_be_had_or_has_no_envoy_is_told(&stays);
+    an_image_without_the_envoy_is_told(&stays);
     a_job_and_a_namespace_of_killed_harnesses_are_found_and_deleted(&stays);
 }
 
@@ -157,7 +157,7 @@ fn a_part_whose_pod_is_taken_away_is_lost_and_not_run(stays: &Stays) {
     assert_eq!((verdicts.len(), lost.len()), (4, 1), "{verdicts:?}");
 }
 
-fn an_image_that_can_not_be_had_or_has_no_envoy_is_told(stays: &Stays) {
+fn an_image_without_the_envoy_is_told(stays: &Stays) {
     let args = ["--on", "kubernetes", "--shards", "1", "--job-image"];
     let run = |envoy: &str| {
         let image = job_image();
