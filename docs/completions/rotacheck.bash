@@ -82,6 +82,9 @@ _rotacheck() {
             rotacheck,sweep)
                 cmd="rotacheck__subcmd__sweep"
                 ;;
+            rotacheck,witness)
+                cmd="rotacheck__subcmd__witness"
+                ;;
             rotacheck__subcmd__help,__guard)
                 cmd="rotacheck__subcmd__help__subcmd____guard"
                 ;;
@@ -148,6 +151,9 @@ _rotacheck() {
             rotacheck__subcmd__help,sweep)
                 cmd="rotacheck__subcmd__help__subcmd__sweep"
                 ;;
+            rotacheck__subcmd__help,witness)
+                cmd="rotacheck__subcmd__help__subcmd__witness"
+                ;;
             *)
                 ;;
         esac
@@ -155,7 +161,7 @@ _rotacheck() {
 
     case "${cmd}" in
         rotacheck)
-            opts="-h -V --help --version run selfcheck list plan judge report merge diagnose explain doctor fetch lock provider relay sweep schema completions man __guard __part __mounted help"
+            opts="-h -V --help --version run selfcheck list plan judge report merge diagnose explain doctor fetch lock provider relay witness sweep schema completions man __guard __part __mounted help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -233,7 +239,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__diagnose)
-            opts="-n -A -h --context --namespace --all-namespaces --pod --watch --every --renew-every --admin-port --record --json --help"
+            opts="-n -A -h --context --namespace --all-namespaces --pod --watch --every --renew-every --witness --prober --admin-port --record --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -264,6 +270,14 @@ _rotacheck() {
                     return 0
                     ;;
                 --renew-every)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --witness)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prober)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -345,7 +359,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__help)
-            opts="run selfcheck list plan judge report merge diagnose explain doctor fetch lock provider relay sweep schema completions man __guard __part __mounted help"
+            opts="run selfcheck list plan judge report merge diagnose explain doctor fetch lock provider relay witness sweep schema completions man __guard __part __mounted help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -653,6 +667,20 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__help__subcmd__sweep)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rotacheck__subcmd__help__subcmd__witness)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1218,6 +1246,40 @@ _rotacheck() {
             fi
             case "${prev}" in
                 --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rotacheck__subcmd__witness)
+            opts="-h --socket --name --every --for --workload --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --every)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --workload)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

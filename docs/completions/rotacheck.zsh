@@ -193,6 +193,8 @@ _arguments "${_arguments_options[@]}" : \
 '--watch=[Go on looking for so long\: 30m, 2h. Ctrl-C ends it earlier, with what was seen]:TIME:_default' \
 '--every=[Between two looks]:TIME:_default' \
 '--renew-every=[The interval at which the provider is to renew; without it, half of each certificate'\''s lifetime is taken]:TIME:_default' \
+'--witness=[Add an ephemeral container of this image (rotacheck'\''s own) to the pod\: a fresh subscriber at its provider'\''s socket, which also stays for the time of --watch. It ends by itself; in the pod'\''s description it stays until the pod goes]:IMAGE:_default' \
+'--prober=[Make a pod of this image (rotacheck'\''s own) outside of the mesh, shake hands with every proxy through it, and delete it at the end]:IMAGE:_default' \
 '--admin-port=[Port of the admin API in the pods]:PORT:_default' \
 '--record=[Keep the recording (NDJSON), for \`rotacheck judge\` and for whoever is to see it. It holds certificates, never keys]:FILE:_default' \
 '(-n --namespace --pod)-A[All namespaces]' \
@@ -265,6 +267,17 @@ _arguments "${_arguments_options[@]}" : \
 '--credentials=[A directory with ca.pem, cert.pem and key.pem]:DIR:_default' \
 '--echo=[Be the workload'\''s application as well\: answer HTTP requests here with the pod'\''s name]:ADDRESS:_default' \
 '--files=[The harness may write files below this directory, and nowhere else]:DIR:_default' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(witness)
+_arguments "${_arguments_options[@]}" : \
+'--socket=[The socket at which the provider serves SDS]:PATH:_default' \
+'--name=[The secret to subscribe to]:NAME:_default' \
+'--every=[Between two newcomers]:TIME:_default' \
+'--for=[For how long; without it, one newcomer is answered]:TIME:_default' \
+'--workload=[Whose neighbour it is, for a provider that tells subscribers apart by what they say of themselves]:POD.NAMESPACE:_default' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
@@ -394,6 +407,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(witness)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (sweep)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -452,6 +469,7 @@ _rotacheck_commands() {
 'lock:Add a version of Envoy, Istio or SPIRE to the lock file' \
 'provider:Serve the fake provider on a Unix socket, for proxies of your own' \
 'relay:Carry bytes in a pod, for a run in a Kubernetes cluster' \
+'witness:Subscribe at a provider'\''s socket, and tell what is given to whoever comes now' \
 'sweep:Find the kind clusters that a killed run left behind, and delete them' \
 'schema:Print a JSON Schema' \
 'completions:Print shell completions' \
@@ -520,6 +538,7 @@ _rotacheck__subcmd__help_commands() {
 'lock:Add a version of Envoy, Istio or SPIRE to the lock file' \
 'provider:Serve the fake provider on a Unix socket, for proxies of your own' \
 'relay:Carry bytes in a pod, for a run in a Kubernetes cluster' \
+'witness:Subscribe at a provider'\''s socket, and tell what is given to whoever comes now' \
 'sweep:Find the kind clusters that a killed run left behind, and delete them' \
 'schema:Print a JSON Schema' \
 'completions:Print shell completions' \
@@ -641,6 +660,11 @@ _rotacheck__subcmd__help__subcmd__sweep_commands() {
     local commands; commands=()
     _describe -t commands 'rotacheck help sweep commands' commands "$@"
 }
+(( $+functions[_rotacheck__subcmd__help__subcmd__witness_commands] )) ||
+_rotacheck__subcmd__help__subcmd__witness_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck help witness commands' commands "$@"
+}
 (( $+functions[_rotacheck__subcmd__judge_commands] )) ||
 _rotacheck__subcmd__judge_commands() {
     local commands; commands=()
@@ -705,6 +729,11 @@ _rotacheck__subcmd__selfcheck_commands() {
 _rotacheck__subcmd__sweep_commands() {
     local commands; commands=()
     _describe -t commands 'rotacheck sweep commands' commands "$@"
+}
+(( $+functions[_rotacheck__subcmd__witness_commands] )) ||
+_rotacheck__subcmd__witness_commands() {
+    local commands; commands=()
+    _describe -t commands 'rotacheck witness commands' commands "$@"
 }
 
 if [ "$funcstack[1]" = "_rotacheck" ]; then

@@ -11,6 +11,9 @@ use camino::Utf8PathBuf;
 use cluster::{FakeCluster, Held};
 use predicates::prelude::PredicateBooleanExt as _;
 use predicates::str::contains;
+use rotacheck::timeline::{CertFacts, Fact, Payload, SecretName, Sent, SentSecret, Subscribed, WITNESS_NODE};
+use rotacheck::xds::{SECRET_TYPE_URL, Teller};
+use serde_json::{Value, json};
 
 const HOUR: i64 = 3600;
 const FRESH: Held = Held { serial: "a0", age: HOUR, left: 23 * HOUR, version_moves: false };
@@ -120,7 +123,7 @@ fn what_is_forbidden_is_named_and_the_rest_is_done() {
 fn the_same_is_printed_for_machines() {
     let desk = Desk::with(&[("a-1", FRESH), ("c-1", EXPIRED)], Vec::new());
     let seen = desk.diagnose(&["--json"]).output().unwrap();
-    let found: serde_json::Value = serde_json::from_slice(&seen.stdout).unwrap();
+    let found: Value = serde_json::from_slice(&seen.stdout).unwrap();
     assert_eq!(seen.status.code(), Some(1));
     let states: Vec<_> = found["proxies"].as_array().unwrap().iter().map(|p| p["state"].as_str().unwrap()).collect();
     assert_eq!(states.len(), 2);
@@ -138,4 +141,96 @@ fn a_cluster_that_is_not_there_is_said_to_be_that() {
     std::fs::write(desk.root.join("config"), gone).unwrap();
     desk.diagnose(&[]).assert().code(5).stderr(contains("cannot list pods").and(contains("kubectl get --raw")));
     desk.diagnose(&["--context", "other"]).assert().code(2).stderr(contains("use the context \"other\""));
+}
+
+/// What a subscriber tells that stayed in the pod, and one that came anew: each was given this certificate, under versions
+/// that move.
+fn given_again(leaf: &CertFacts) -> String {
+    let name = SecretName::default_svid();
+    let mut teller = Teller::default();
+    let mut text = String::new();
+    let mut tell = |fact: Fact| text.push_str(&format!("{}\n", teller.line(&name, fact).unwrap()));
+    for (stream, versions) in [(1, &["1", "2", "3"][..]), (2, &["3"])] {
+        let (type_url, version_info) = (SECRET_TYPE_URL.to_owned(), String::new());
+        let (names, node) = (vec!["default".to_owned()], WITNESS_NODE.to_owned());
+        tell(Subscribed { stream, type_url: type_url.clone(), names, version_info, node }.into());
+        for version in versions {
+            let digest = leaf.fingerprint;
+            let payload = Payload::Certificate { chain: vec![leaf.clone()], digest, key_matches: None, problem: None };
+            let secrets = vec![SentSecret { name: "default".into(), payload }];
+            let (type_url, version_info) = (type_url.clone(), (*version).to_owned());
+            tell(Sent { stream, type_url, version_info, nonce: "n".into(), secrets }.into());
+        }
+    }
+    text
+}
+
+const WATCHED: [&str; 8] = ["--pod", "a-1", "--witness", "rotacheck:1", "--watch", "3s", "--every", "1s"];
+
+#[test]
+fn a_subscriber_in_the_pod_decides_what_it_is() {
+    let desk = Desk::with(&[("a-1", Held { version_moves: true, ..EXPIRED })], Vec::new());
+    desk.cluster.let_join(given_again(&desk.cluster.leaf("a-1")), json!({"running": {}}));
+    let seen = desk.diagnose(&WATCHED).assert().code(1);
+    seen.stdout(
+        contains("What it is\n  - resend-cached")
+            .and(contains("a fresh subscriber that stayed was sent serial e0 again under new versions (2 times)"))
+            .and(contains("First aid for resend-cached"))
+            .and(contains("resend-stale").not()),
+    )
+    .stderr(contains("adds an ephemeral container (rotacheck:1) to the pod a-1"));
+    let joined = desk.cluster.joined();
+    assert_eq!(joined.len(), 1);
+    let security = &joined[0]["securityContext"];
+    assert_eq!((&security["runAsUser"], &security["capabilities"]["drop"][0]), (&json!(1337), &json!("ALL")));
+    assert_eq!(joined[0]["volumeMounts"][0]["name"], "workload-socket");
+    let seen = desk.diagnose(&[&WATCHED[..], &["--json"]].concat()).output().unwrap();
+    let found: Value = serde_json::from_slice(&seen.stdout).unwrap();
+    assert_eq!((&found["layer"], &found["diagnosis"]), (&json!("issued"), &json!("resend-cached")));
+}
+
+#[test]
+fn what_keeps_the_subscriber_from_telling_is_said_and_the_rest_is_done() {
+    let no_image = json!({"waiting": {"reason": "ErrImagePull", "message": "rotacheck:1: not found"}});
+    let ended = json!({"terminated": {"exitCode": 1, "reason": "Error"}});
+    let running = json!({"running": {}});
+    let cases = [
+        (Vec::new(), String::new(), &no_image, "does not start: ErrImagePull: rotacheck:1: not found"),
+        (Vec::new(), String::new(), &ended, "ended with code 1 (Error), and told nothing"),
+        (
+            Vec::new(),
+            "sh: no such\n\u{1b}[2J{}\n".to_owned(),
+            &running,
+            "2 lines of it were no facts (the first: \"sh: no such\")",
+        ),
+        (
+            vec!["/ephemeralcontainers"],
+            String::new(),
+            &running,
+            "patch pods/ephemeralcontainers in namespace shop: the cluster forbids",
+        ),
+    ];
+    for (forbidden, log, state, said) in cases {
+        let desk = Desk::with(&[("a-1", FRESH)], forbidden);
+        desk.cluster.let_join(log, state.clone());
+        let seen = desk.diagnose(&WATCHED[..4]).output().unwrap();
+        let text = String::from_utf8(seen.stdout.clone()).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains("1 ok") && text.contains(said), "{said} is missing in {text}");
+        assert!(!text.contains('\u{1b}'));
+        seen.assert().success();
+    }
+}
+
+#[test]
+fn a_prober_that_may_not_be_made_is_said_and_the_rest_is_done() {
+    let desk = Desk::with(&[("a-1", FRESH)], vec!["/pods"]);
+    let seen = desk.diagnose(&["--pod", "a-1", "--prober", "rotacheck:1"]).assert().success();
+    seen.stdout(contains("1 ok").and(contains("create the Pod rotacheck-prober-")).and(contains("/pods is")))
+        .stderr(contains("makes a pod and a Secret"));
+}
+
+#[test]
+fn a_subscriber_has_one_pod() {
+    let desk = Desk::with(&[], Vec::new());
+    desk.diagnose(&["--witness", "rotacheck:1"]).assert().code(2).stderr(contains("--pod"));
 }

@@ -4,13 +4,15 @@
 //! than the public ones.
 #![allow(clippy::unwrap_used, reason = "a test that meets something unexpected shall panic")]
 
+mod onlooker;
 mod place;
 
 use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 
-use place::Place;
-use serde_json::Value;
+use onlooker::Onlooker;
+use place::{Going, Place};
+use serde_json::{Value, json};
 
 /// What names images and charts, for programs that are started with an environment of their own.
 const NAMES: [&str; 9] = [
@@ -56,10 +58,14 @@ fn a_rotation_passes_with_the_fake_and_with_spire_and_what_is_wrong_is_caught_at
     let (place, before) = (Place::new(), clusters());
     let report = place.root.join("report.json");
     let to = format!("json={report}");
-    let scenarios = ["run", "rotation", "incident", "spire-entry-deleted", "--topology", "kind"];
-    let further = ["--provider", "fake,spire", "--report", &to];
-    let run = rotacheck(&place, &[&scenarios[..], &further].concat()).output().unwrap();
-    assert_eq!(run.status.code(), Some(0), "{}", complaint(&run));
+    let live = [("incident.yaml", onlooker::INCIDENT), ("rotation.yaml", onlooker::ROTATION)]
+        .map(|(name, text)| place.file(name, text));
+    let scenarios = ["run", "rotation", "incident", "spire-entry-deleted", live[0].as_str(), live[1].as_str()];
+    let further = ["--topology", "kind", "--provider", "fake,spire", "--report", &to];
+    let run = Going::start(rotacheck(&place, &[&scenarios[..], &further].concat()));
+    look_on(&place, &before);
+    // Whoever looks disturbs nothing.
+    run.ended().with(0, &[]);
     assert_nothing_new_is_left(&before);
     let report: Value = serde_json::from_str(&std::fs::read_to_string(report).unwrap()).unwrap();
     let cell = |name: &str, provider: &str| {
@@ -82,6 +88,52 @@ fn a_rotation_passes_with_the_fake_and_with_spire_and_what_is_wrong_is_caught_at
     // Its version was measured, and its time was moved.
     assert!(incident["subject"]["envoy"]["version"].as_str().unwrap().starts_with("1."), "{incident}");
     assert_eq!(incident["clock"], "virtual");
+}
+
+fn with_all(image: &str) -> [&str; 6] {
+    ["--pod", "proxy-a", "--witness", image, "--prober", image]
+}
+
+/// While proxies are observed by the run that made them, somebody else looks at them.
+fn look_on(place: &Place, before: &[String]) {
+    let onlooker = Onlooker::of_new_cluster(place, before, clusters);
+    let image = std::env::var("ROTACHECK_RELAY_IMAGE").unwrap();
+    let [incident, rotation] = ["live-incident", "live-rotation"].map(|name| onlooker.namespace(name));
+
+    // With the rights to look alone, everything is seen that can be, and nothing is made.
+    let looks = ["rotacheck-diagnose"];
+    let account = onlooker.account(&rotation, &looks);
+    let there = onlooker.everything(&rotation);
+    let (code, found) = onlooker.diagnose(&account, &rotation, &[]);
+    assert_eq!((code, &found["forbidden"]), (Some(0), &json!({})), "{found:#}");
+    let (code, found) = onlooker.diagnose(&account, &rotation, &with_all(&image));
+    assert_eq!(code, Some(0), "{found:#}");
+    assert!(found["forbidden"]["patch pods/ephemeralcontainers"].is_string(), "{found:#}");
+    assert_eq!(onlooker.everything(&rotation), there, "nothing was made or changed");
+
+    // With the others, what is suspected is decided.
+    let roles = ["rotacheck-diagnose", "rotacheck-diagnose-witness", "rotacheck-diagnose-prober"];
+    let watched = [&with_all(&image)[..], &["--watch", "30s", "--every", "5s", "--renew-every", "10s"]].concat();
+    let [of_incident, of_rotation] = std::thread::scope(|scope| {
+        [&incident, &rotation]
+            .map(|namespace| {
+                let (onlooker, watched) = (&onlooker, &watched);
+                scope.spawn(move || onlooker.diagnose(&onlooker.account(namespace, &roles), namespace, watched))
+            })
+            .map(|looking| looking.join().unwrap())
+    });
+    let (code, found) = of_incident;
+    assert_eq!((code, &found["layer"]), (Some(1), &json!("issued")), "{found:#}");
+    assert_eq!(found["diagnosis"], "resend-cached", "{found:#}");
+    let (code, found) = of_rotation;
+    assert_eq!((code, &found["suspects"]), (Some(0), &json!([])), "{found:#}");
+    for proxy in found["proxies"].as_array().unwrap() {
+        assert!(proxy["served"]["serial"].is_string() && proxy["remarks"] == json!([]), "{found:#}");
+    }
+    for namespace in [&incident, &rotation] {
+        let left = onlooker.pods(namespace);
+        assert!(!left.contains("prober"), "{left}");
+    }
 }
 
 #[test]

@@ -13,10 +13,13 @@ use crate::scenario::Span;
 /// Where Envoy's admin API listens beside Istio's agent.
 const ADMIN_PORT: u16 = 15000;
 
+/// Of options that change something in the cluster.
+const CHANGES: &str = "What changes something in the cluster";
+
 /// Arguments of `rotacheck diagnose`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
-Nothing is changed in the cluster. Each proxy's admin API is asked through the API server, for what `pilot-agent request \
+Nothing is changed in the cluster, unless --witness or --prober ask for it. Each proxy's admin API is asked through the API server, for what `pilot-agent request \
 GET certs`, config_dump, stats and server_info print; its log is read. Needed: list pods, get and create pods/portforward \
 (else pods/exec), get pods/log. What is forbidden is named, and the rest is done without it.
 
@@ -27,6 +30,7 @@ Examples:
   rotacheck diagnose -n shop
   rotacheck diagnose --context prod -A --watch 30m --renew-every 20m
   rotacheck diagnose -n shop --pod web-6f9c --json
+  rotacheck diagnose -n shop --pod web-6f9c --watch 45m --witness rotacheck:0.1 --prober rotacheck:0.1
 
 Exit codes: 0 every proxy has a certificate that is not overdue, 1 some have not, 4 no proxy was found, 5 some could not be \
 looked at.")]
@@ -52,6 +56,14 @@ pub struct Args {
     /// The interval at which the provider is to renew; without it, half of each certificate's lifetime is taken.
     #[arg(long, value_name = "TIME")]
     renew_every: Option<Span>,
+    /// Add an ephemeral container of this image (rotacheck's own) to the pod: a fresh subscriber at its provider's socket,
+    /// which also stays for the time of --watch. It ends by itself; in the pod's description it stays until the pod goes.
+    #[arg(long, value_name = "IMAGE", requires = "pod", help_heading = CHANGES)]
+    witness: Option<String>,
+    /// Make a pod of this image (rotacheck's own) outside of the mesh, shake hands with every proxy through it, and delete it at
+    /// the end.
+    #[arg(long, value_name = "IMAGE", help_heading = CHANGES)]
+    prober: Option<String>,
     /// Port of the admin API in the pods.
     #[arg(long, value_name = "PORT", default_value_t = ADMIN_PORT)]
     admin_port: u16,
@@ -71,7 +83,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
 #[cfg(not(feature = "kubernetes"))]
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let _ = (args.context, args.namespace, args.all_namespaces, args.pod, args.watch, args.every, args.renew_every);
-    let _ = (args.admin_port, args.record, args.json);
+    let _ = (args.admin_port, args.record, args.json, args.witness, args.prober);
     Err(CliError::with_hint(
         Exit::Usage,
         "cannot ask a cluster: this rotacheck was built without the feature `kubernetes`",

@@ -34,6 +34,7 @@ mod stderr;
 mod stdout;
 mod sweep;
 mod tbot;
+mod witness;
 
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -94,6 +95,8 @@ pub enum Command {
     Provider(provider::Args),
     /// Carry bytes in a pod, for a run in a Kubernetes cluster.
     Relay(relay::Args),
+    /// Subscribe at a provider's socket, and tell what is given to whoever comes now.
+    Witness(witness::Args),
     /// Find the kind clusters that a killed run left behind, and delete them.
     Sweep(sweep::Args),
     /// Print a JSON Schema.
@@ -163,6 +166,7 @@ async fn dispatch(command: Command) -> Result<Exit, CliError> {
         Command::Lock(args) => lock::run(args).await,
         Command::Provider(args) => provider::run(args).await,
         Command::Relay(args) => relay::run(args).await,
+        Command::Witness(args) => witness::run(args).await,
         Command::Sweep(args) => sweep::run(args).await,
         Command::Schema(args) => schema::run(args).await,
         Command::Completions(args) => completions::run(args).await,

@@ -15,6 +15,8 @@ pub enum Right {
     Exec,
     /// What a proxy logged.
     Logs,
+    /// A container that joins a pod.
+    Join,
 }
 
 impl Right {
@@ -26,6 +28,7 @@ impl Right {
             Self::Forward => ("get", "pods/portforward"),
             Self::Exec => ("get", "pods/exec"),
             Self::Logs => ("get", "pods/log"),
+            Self::Join => ("patch", "pods/ephemeralcontainers"),
         }
     }
 
@@ -35,7 +38,8 @@ impl Right {
             Self::ListPods | Self::GetPods => "proxies are not found without it; --pod names one",
             Self::Forward => "proxies of Istio's were asked by commands (pods/exec) instead, others not at all",
             Self::Exec => "it takes this or pods/portforward to ask a proxy anything",
-            Self::Logs => "what Istio's agent said of the provider's socket is unknown",
+            Self::Logs => "what Istio's agent said of the provider's socket, and what a witness saw, is unknown",
+            Self::Join => "what a fresh subscriber gets is unknown",
         }
     }
 }

@@ -2,6 +2,7 @@
 //! objects that are made, watched until they are as they should be, and taken away. Whoever only looks makes nothing but
 //! what a question needs: a forwarded connection, a command in the proxy's own container.
 
+mod ephemeral;
 mod error;
 mod labelled;
 mod objects;
@@ -12,9 +13,10 @@ mod way;
 use camino::Utf8Path;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
+pub use ephemeral::Joined;
 pub use error::{ClusterError, Right};
 pub use labelled::Labelled;
-pub use pods::{PodName, Sidecar};
+pub use pods::{Mount, PodName, Sidecar};
 pub use watch::{ContainerSeen, PodSeen, PodWatch, process_number};
 pub use way::{Forwarded, Way};
 

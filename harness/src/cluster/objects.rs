@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, LogParams, PostParams};
 use serde_json::Value;
 
-use super::error::shortened;
+use super::error::{Right, shortened};
+use super::pods::place;
 use super::{Cluster, ClusterError};
 
 /// Of events, the newest; of a log, its end.
@@ -122,7 +123,8 @@ impl Cluster {
         let what = format!("follow the log of {namespace}/{pod} {container}");
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let params = LogParams { container: Some(container.into()), follow: true, ..LogParams::default() };
-        let stream = api.log_stream(pod, &params).await.map_err(|e| ClusterError::undone(&what, &e))?;
+        let opened = api.log_stream(pod, &params).await;
+        let stream = opened.map_err(|e| ClusterError::of(&e, Right::Logs, &place(Some(namespace))))?;
         futures::pin_mut!(stream);
         let mut buffer = vec![0; 16 << 10];
         loop {

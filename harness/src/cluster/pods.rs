@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, VolumeMount};
 use kube::api::{Api, ListParams};
 
 use super::error::Right;
@@ -41,12 +41,40 @@ pub struct Sidecar {
     pub is_istio: bool,
     /// The container's image.
     pub image: String,
+    /// The pod's address in the cluster.
+    pub ip: Option<String>,
+    /// User and group that the container runs as, where the pod says so.
+    pub user: (Option<i64>, Option<i64>),
+    /// Where it sees volumes.
+    pub mounts: Vec<Mount>,
     /// The node that it is on.
     pub node: Option<String>,
     /// How often the container was started again.
     pub restarts: i32,
     /// Why it can't be asked: it does not run.
     pub down: Option<String>,
+}
+
+/// A volume of a pod, in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The volume.
+    pub volume: String,
+    /// Where it is.
+    pub path: String,
+    /// Whether only a part of it.
+    pub part: bool,
+}
+
+impl Sidecar {
+    /// The volume in which the proxy sees this path.
+    pub fn mount_of(&self, path: &str) -> Option<&Mount> {
+        let holds = |mount: &&Mount| {
+            let at = mount.path.trim_end_matches('/');
+            path.strip_prefix(at).is_some_and(|rest| rest.starts_with('/'))
+        };
+        self.mounts.iter().filter(holds).max_by_key(|mount| mount.path.len())
+    }
 }
 
 impl Cluster {
@@ -102,12 +130,23 @@ fn sidecar(pod: &Pod) -> Option<Sidecar> {
         statuses.into_iter().flatten().flatten()
     };
     let own = statuses().find(|s| s.name == container.name);
+    let (of_pod, of_container) = (spec.security_context.as_ref(), container.security_context.as_ref());
+    let user = of_container.and_then(|c| c.run_as_user).or(of_pod.and_then(|c| c.run_as_user));
+    let group = of_container.and_then(|c| c.run_as_group).or(of_pod.and_then(|c| c.run_as_group));
+    let mount = |m: &VolumeMount| Mount {
+        volume: m.name.clone(),
+        path: m.mount_path.clone(),
+        part: m.sub_path.is_some() || m.sub_path_expr.is_some(),
+    };
     Some(Sidecar {
         pod: PodName { namespace: pod.metadata.namespace.clone()?, name: pod.metadata.name.clone()? },
         uid: pod.metadata.uid.clone().unwrap_or_default(),
         container: container.name.clone(),
         is_istio: istio.is_some(),
         image: container.image.clone().unwrap_or_default(),
+        ip: status.and_then(|s| s.pod_ip.clone()),
+        user: (user, group),
+        mounts: container.volume_mounts.iter().flatten().map(mount).collect(),
         node: spec.node_name.clone(),
         restarts: own.map_or(0, |s| s.restart_count),
         down: down(own, status.and_then(|s| s.phase.as_deref())),
@@ -172,6 +211,24 @@ mod tests {
         let names: Vec<_> = found.iter().map(|s| (s.pod.name.as_str(), s.container.as_str(), s.is_istio)).collect();
         assert_eq!(names, [("a", "istio-proxy", true), ("b", "istio-proxy", true), ("plain", "e", false)]);
         assert!(found.iter().all(|s| s.down.is_none() && s.restarts == 2 && s.node.as_deref() == Some("n1")));
+    }
+
+    #[tokio::test]
+    async fn the_volume_of_a_path_is_the_one_that_is_mounted_nearest() {
+        let mounts = json!([{"name": "all", "mountPath": "/var/run/"}, {"name": "uds", "mountPath": "/var/run/uds"},
+            {"name": "other", "mountPath": "/var/run/ud"}]);
+        let mut found = pod(
+            "a",
+            json!([{"name": "istio-proxy", "image": "x", "volumeMounts": mounts,
+            "securityContext": {"runAsUser": 1337}}]),
+            json!([]),
+        );
+        found["spec"]["securityContext"] = json!({"runAsUser": 1, "runAsGroup": 2});
+        let sidecar = answering(vec![(200, list(&[found], ""))]).0.sidecars(None).await.unwrap().remove(0);
+        let volume = |path: &str| sidecar.mount_of(path).map(|mount| mount.volume.as_str());
+        assert_eq!(volume("/var/run/uds/socket"), Some("uds"));
+        assert_eq!((volume("/var/run/x"), volume("/tmp/x"), volume("/var/run")), (Some("all"), None, None));
+        assert_eq!(sidecar.user, (Some(1337), Some(2)));
     }
 
     #[tokio::test]

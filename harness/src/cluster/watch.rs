@@ -7,7 +7,9 @@ use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 
-use super::{Cluster, ClusterError};
+use super::error::Right;
+use super::pods::place;
+use super::{Cluster, ClusterError, PodName};
 use crate::clock::Deadline;
 
 /// A container, as its node tells of it.
@@ -42,7 +44,17 @@ pub struct PodSeen {
     pub containers: BTreeMap<String, ContainerSeen>,
 }
 
+/// Reasons for which an image does not come, as nodes tell them.
+pub(super) const NO_IMAGE: [&str; 5] =
+    ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"];
+
 impl PodSeen {
+    /// Whether an image of it can't be had.
+    pub fn lacks_an_image(&self) -> bool {
+        let reasons = self.containers.values().filter_map(|c| c.reason.as_deref());
+        reasons.into_iter().any(|reason| NO_IMAGE.contains(&reason))
+    }
+
     /// What keeps it from being ready, in words.
     pub fn state(&self) -> String {
         if self.node.is_none() {
@@ -92,6 +104,16 @@ impl Cluster {
             known: BTreeMap::new(),
             changes: None,
         }
+    }
+}
+
+impl Cluster {
+    /// How one pod is; none where there is no such pod.
+    pub async fn pod(&self, pod: &PodName) -> Result<Option<PodSeen>, ClusterError> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
+        let got = pods.get_opt(&pod.name).await;
+        let got = got.map_err(|e| ClusterError::of(&e, Right::GetPods, &place(Some(&pod.namespace))))?;
+        Ok(got.as_ref().map(seen))
     }
 }
 

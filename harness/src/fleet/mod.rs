@@ -18,6 +18,8 @@ mod member;
 mod members;
 mod owner;
 mod ports;
+#[cfg(feature = "kubernetes")]
+mod prober;
 mod process;
 mod ready;
 mod sweep;
@@ -41,6 +43,8 @@ pub use members::Fleet;
 pub use owner::RUN;
 #[cfg(feature = "kubernetes")]
 pub use owner::run_labels;
+#[cfg(feature = "kubernetes")]
+pub use prober::{Prober, WayThrough};
 pub use process::{Dialled, FleetConfig, ForeignConfig};
 pub use ready::Live;
 pub use sweep::{Left, Search, SweepError, left_behind, sweep};

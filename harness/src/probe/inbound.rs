@@ -14,7 +14,7 @@ use super::context::{ProbeContext, Shown};
 use super::tls::{self, Capture};
 use crate::clock::Deadline;
 use crate::fleet::Proxy;
-use crate::timeline::{Handshake, Source, TlsRole};
+use crate::timeline::{Handshake, ProxyId, Source, TlsRole};
 
 /// The protocol versions that Istio's listeners speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,9 +45,20 @@ const ALPN: [&[u8]; 3] = [b"istio-http/1.1", b"istio", b"http/1.1"];
 /// No client certificate is offered: the proxy refuses the connection for that, but only after it has shown its own.
 pub async fn inbound(proxy: &Proxy, version: TlsVersion, ctx: &ProbeContext) -> Handshake {
     let name = format!("outbound_.8080_._.{}.rotacheck.svc.cluster.local", proxy.id);
-    let shown = look(proxy.inbound, &name, version, ctx.deadline()).await;
+    inbound_at(&proxy.id, proxy.inbound, &name, version, ctx).await
+}
+
+/// As [`inbound`], with whatever leads to the listener of a proxy of that name; `server_name` is asked for (SNI).
+pub async fn inbound_at(
+    proxy: &ProxyId,
+    addr: SocketAddr,
+    server_name: &str,
+    version: TlsVersion,
+    ctx: &ProbeContext,
+) -> Handshake {
+    let shown = look(addr, server_name, version, ctx.deadline()).await;
     let handshake = shown.judged(&ctx.roots, ctx.clock().now(), TlsRole::Inbound);
-    ctx.recorder.record(Source::Inbound, Some(&proxy.id), None, handshake.clone());
+    ctx.recorder.record(Source::Inbound, Some(proxy), None, handshake.clone());
     handshake
 }
 

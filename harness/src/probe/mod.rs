@@ -17,10 +17,10 @@ mod sample;
 mod tls;
 mod traffic;
 
-pub use admin::{STATS_PATH, certs, config_dump, listeners, server_info, stats, version_of};
+pub use admin::{STATS_PATH, certs, config_dump, listeners, mtls_port, server_info, stats, version_of};
 pub use census::{census, census_works};
 pub use context::{ProbeContext, Roots};
-pub use inbound::{TlsVersion, inbound};
+pub use inbound::{TlsVersion, inbound, inbound_at};
 pub use outbound::{OutboundError, OutboundServer, outbound};
 pub use receipt::Baseline;
 pub use sample::{Depth, ExpectedLeaf, ProxySample, sample, settle};

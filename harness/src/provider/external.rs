@@ -21,7 +21,7 @@ use crate::scenario::{ProviderAction, ProviderSpec, Span};
 use crate::timeline::{
     At, Exited, Fact, FaultNote, Observation, ProxyId, Recorder, SecretName, Source, Spawned, SpiffeId,
 };
-use crate::xds::{Delivery, Journal, Subscribers, Tap, WitnessError, ask, ask_workload_api};
+use crate::xds::{Delivery, Journal, Question, Subscribers, Tap, WitnessError, ask, ask_workload_api};
 
 /// How long the first secret is waited for before the proxies are brought up without it.
 const FIRST_ANSWER: Duration = Duration::from_secs(5);
@@ -162,7 +162,7 @@ impl Met {
             async move {
                 let mut seen = Vec::new();
                 let note = |fact| seen.push((clock.at(), Source::Witness, Some(name.clone()), fact));
-                let asked = ask(&upstream, stream, &name, FIRST_ANSWER, note).await;
+                let asked = ask(Question::of(&upstream, &name), stream, FIRST_ANSWER, note).await;
                 (asked, seen)
             }
         });
@@ -335,7 +335,7 @@ impl External {
             let note = |fact| {
                 self.recorder.record(Source::Witness, None, Some(&name), fact);
             };
-            if let Err(e) = ask(&outlet.upstream, stream, &name, patience, note).await {
+            if let Err(e) = ask(Question::of(&outlet.upstream, &name), stream, patience, note).await {
                 self.recorder.record(Source::Witness, None, Some(&name), e.blind());
             }
         }

@@ -13,7 +13,7 @@ use super::issuer::Deliver;
 use crate::proc::is_stopped;
 use crate::scenario::Fault;
 use crate::timeline::{ProxyId, Recorder, SecretName, Source};
-use crate::xds::{Delivery, Outlet, OutletApart, Sink, Socket, ask};
+use crate::xds::{Delivery, Outlet, OutletApart, Question, Sink, Socket, ask};
 
 /// Numbers of the streams of fresh subscribers: far from those of the proxies.
 const WITNESS_STREAMS: u64 = 1 << 40;
@@ -141,7 +141,7 @@ impl Served {
                 let note = |fact| {
                     recorder.record(Source::Witness, None, Some(&name), fact);
                 };
-                if let Err(e) = ask(&path, stream, &name, PATIENCE, note).await {
+                if let Err(e) = ask(Question::of(&path, &name), stream, PATIENCE, note).await {
                     recorder.record(Source::Witness, None, Some(&name), e.blind());
                 }
             });

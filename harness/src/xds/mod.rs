@@ -31,6 +31,7 @@ mod socket;
 #[cfg(test)]
 mod subset;
 mod tap;
+mod told;
 mod witness;
 mod workload;
 
@@ -48,7 +49,8 @@ pub use second_look::ask_workload_api;
 pub use serve::{Outlet, Sink};
 pub use socket::{Socket, SocketError};
 pub use tap::Tap;
-pub use witness::{Asked, WitnessError, ask};
+pub use told::{Listener, TellError, Teller, Told};
+pub use witness::{Asked, Question, WitnessError, ask, stay};
 
 /// What a provider hands to a fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]

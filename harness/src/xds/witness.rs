@@ -90,18 +90,63 @@ pub struct Asked {
     pub roots: Vec<Vec<u8>>,
 }
 
+/// What is asked for, where, and as whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// Where somebody serves.
+    pub socket: &'a Utf8Path,
+    /// What is subscribed to.
+    pub name: &'a SecretName,
+    /// `node.id`: [`WITNESS_NODE`], or what begins with it.
+    pub node: &'a str,
+}
+
+impl<'a> Question<'a> {
+    /// As nobody in particular.
+    pub fn of(socket: &'a Utf8Path, name: &'a SecretName) -> Self {
+        Self { socket, name, node: WITNESS_NODE }
+    }
+}
+
+/// When a subscription is over that nobody ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    FirstResponse,
+    Time,
+}
+
 /// Subscribes to one name on a connection of its own, takes the first response, accepts it, and goes away. `note`
 /// hears every fact as it comes. Silence, or a stream that ends, is an answer too: only what will never get better is
 /// an error.
 pub async fn ask(
-    socket: &Utf8Path,
+    question: Question<'_>,
     stream: u64,
-    name: &SecretName,
     patience: Duration,
+    note: impl FnMut(Fact),
+) -> Result<Asked, WitnessError> {
+    subscribe(question, stream, Until::FirstResponse, patience, note).await
+}
+
+/// As [`ask`], but stays for so long, and accepts whatever comes.
+pub async fn stay(
+    question: Question<'_>,
+    stream: u64,
+    time: Duration,
+    note: impl FnMut(Fact),
+) -> Result<Asked, WitnessError> {
+    subscribe(question, stream, Until::Time, time, note).await
+}
+
+async fn subscribe(
+    question: Question<'_>,
+    stream: u64,
+    until: Until,
+    time: Duration,
     mut note: impl FnMut(Fact),
 ) -> Result<Asked, WitnessError> {
+    let name = question.name;
     note(StreamOpened { stream, rpc: Rpc::SdsStream.name().to_owned(), peer_pid: None }.into());
-    note(subscribed(stream, name));
+    note(subscribed(stream, question));
     let mut asked = Asked::default();
     let mut heard = |fact: Fact| {
         if let Fact::Sent(sent) = &fact {
@@ -114,12 +159,13 @@ pub async fn ask(
         note(fact);
     };
     let mut roots = Vec::new();
-    let talked = tokio::time::timeout(patience, talk(socket, stream, name, &mut heard, &mut roots)).await;
+    let talked = tokio::time::timeout(time, talk(question, stream, until, &mut heard, &mut roots)).await;
     let (by, status) = match &talked {
         Ok(Ok(())) => ("proxy", "Ok".to_owned()),
         Ok(Err(Ended::Status(status))) => ("provider", status.clone()),
         Ok(Err(Ended::For(e))) => ("connection", e.to_string()),
-        Err(_) => ("proxy", format!("no answer within {} s", patience.as_secs())),
+        Err(_) if until == Until::Time => ("proxy", "Ok".to_owned()),
+        Err(_) => ("proxy", format!("no answer within {} s", time.as_secs())),
     };
     heard(StreamClosed { stream, by: by.to_owned(), status }.into());
     asked.roots = roots;
@@ -129,13 +175,13 @@ pub async fn ask(
     }
 }
 
-fn subscribed(stream: u64, name: &SecretName) -> Fact {
+fn subscribed(stream: u64, Question { name, node, .. }: Question<'_>) -> Fact {
     Subscribed {
         stream,
         type_url: SECRET_TYPE_URL.to_owned(),
         names: vec![name.to_string()],
         version_info: String::new(),
-        node: WITNESS_NODE.to_owned(),
+        node: node.to_owned(),
     }
     .into()
 }
@@ -148,9 +194,9 @@ enum Ended {
 }
 
 async fn talk(
-    socket: &Utf8Path,
+    Question { socket, name, node }: Question<'_>,
     stream: u64,
-    name: &SecretName,
+    until: Until,
     note: &mut impl FnMut(Fact),
     roots: &mut Vec<Vec<u8>>,
 ) -> Result<(), Ended> {
@@ -161,7 +207,7 @@ async fn talk(
     let mut client = SecretDiscoveryServiceClient::new(channel).max_decoding_message_size(LARGEST);
     let (requests, outgoing) = mpsc::channel(2);
     let first = DiscoveryRequest {
-        node: Some(Node { id: WITNESS_NODE.to_owned(), cluster: "rotacheck".to_owned(), ..Node::default() }),
+        node: Some(Node { id: node.to_owned(), cluster: "rotacheck".to_owned(), ..Node::default() }),
         resource_names: vec![name.to_string()],
         type_url: SECRET_TYPE_URL.to_owned(),
         ..DiscoveryRequest::default()
@@ -170,26 +216,35 @@ async fn talk(
     let _ = requests.send(first.clone()).await;
     let ended = |status: tonic::Status| end(socket, name, &status);
     let mut responses = client.stream_secrets(ReceiverStream::new(outgoing)).await.map_err(ended)?.into_inner();
-    let Some(response) = responses.message().await.map_err(ended)? else {
-        return Err(Ended::Status("Ok".to_owned()));
-    };
-    let contents = read::contents(&response);
-    let (version_info, nonce) = (read::cut(&response.version_info), read::cut(&response.nonce));
-    *roots = contents.roots;
-    note(
-        Sent {
-            stream,
-            type_url: read::cut(&response.type_url),
-            version_info: version_info.clone(),
-            nonce: nonce.clone(),
-            secrets: contents.secrets,
+    loop {
+        let Some(response) = responses.message().await.map_err(ended)? else {
+            return Err(Ended::Status("Ok".to_owned()));
+        };
+        let contents = read::contents(&response);
+        let (version_info, nonce) = (read::cut(&response.version_info), read::cut(&response.nonce));
+        *roots = contents.roots;
+        note(
+            Sent {
+                stream,
+                type_url: read::cut(&response.type_url),
+                version_info: version_info.clone(),
+                nonce: nonce.clone(),
+                secrets: contents.secrets,
+            }
+            .into(),
+        );
+        let ack = DiscoveryRequest {
+            node: None,
+            version_info: response.version_info,
+            response_nonce: response.nonce,
+            ..first.clone()
+        };
+        if requests.send(ack).await.is_ok() {
+            note(Acked { stream, nonce, version_info }.into());
         }
-        .into(),
-    );
-    let ack =
-        DiscoveryRequest { node: None, version_info: response.version_info, response_nonce: response.nonce, ..first };
-    if requests.send(ack).await.is_ok() {
-        note(Acked { stream, nonce, version_info }.into());
+        if until == Until::FirstResponse {
+            break;
+        }
     }
     // Half-closed first, so that a provider may end the stream in peace; none is waited for long.
     drop(requests);

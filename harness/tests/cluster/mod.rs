@@ -10,13 +10,14 @@ use bytes::Bytes;
 use camino::Utf8Path;
 use futures::{SinkExt as _, StreamExt as _};
 use http::{Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rotacheck::pki::{Authority, Leaf, LeafRequest, San, Validity};
 use rotacheck::scenario::KeyType;
+use rotacheck::timeline::CertFacts;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_tungstenite::WebSocketStream;
@@ -45,6 +46,10 @@ struct Shared {
     /// Parts of paths that are forbidden.
     forbidden: Vec<&'static str>,
     dumps: Mutex<u32>,
+    /// What a container that joins a pod logs, and how its node tells that it is.
+    witness: Mutex<(Vec<u8>, Value)>,
+    /// Containers that joined.
+    joined: Mutex<Vec<Value>>,
 }
 
 /// Its threads end with the test.
@@ -85,6 +90,21 @@ impl FakeCluster {
         std::fs::write(path, config.to_string()).unwrap();
     }
 
+    /// What the containers log that join pods, and their state (`ContainerState` of the Kubernetes API).
+    pub fn let_join(&self, log: impl Into<Vec<u8>>, state: Value) {
+        *self.shared.witness.lock().unwrap() = (log.into(), state);
+    }
+
+    /// The containers that joined.
+    pub fn joined(&self) -> Vec<Value> {
+        self.shared.joined.lock().unwrap().clone()
+    }
+
+    /// What the proxy of a pod holds.
+    pub fn leaf(&self, pod: &str) -> CertFacts {
+        self.shared.pods.iter().find(|(name, ..)| name == pod).unwrap().1.facts.clone()
+    }
+
     pub fn asked(&self) -> Vec<String> {
         self.shared.asked.lock().unwrap().clone()
     }
@@ -121,6 +141,24 @@ async fn api(request: Request<Incoming>, shared: Arc<Shared>) -> Answer {
         let items: Vec<_> = shared.pods.iter().map(|(name, ..)| pod(name)).collect();
         return answer(StatusCode::OK, &json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": items}));
     }
+    if let Some(name) = path.strip_suffix("/ephemeralcontainers").and_then(|path| path.rsplit('/').next()) {
+        let described = pod(name);
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let patch: Value = serde_json::from_slice(&body).unwrap();
+        shared.joined.lock().unwrap().extend(patch["spec"]["ephemeralContainers"].as_array().unwrap().clone());
+        return answer(StatusCode::OK, &described);
+    }
+    if let Some(name) = path.split("/pods/").nth(1).filter(|rest| !rest.contains('/')) {
+        let mut described = pod(name);
+        let state = shared.witness.lock().unwrap().1.clone();
+        let joined = shared.joined.lock().unwrap();
+        let status = |container: &Value| json!({"name": container["name"], "restartCount": 0, "ready": false, "image": "", "imageID": "", "state": state});
+        described["status"]["ephemeralContainerStatuses"] = joined.iter().map(status).collect();
+        return answer(StatusCode::OK, &described);
+    }
+    if path.ends_with("/log") && request.uri().query().is_some_and(|query| query.contains("rotacheck-witness")) {
+        return Ok(Response::new(Full::from(shared.witness.lock().unwrap().0.clone())));
+    }
     if path.ends_with("/log") {
         return Ok(Response::new(Full::from(
             "info\tExisting workload SDS socket found at /x. Default Istio SDS Server will only serve files\n",
@@ -148,8 +186,11 @@ async fn api(request: Request<Incoming>, shared: Arc<Shared>) -> Answer {
 fn pod(name: &str) -> Value {
     let status = json!({"name": "istio-proxy", "restartCount": 0, "ready": true, "image": "", "imageID": "",
         "state": {"running": {}}});
-    json!({"metadata": {"name": name, "namespace": "shop", "uid": name},
-        "spec": {"containers": [{"name": "istio-proxy", "image": "istio/proxyv2:1.31.0"}], "nodeName": "n1"},
+    let mount = json!({"name": "workload-socket", "mountPath": "/var/run/secrets/workload-spiffe-uds"});
+    let proxy = json!({"name": "istio-proxy", "image": "istio/proxyv2:1.31.0", "volumeMounts": [mount],
+        "securityContext": {"runAsUser": 1337, "runAsGroup": 1337}});
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "shop", "uid": name},
+        "spec": {"containers": [proxy], "nodeName": "n1"},
         "status": {"phase": "Running", "containerStatuses": [status]}})
 }
 

@@ -182,6 +182,14 @@ pub struct SecretSource {
     pub places: u32,
 }
 
+impl SecretSource {
+    /// The Unix socket that it comes from, as the proxy's configuration has it, where it says one.
+    pub fn socket(&self) -> Option<&str> {
+        let (_, at) = self.from.split_once("(unix:")?;
+        at.strip_suffix(')').filter(|path| !path.is_empty())
+    }
+}
+
 /// In which way a secret comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -630,5 +638,11 @@ pub const UNREACHED: &str = "a fresh connection";
 /// Beginning of a [`Log`] about a response on a stream that is none of SDS.
 pub const UNREADABLE: &str = "a response that is no DiscoveryResponse";
 
-/// `node.id` of the harness's own subscriptions: a provider's journal shows their streams as well.
+/// `node.id` of the harness's own subscriptions: a provider's journal shows their streams as well. Where a provider tells
+/// subscribers apart by it, `~ADDRESS~NAME.NAMESPACE~DOMAIN` follows, as in that of an Istio sidecar.
 pub const WITNESS_NODE: &str = "rotacheck-witness";
+
+/// Whether this `node.id` is one of the harness's own.
+pub fn is_witness(node: &str) -> bool {
+    node.strip_prefix(WITNESS_NODE).is_some_and(|rest| rest.is_empty() || rest.starts_with('~'))
+}

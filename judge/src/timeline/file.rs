@@ -176,7 +176,7 @@ impl Timeline {
             if text.trim().is_empty() {
                 continue;
             }
-            match parse_observation(&text) {
+            match read_observation(&text) {
                 Ok(o) if o.seq == observations.len() as u64 => observations.push(o),
                 Ok(o) => {
                     let why = format!("seq is {}, {} was due", o.seq, observations.len());
@@ -222,7 +222,12 @@ impl Timeline {
     }
 }
 
-fn parse_observation(text: &str) -> serde_json::Result<Observation> {
+/// Reads one line in between.
+///
+/// # Errors
+///
+/// What is no observation of this version.
+pub fn read_observation(text: &str) -> serde_json::Result<Observation> {
     let line: Line<'_> = serde_json::from_str(text)?;
     if let Some(v) = line.schema_version.filter(|v| *v != SCHEMA_VERSION) {
         return Err(serde::de::Error::custom(format!("schema version {v} is not {SCHEMA_VERSION}")));

@@ -18,7 +18,7 @@ mod schema;
 mod stats;
 
 pub use fact::*;
-pub use file::{ReadError, Timeline, write_footer, write_header, write_observation};
+pub use file::{ReadError, Timeline, read_observation, write_footer, write_header, write_observation};
 pub use header::*;
 pub use ids::*;
 pub use image::{ImageReference, InvalidImage};

@@ -1,8 +1,9 @@
 //! Questions about the ledger that several checks ask.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::timeline::ledger::{Generation, Mark, MintedFor, ProxyLedger, Push, Row, Served, Stream};
+use crate::timeline::ledger::{Generation, Load, Mark, MintedFor, ProxyLedger, Push, Row, Served, Stream};
 use crate::timeline::{CertFacts, Ledger, Signed, TlsRole};
 
 /// Within so long of a subscription, what is minted was minted for it.
@@ -192,6 +193,42 @@ pub(super) fn stall_explains(ledger: &Ledger, at: Mark, late: i64) -> bool {
 /// Whether it is this statistic, under whatever prefix.
 pub(super) fn is_stat(name: &str, stat: &str) -> bool {
     name.strip_suffix(stat).is_some_and(|prefix| prefix.is_empty() || prefix.ends_with('.'))
+}
+
+/// What Envoy says of its certificate's secret since its contexts hold the one leaf that they hold now.
+pub(super) struct Unchanged<'a> {
+    /// Since when.
+    pub(super) since: Mark,
+    /// The secret's version at each look at config_dump.
+    pub(super) versions: Vec<&'a str>,
+    /// Updates that it counts, where it shows them.
+    pub(super) updates: Option<u64>,
+}
+
+impl Unchanged<'_> {
+    /// How many versions there were.
+    pub(super) fn distinct(&self) -> usize {
+        self.versions.iter().collect::<BTreeSet<_>>().len()
+    }
+
+    /// Whether it took updates and changed nothing; absent where it does not tell.
+    pub(super) fn updated(&self) -> Option<bool> {
+        if self.distinct() > 1 { Some(true) } else { self.updates.map(|n| n > 0) }
+    }
+}
+
+/// Absent where its contexts hold none, or several.
+pub(super) fn unchanged<'a>(p: &'a ProxyLedger<'a>) -> Option<Unchanged<'a>> {
+    let [leaf] = &*p.loads.last()?.own else { return None };
+    let same = |load: &&Load| load.own.len() == 1 && load.own[0].serial == leaf.serial;
+    let since = p.loads.iter().rev().take_while(same).last()?.mark;
+    let dumps = p.dumps.iter().filter(|d| d.mark.seq > since.seq);
+    let versions = dumps.filter_map(|d| d.active(&p.svid)).map(|s| s.version_info.as_str()).collect();
+    let stat = format!("sds.{}.update_success", p.svid);
+    let counted = p.stats.iter().filter(|s| s.mark.seq > since.seq);
+    let counted: Vec<_> = counted.filter_map(|s| s.sum(|name| is_stat(name, &stat))).collect();
+    let updates = counted.first().zip(counted.last()).map(|(from, to)| to.saturating_sub(*from));
+    Some(Unchanged { since, versions, updates })
 }
 
 /// A stream for the proxy's certificate that was open at this observation. One that ended later without a response

@@ -11,6 +11,7 @@ mod headline;
 mod hypotheses;
 mod model;
 mod modes;
+mod newcomer;
 mod notes;
 mod peers;
 mod proof;

@@ -4,14 +4,14 @@
 //! No check: a look at `/certs` shows neither what is sent nor what a handshake shows. But a certificate that has expired in
 //! a TLS context is served expired, and one that should long have been renewed can be told before it expires.
 
-use std::collections::BTreeSet;
-
 use serde::Serialize;
 
-use super::evidence::{clock_time, is_stat, span};
+use super::evidence::{clock_time, is_stat, span, unchanged};
+use super::newcomer::Newcomers;
 use crate::timeline::ledger::{Dump, Load, ProxyLedger};
 use crate::timeline::{
-    AGENT_FOUND_SOCKET, AGENT_SERVES, Fact, Ledger, LoadedCert, ProxyId, Serial, SourceKind, Timeline,
+    AGENT_FOUND_SOCKET, AGENT_SERVES, CertFacts, Fact, Ledger, LoadedCert, ProxyId, Serial, SourceKind, Timeline,
+    TlsRole,
 };
 
 /// Of a certificate's lifetime, when most providers renew (SPIRE, Istio), and when all should have.
@@ -31,7 +31,9 @@ pub struct Standing {
     pub state: State,
     /// Of what its TLS contexts hold, what expires first.
     pub leaf: Option<LoadedCert>,
-    /// Until that expires, seconds; negative: since.
+    /// The leaf of the last full handshake, where one was made.
+    pub served: Option<CertFacts>,
+    /// Until the first of both expires, seconds; negative: since.
     pub left_s: Option<i64>,
     /// When it should have been renewed by a provider that renews at the interval that was named, else at half of the
     /// lifetime.
@@ -105,6 +107,7 @@ impl Look<'_> {
             identity: p.spiffe_id.clone(),
             state: State::Unseen,
             leaf: None,
+            served: self.served().cloned(),
             left_s: None,
             due: None,
             overdue_s: None,
@@ -124,7 +127,8 @@ impl Look<'_> {
         };
         standing.identity = standing.identity.or_else(|| leaf.uris.first().cloned());
         standing.leaf = Some(leaf.clone());
-        let left = leaf.not_after.duration_since(now).as_secs();
+        let ends = standing.served.iter().map(|served| served.not_after).fold(leaf.not_after, jiff::Timestamp::min);
+        let left = ends.duration_since(now).as_secs();
         standing.left_s = Some(left);
         let (due, late) = self.due(leaf);
         standing.due = Some(due);
@@ -138,6 +142,13 @@ impl Look<'_> {
         };
         self.remark(&mut standing, load, leaf);
         standing
+    }
+
+    /// What the last look's full handshakes showed.
+    fn served(&self) -> Option<&CertFacts> {
+        let before = self.p.loads.iter().rev().nth(1).map_or(0, |load| load.mark.seq);
+        let (seen, leaf) = self.p.full_handshakes(TlsRole::Inbound).next_back()?;
+        (seen.mark.seq >= before).then_some(leaf)
     }
 
     /// When a renewal is due, and from when on it is certain that it is late.
@@ -184,6 +195,11 @@ impl Look<'_> {
             }
             _ => {}
         }
+        if let Some(served) = standing.served.as_ref().filter(|served| served.not_after <= load.mark.at.wall) {
+            let (serial, since) = (served.serial.short(), clock_time(served.not_after));
+            standing.remarks.push(format!("a full handshake shows serial {serial}, expired since {since}"));
+        }
+        self.beside(standing, load);
         if self.several(load) {
             standing.remarks.push(format!(
                 "its TLS contexts hold {} different certificates of its identity: some did not take the newest",
@@ -213,6 +229,44 @@ impl Look<'_> {
             };
             let due = standing.due.map(clock_time).unwrap_or_default();
             standing.remarks.push(format!("its renewal was due at {due} ({by}), and is overdue by {}", span(seconds)));
+        }
+    }
+
+    /// What newcomers at its socket were given.
+    fn beside(&self, standing: &mut Standing, load: &Load) {
+        let Some(newcomers) = Newcomers::of(self.ledger, self.p) else { return };
+        if let Some((mark, how)) = newcomers.unanswered() {
+            let at = clock_time(mark.at.wall);
+            let how = how.map_or("not answered".to_owned(), |how| format!("sent away: {how}"));
+            standing.remarks.push(format!("a fresh subscription at its socket was {how} (at {at})"));
+            return;
+        }
+        if let Some(again) = newcomers.again() {
+            standing.remarks.push(format!(
+                "a fresh subscriber that stayed was sent serial {} again under new versions ({} times)",
+                again.leaf.serial.short(),
+                again.times
+            ));
+            standing.suspected.extend(["resend-cached", "resend-stale"]);
+        }
+        let Some(given) = newcomers.given() else { return };
+        let (serial, at) = (given.leaf.serial.short(), clock_time(given.mark.at.wall));
+        let bound = u128::from(self.ledger.header.criteria.lag_bound_ms);
+        let could_take = load.mark.at.mono.saturating_sub(given.mark.at.mono).as_millis() > bound;
+        let newer = load.own.iter().all(|held| held.not_before < given.leaf.not_before);
+        if load.holding(given.leaf) > 0 {
+            standing
+                .comes
+                .push(format!("a fresh subscriber at its socket is given the same, serial {serial} (at {at})"));
+        } else if !given.shared {
+            standing.comes.push(format!(
+                "a fresh subscriber at its socket is given serial {serial} (at {at}), which may be minted for the asking"
+            ));
+        } else if newer && could_take {
+            standing.remarks.push(format!(
+                "a fresh subscriber at its socket is given serial {serial} (at {at}), which is newer: it did not come to this proxy"
+            ));
+            standing.suspected.extend(["issues-never-pushes", "resend-stale", "stale-bind-mount"]);
         }
     }
 
@@ -251,27 +305,19 @@ impl Look<'_> {
     /// Between looks: new versions of the secret, and the same certificate.
     fn versions_moved(&self, leaf: &LoadedCert) -> Option<String> {
         let p = self.p;
-        let same = |load: &&Load| load.own.len() == 1 && load.own[0].serial == leaf.serial;
-        let since = p.loads.iter().rev().take_while(same).last()?.mark;
-        let dumps = p.dumps.iter().filter(|d| d.mark.seq > since.seq);
-        let versions: Vec<_> = dumps.filter_map(|d| d.active(&p.svid)).map(|s| s.version_info.as_str()).collect();
-        let distinct = versions.iter().collect::<BTreeSet<_>>().len();
-        let stat = format!("sds.{}.update_success", p.svid);
-        let counted = p.stats.iter().filter(|s| s.mark.seq > since.seq);
-        let counted: Vec<_> = counted.filter_map(|s| s.sum(|name| is_stat(name, &stat))).collect();
-        let rose = counted.last().zip(counted.first()).map_or(0, |(to, from)| to.saturating_sub(*from));
-        let seconds = p.loads.last()?.mark.at.wall.duration_since(since.at.wall).as_secs();
-        match (distinct, rose) {
-            (2.., _) => Some(format!(
+        let unchanged = unchanged(p)?;
+        let seconds = p.loads.last()?.mark.at.wall.duration_since(unchanged.since.at.wall).as_secs();
+        match (unchanged.distinct(), unchanged.updates) {
+            (distinct @ 2.., _) => Some(format!(
                 "in {} the version of {} moved {} ({} to {}), and the certificate stayed serial {}",
                 span(seconds),
                 p.svid,
                 if distinct == 2 { "once".to_owned() } else { format!("{} times", distinct - 1) },
-                versions.first()?,
-                versions.last()?,
+                unchanged.versions.first()?,
+                unchanged.versions.last()?,
                 leaf.serial.short()
             )),
-            (_, 1..) => Some(format!(
+            (_, Some(rose @ 1..)) => Some(format!(
                 "in {} Envoy took {rose} updates of {} (update_success), and the certificate stayed serial {}",
                 span(seconds),
                 p.svid,

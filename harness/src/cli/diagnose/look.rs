@@ -8,7 +8,7 @@ use super::super::stderr::say;
 use super::super::{CliError, Exit};
 use super::{Args, page};
 use crate::cluster::{Cluster, ClusterError};
-use crate::run::{AttachError, Attachment, Attended, Stop, attend};
+use crate::run::{AttachError, Attachment, Attended, Probe, Stop, Witness, attend};
 use crate::scenario::Span;
 use crate::verdict::{Standing, State, judge, standings};
 
@@ -21,7 +21,10 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         watch: args.watch.map(Span::duration),
         every: args.every.duration().max(Duration::from_secs(1)),
         renew_every: args.renew_every.map(Span::duration),
+        witness: args.witness.clone().map(|image| Witness { image }),
+        prober: args.prober.clone().map(|image| Probe { image, namespace: args.namespace.clone() }),
     };
+    announce(&attachment);
     let out = args.record.as_ref().map(|path| {
         File::create(path).map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot write {path}: {e}")))
     });
@@ -61,6 +64,26 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         page.print();
     }
     Ok(exit(&attended, &standings))
+}
+
+/// What will be changed is said before it is.
+fn announce(attachment: &Attachment) {
+    if let (Some(witness), Some(pod)) = (&attachment.witness, &attachment.pod) {
+        let ends = match attachment.watch {
+            Some(watch) => format!("ends after {} s", watch.as_secs()),
+            None => "ends when it was answered".to_owned(),
+        };
+        say(format_args!(
+            "adds an ephemeral container ({}) to the pod {pod}: it {ends}, and stays in the pod's description until the pod goes",
+            witness.image
+        ));
+    }
+    if let Some(prober) = &attachment.prober {
+        say(format_args!(
+            "makes a pod and a Secret (rotacheck-prober-..., {}) in namespace {}, and deletes them at the end",
+            prober.image, prober.namespace
+        ));
+    }
 }
 
 fn exit(attended: &Attended, standings: &[Standing]) -> Exit {

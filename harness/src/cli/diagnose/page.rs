@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::super::page::Page;
 use crate::run::{Attachment, Attended, UNKNOWN_VERSION as UNKNOWN};
-use crate::timeline::{Fact, ProxyId};
+use crate::timeline::{Fact, ProxyId, Source};
 use crate::verdict::{Mode, Standing, State, Verdict, mode};
 
 /// Modes that are explained on the page; the others are named.
@@ -55,7 +55,22 @@ impl Found<'_> {
         });
         let counts: Vec<_> = counts.iter().map(|(state, n)| format!("{n} {}", state.words())).collect();
         page.paragraph(0, &counts.join(", "));
+        if self.attachment.prober.is_some() {
+            page.paragraph(0, &self.handshakes());
+        }
         page.line("");
+    }
+
+    /// What handshakes show, beside what is loaded.
+    fn handshakes(&self) -> String {
+        let shown = self.standings.iter().filter_map(|s| Some((s.served.as_ref()?, s.leaf.as_ref()?)));
+        let (same, other): (Vec<_>, Vec<_>) = shown.partition(|(served, leaf)| served.serial == leaf.serial);
+        let others = if other.is_empty() { String::new() } else { format!(", {} another one", other.len()) };
+        let all = self.standings.len();
+        format!(
+            "In full handshakes, {} of {all} show the certificate that their TLS contexts hold{others}.",
+            same.len()
+        )
     }
 
     fn table(&self, page: &mut Page) {
@@ -172,6 +187,7 @@ impl Found<'_> {
             }
         }
         lines.extend(unseen.values().map(|(what, proxies)| format!("{}: {what}", names(proxies))));
+        lines.extend(self.beside_in_vain());
         if self.standings.iter().any(|s| s.read.is_some()) {
             let hiding = self.hiding_statistics();
             if !hiding.is_empty() {
@@ -186,11 +202,16 @@ impl Found<'_> {
                     "whether certificates come again under new versions: --watch, for longer than the provider's interval".into(),
                 );
             }
-            lines.push(
-                "what a handshake shows, and what the provider sends: `rotacheck run --provider external` watches a provider \
-                 on a node"
-                    .into(),
-            );
+            if self.attachment.prober.is_none() {
+                lines.push("what a handshake shows: --prober IMAGE, which makes a pod outside of the mesh".into());
+            }
+            if self.attachment.witness.is_none() {
+                lines.push(
+                    "what the provider gives to whoever subscribes now: --pod NAME --witness IMAGE, which adds a container to \
+                     that pod"
+                        .into(),
+                );
+            }
         }
         if lines.is_empty() {
             return;
@@ -198,6 +219,39 @@ impl Found<'_> {
         page.line("");
         page.heading("What was not seen");
         lines.iter().for_each(|line| page.item("  - ", line));
+    }
+
+    /// What witness and prober could not see.
+    fn beside_in_vain(&self) -> Vec<String> {
+        let observations = &self.attended.timeline.observations;
+        let known = |why: &str| self.attended.forbidden.values().any(|said| why.contains(said.as_str()));
+        let mut lines: Vec<String> = Vec::new();
+        for o in observations.iter().filter(|o| matches!(o.source, Source::Witness | Source::Inbound)) {
+            if let Fact::Blind(blind) = &o.fact
+                && !known(&blind.why)
+            {
+                let whose = o.proxy.as_ref().map(|proxy| format!("{proxy}: ")).unwrap_or_default();
+                let line = format!("{whose}{}: {}", blind.what, blind.why);
+                if !lines.contains(&line) {
+                    lines.push(line);
+                }
+            }
+        }
+        let mut last: BTreeMap<&ProxyId, Option<&String>> = BTreeMap::new();
+        for o in observations.iter().filter(|o| o.source == Source::Inbound) {
+            if let (Some(proxy), Fact::Handshake(shown)) = (&o.proxy, &o.fact) {
+                last.insert(proxy, shown.error.as_ref().filter(|_| shown.chain.is_empty()));
+            }
+        }
+        let mut failed: BTreeMap<&String, Vec<&ProxyId>> = BTreeMap::new();
+        for (proxy, why) in last {
+            if let Some(why) = why {
+                failed.entry(why).or_default().push(proxy);
+            }
+        }
+        let failed = failed.iter();
+        lines.extend(failed.map(|(why, proxies)| format!("{}: a handshake: {why}", names(proxies))));
+        lines
     }
 
     /// Proxies that gave statistics, and none of SDS.

@@ -8,6 +8,7 @@ mod config_dump;
 mod contexts;
 #[cfg(test)]
 mod golden;
+mod ports;
 mod server;
 mod stats;
 
@@ -94,6 +95,21 @@ pub async fn stats(proxy: &impl Admin, whole: bool, ctx: &ProbeContext) -> Optio
 /// Asks `/server_info`: version, state, uptime.
 pub async fn server_info(proxy: &impl Admin, ctx: &ProbeContext) -> Option<ServerInfo> {
     ask(proxy, "/server_info", None, server::parse_info, ctx).await
+}
+
+/// Asks which port of a pod leads to a listener of its proxy that shows its certificate; why none does, otherwise.
+pub async fn mtls_port(proxy: &impl Admin, ctx: &ProbeContext) -> Result<u16, String> {
+    let mut why = String::new();
+    for kind in ["dynamic_listeners", "static_listeners"] {
+        let path = format!("/config_dump?resource={kind}");
+        let answer = proxy.ask(&path, ctx.deadline()).await.map_err(|e| e.to_string()).and_then(expect_ok);
+        match answer.and_then(|body| ports::parse(&body).map_err(|e| format!("{path}: {e}"))) {
+            Ok(Some(port)) => return Ok(port),
+            Ok(None) => {}
+            Err(e) => why = e,
+        }
+    }
+    Err(if why.is_empty() { "no listener of it terminates TLS".to_owned() } else { why })
 }
 
 /// Asks `/listeners`: those that really listen.

@@ -9,7 +9,7 @@ use foldhash::{HashMap, HashSet};
 
 use super::super::{
     CertFacts, Fact, Fingerprint, Observation, Payload, ProxyId, RELOAD_FAILED, SecretName, Serial, Source, Timeline,
-    TlsRole, UNREACHED, WITNESS_NODE,
+    TlsRole, UNREACHED, is_witness,
 };
 use super::chain::Anchors;
 use super::owner::owners;
@@ -157,7 +157,7 @@ impl<'t> Fold<'t> {
                 }
             }
             // As the provider's journal has it.
-            Fact::Subscribed(s) if s.node == WITNESS_NODE => {
+            Fact::Subscribed(s) if is_witness(&s.node) => {
                 self.unowned.remove(&s.stream);
                 self.ours.insert(s.stream);
             }
@@ -259,7 +259,15 @@ impl<'t> Fold<'t> {
         match &o.fact {
             Fact::Subscribed(s) => {
                 self.witness.insert(s.stream, self.ledger.witness.len());
-                self.ledger.witness.push(Asked { mark, answered: None, leaf: None });
+                let proxy = o.proxy.as_ref();
+                self.ledger.witness.push(Asked {
+                    mark,
+                    answered: None,
+                    leaf: None,
+                    came: Vec::new(),
+                    ended: None,
+                    proxy,
+                });
             }
             Fact::Sent(s) => {
                 if let Some(i) = self.witness.get(&s.stream) {
@@ -270,6 +278,12 @@ impl<'t> Fold<'t> {
                         _ => None,
                     });
                     asked.leaf = asked.leaf.or(leaf);
+                    asked.came.extend(leaf.map(|leaf| (mark, s.version_info.as_str(), leaf)));
+                }
+            }
+            Fact::StreamClosed(closed) if closed.by != "proxy" => {
+                if let Some(i) = self.witness.get(&closed.stream) {
+                    self.ledger.witness[*i].ended = Some(&closed.status);
                 }
             }
             Fact::Blind(b) if b.what == UNREACHED => self.ledger.unreachable.push((mark, b.why.clone())),

@@ -59,6 +59,12 @@ pub struct Asked<'t> {
     pub answered: Option<Mark>,
     /// The certificate in it.
     pub leaf: Option<&'t CertFacts>,
+    /// Every certificate that came, with its version: who stays is sent more than one.
+    pub came: Vec<(Mark, &'t str, &'t CertFacts)>,
+    /// How it was ended, if that was not by the harness.
+    pub ended: Option<&'t str>,
+    /// Through whose own socket, where that is known.
+    pub proxy: Option<&'t ProxyId>,
 }
 
 /// The whole table. It borrows what the observations hold: a copy of each would be most of the work.

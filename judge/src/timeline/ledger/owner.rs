@@ -2,7 +2,7 @@
 
 use foldhash::HashMap;
 
-use super::super::{Fact, Payload, ProxyId, Source, Timeline};
+use super::super::{Fact, Payload, ProxyId, Source, Timeline, is_witness};
 
 /// How a stream is known to be a proxy's; a later one counts more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +34,7 @@ pub(super) fn owners(timeline: &Timeline) -> HashMap<u64, &ProxyId> {
         }
     }
     let mut by_pid: HashMap<i32, &ProxyId> = HashMap::default();
+    let mut ours = Vec::new();
     for o in timeline.observations.iter().filter(|o| o.source != Source::Witness) {
         let stream = match &o.fact {
             Fact::Spawned(s) => {
@@ -47,6 +48,11 @@ pub(super) fn owners(timeline: &Timeline) -> HashMap<u64, &ProxyId> {
                     claim(s.stream, Claim::Process, id);
                 }
                 s.stream
+            }
+            // Whoever served it may have taken it for the proxy through whose socket it came.
+            Fact::Subscribed(s) if is_witness(&s.node) => {
+                ours.push(s.stream);
+                continue;
             }
             Fact::Subscribed(s) => {
                 if let Some(p) = known.iter().find(|p| p.id.as_str() == s.node) {
@@ -73,6 +79,9 @@ pub(super) fn owners(timeline: &Timeline) -> HashMap<u64, &ProxyId> {
         if let Some(id) = &o.proxy {
             claim(stream, Claim::Recorded, id);
         }
+    }
+    for stream in ours {
+        best.remove(&stream);
     }
     best.into_iter().map(|(stream, (_, id))| (stream, id)).collect()
 }

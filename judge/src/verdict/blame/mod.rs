@@ -3,6 +3,7 @@
 mod delivery;
 mod files;
 mod late;
+mod newcomer;
 mod outside;
 mod proxy_side;
 mod refusal;

@@ -120,8 +120,12 @@ impl Case<'_> {
         let versions: std::collections::BTreeSet<_> =
             dumps.filter_map(|d| d.active(&self.p.svid)).map(|s| &s.version_info).collect();
         let updated = moved("update_success").is_some_and(|n| n > 0) || versions.len() > 1;
+        let in_vain = updated && self.only_one_served();
+        if let Some(stop) = self.beside_newcomers() {
+            return stop;
+        }
         let resends = ["resend-cached", "resend-stale", "starved-by-bundle-churn"].map(|m| (m, Confidence::Possible));
-        if updated && self.only_one_served() {
+        if in_vain {
             let story = format!("Envoy accepts updates of {name}, and the certificate stays the same");
             return self.stop(None, many(&resends, &evidence, ISSUER_DECIDES), story);
         }

@@ -1,6 +1,7 @@
 mod chains;
 mod controls;
 mod hypotheses;
+mod newcomers;
 mod outlying;
 mod recorded;
 mod seeded;

@@ -104,6 +104,60 @@ impl Sketch {
         self
     }
 
+    /// Two newcomers at each proxy's socket, one after the other; then time enough for the proxy to take what they were given.
+    pub(in super::super) fn newcomers(
+        &mut self,
+        step: u64,
+        given: impl Fn(&CertFacts, u64) -> Option<CertFacts>,
+    ) -> &mut Self {
+        for n in 0..self.streams.len() {
+            for nth in 2 * step..2 * step + 2 {
+                let stream = 7000 + 100 * n as u64 + nth;
+                self.subscribe_beside(n, stream);
+                let held = self.streams[n].held.clone();
+                if let Some(leaf) = given(&held, nth) {
+                    self.give(n, stream, &leaf);
+                }
+            }
+        }
+        self.mono_ms += 60_000;
+        self
+    }
+
+    /// One newcomer that stays is sent what the proxy held when it came.
+    pub(in super::super) fn stayed(&mut self, step: u64) -> &mut Self {
+        for n in 0..self.streams.len() {
+            let stream = 6000 + n as u64;
+            if step == 0 {
+                self.subscribe_beside(n, stream);
+            }
+            let held = self.streams[n].held.clone();
+            self.give(n, stream, &held);
+        }
+        self
+    }
+
+    fn subscribe_beside(&mut self, n: usize, stream: u64) {
+        let (id, names, type_url) =
+            (self.streams[n].id.clone(), vec!["default".to_owned()], SECRET_TYPE_URL.to_owned());
+        let node = WITNESS_NODE.to_owned();
+        let asked = Subscribed { stream, type_url, names, version_info: String::new(), node };
+        self.add(Source::Witness, Some(&id), "default", asked);
+    }
+
+    fn give(&mut self, n: usize, stream: u64, leaf: &CertFacts) {
+        self.version += 1;
+        let (id, type_url, version_info) =
+            (self.streams[n].id.clone(), SECRET_TYPE_URL.to_owned(), self.version.to_string());
+        let secrets = vec![SentSecret { name: "default".into(), payload: Self::certificate(leaf, true, None) }];
+        self.add(
+            Source::Witness,
+            Some(&id),
+            "default",
+            Sent { stream, type_url, version_info, nonce: "w".into(), secrets },
+        );
+    }
+
     /// Other leaves in `/certs`, and the bundle's streams getting certificates that are never sent, as tbot does it.
     pub(in super::super) fn mint_for_bundle_streams(&mut self, tells_stream: bool) -> &mut Self {
         for n in 0..self.streams.len() {

@@ -1,10 +1,14 @@
 //! Proxies that somebody else runs: the observation of a cell, with bring-up and tear-down left out.
 
+mod probing;
+mod witness;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use tokio::task::JoinSet;
 
 use super::Stop;
 use crate::clock::{Clock, Deadline};
@@ -16,6 +20,11 @@ use crate::timeline::{
     Header, IstioSubject, Layer, Log, Phase, ProviderSubject, ProxyId, RELOAD_FAILED, RecordError, Recorder, Role,
     SCHEMA_VERSION, ScenarioName, Source, Spawned, Step, Subject, Timeline,
 };
+
+pub use probing::Probe;
+pub use witness::Witness;
+
+use probing::Probing;
 
 /// The version in the header where no proxy gave one.
 pub const UNKNOWN_VERSION: &str = "0.0.0";
@@ -41,6 +50,10 @@ pub struct Attachment {
     pub every: Duration,
     /// Interval at which the provider is to renew, if that is known.
     pub renew_every: Option<Duration>,
+    /// A subscriber that joins the one pod.
+    pub witness: Option<Witness>,
+    /// Whether, and from where, handshakes are made.
+    pub prober: Option<Probe>,
 }
 
 /// What was seen of a cluster.
@@ -73,8 +86,8 @@ pub enum AttachError {
     Record(#[from] RecordError),
 }
 
-/// Looks at the proxies of a cluster once, or for a while, until `stop`. Nothing is changed there. `tell` hears of each
-/// look: how many there were, and how much of the time has passed.
+/// Looks at the proxies of a cluster once, or for a while, until `stop`. Nothing is changed there but what is wished for
+/// (`witness`, `prober`). `tell` hears of each look: how many there were, and how much of the time has passed.
 pub async fn attend(
     cluster: &Cluster,
     attachment: &Attachment,
@@ -103,9 +116,17 @@ pub async fn attend(
         processes: BTreeMap::new(),
         gone: BTreeSet::new(),
         forbidden: BTreeMap::new(),
+        probing: None,
+        witnessing: JoinSet::new(),
     };
     attending.recorder.record(Source::Harness, None, None, Phase { name: "observe".into() });
+    if let Some(wish) = &attachment.prober {
+        attending.probing = Probing::start(cluster, wish, stop, &attending.recorder).await;
+    }
     attending.look_on(stop, tell).await;
+    if let Some(probing) = attending.probing.take() {
+        probing.clear(&attending.recorder).await;
+    }
     attending.finish()
 }
 
@@ -191,6 +212,9 @@ struct Attending<'a> {
     processes: BTreeMap<ProxyId, i32>,
     gone: BTreeSet<ProxyId>,
     forbidden: BTreeMap<Right, String>,
+    probing: Option<Probing>,
+    /// What becomes of the subscriber beside the proxy: the right that is missing, if one is.
+    witnessing: JoinSet<Option<(Right, String)>>,
 }
 
 impl Attending<'_> {
@@ -205,15 +229,46 @@ impl Attending<'_> {
             }
             tell(index + 1, began.elapsed());
             self.recorder.flush();
+            if index == 0 {
+                self.let_join();
+            }
             let next = tokio::time::Instant::now() + self.attachment.every;
             if tokio::time::Instant::now() >= end {
-                return;
+                break;
             }
             tokio::select! {
                 () = tokio::time::sleep_until(next.min(end)) => {}
                 () = stop.requested() => return,
             }
             self.refresh().await;
+        }
+        tokio::select! {
+            () = self.hear_out() => {}
+            () = stop.requested() => {}
+        }
+    }
+
+    /// The subscriber joins its pod when it is known where the proxy subscribes.
+    fn let_join(&mut self) {
+        let Some(wish) = &self.attachment.witness else { return };
+        let times = (self.attachment.watch, self.attachment.every);
+        for (id, attached) in &self.fleet {
+            let (cluster, sidecar) = (self.cluster.clone(), attached.sidecar().clone());
+            let witness = witness::witness(cluster, sidecar, id.clone(), wish.clone(), times, self.recorder.clone());
+            self.witnessing.spawn(witness);
+        }
+    }
+
+    /// What it tells last.
+    async fn hear_out(&mut self) {
+        let mut any = false;
+        while let Some(ended) = self.witnessing.join_next().await {
+            any = true;
+            self.forbidden.extend(ended.ok().flatten());
+        }
+        // What it was given, the proxy may have been given since.
+        if any && self.attachment.watch.is_some() {
+            self.look(false).await;
         }
     }
 
@@ -268,6 +323,10 @@ impl Attending<'_> {
         for (right, said) in forbidden.into_iter().flatten() {
             self.forbidden.entry(right).or_insert(said);
         }
+        if let Some(probing) = &self.probing {
+            let there: Vec<_> = there_now(&self.fleet, &self.gone).collect();
+            probing.shake_hands(&there, &self.ctx, &self.recorder).await;
+        }
     }
 
     fn finish(self) -> Result<Attended, AttachError> {
@@ -279,6 +338,13 @@ impl Attending<'_> {
         let pods = self.fleet.iter().map(|(id, attached)| (id.clone(), attached.sidecar().clone())).collect();
         Ok(Attended { timeline, pods, gone: self.gone, forbidden })
     }
+}
+
+fn there_now<'a>(
+    fleet: &'a BTreeMap<ProxyId, Attached>,
+    gone: &'a BTreeSet<ProxyId>,
+) -> impl Iterator<Item = &'a Attached> {
+    fleet.iter().filter(|(id, _)| !gone.contains(*id)).map(|(_, attached)| attached)
 }
 
 /// One look at one proxy; gives the rights that it found missing.
@@ -349,6 +415,8 @@ mod tests {
             watch: None,
             every: Duration::from_secs(1),
             renew_every: None,
+            witness: None,
+            prober: None,
         }
     }
 

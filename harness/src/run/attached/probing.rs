@@ -1,0 +1,116 @@
+//! Handshakes with proxies of a cluster, through a pod outside of the mesh.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use tokio::sync::Mutex;
+
+use super::{AT_A_TIME, Stop};
+use crate::cluster::Cluster;
+use crate::fleet::{Admin as _, Attached, Prober, WayThrough};
+use crate::probe::{self, ProbeContext, TlsVersion};
+use crate::timeline::{Blind, Layer, ProxyId, Recorder, Source};
+
+/// A prober that is wished for.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    /// An image of rotacheck, from where the cluster pulls.
+    pub image: String,
+    /// Where its pod is to be.
+    pub namespace: String,
+}
+
+/// The prober, and the ways through it, each as long as its pod has that address.
+pub(super) struct Probing {
+    prober: Prober,
+    ways: Mutex<BTreeMap<ProxyId, Arc<Door>>>,
+}
+
+struct Door {
+    ip: String,
+    forward: WayThrough,
+    server_name: String,
+}
+
+impl Probing {
+    /// None where it did not come about, and why is recorded; or until `stop`.
+    pub(super) async fn start(cluster: &Cluster, wish: &Probe, stop: &Stop, recorder: &Recorder) -> Option<Self> {
+        let note = |what: &str, why: String| {
+            recorder.record(Source::Inbound, None, None, blind(what, why));
+        };
+        let tell = {
+            let recorder = recorder.clone();
+            move |why| {
+                recorder.record(Source::Inbound, None, None, blind("the prober", why));
+            }
+        };
+        let mut prober = match Prober::make(cluster, &wish.namespace, &wish.image).await {
+            Ok(prober) => prober,
+            Err(e) => {
+                note("the prober", e.to_string());
+                return None;
+            }
+        };
+        let up = tokio::select! {
+            up = prober.come_up(tell) => up.map_err(|e| e.to_string()),
+            () = stop.requested() => Err("it was not waited for".to_owned()),
+        };
+        let probing = Self { prober, ways: Mutex::default() };
+        if let Err(why) = up {
+            note("the prober", why);
+            probing.clear(recorder).await;
+            return None;
+        }
+        Some(probing)
+    }
+
+    /// Full handshakes with all of them, in both versions of TLS.
+    pub(super) async fn shake_hands(&self, proxies: &[&Attached], ctx: &ProbeContext, recorder: &Recorder) {
+        futures::stream::iter(proxies)
+            .for_each_concurrent(AT_A_TIME, async |attached| {
+                let id = attached.id();
+                match self.door(attached, ctx).await {
+                    Ok(door) => {
+                        for version in TlsVersion::ALL {
+                            probe::inbound_at(id, door.forward.addr(), &door.server_name, version, ctx).await;
+                        }
+                    }
+                    Err(why) => {
+                        recorder.record(Source::Inbound, Some(id), None, blind("a handshake", why));
+                    }
+                }
+            })
+            .await;
+    }
+
+    async fn door(&self, attached: &Attached, ctx: &ProbeContext) -> Result<Arc<Door>, String> {
+        let sidecar = attached.sidecar();
+        if let Some(why) = &sidecar.down {
+            return Err(why.clone());
+        }
+        let ip = sidecar.ip.clone().ok_or("its pod has no address")?;
+        if let Some(door) = self.ways.lock().await.get(attached.id()).filter(|door| door.ip == ip) {
+            return Ok(door.clone());
+        }
+        let port = probe::mtls_port(attached, ctx).await?;
+        let forward = self.prober.way_to(&ip, port).await.map_err(|e| e.to_string())?;
+        // As Istio's clients ask for a port of a service.
+        let server_name = format!("outbound_.{port}_._.{}.svc.cluster.local", attached.id());
+        let door = Arc::new(Door { ip, forward, server_name });
+        self.ways.lock().await.insert(attached.id().clone(), door.clone());
+        Ok(door)
+    }
+
+    /// Takes the pod away; that it stays is recorded.
+    pub(super) async fn clear(&self, recorder: &Recorder) {
+        if let Err(e) = self.prober.clear().await {
+            let why = format!("{} stays: {e}; `rotacheck sweep` finds it", self.prober.pod());
+            recorder.record(Source::Inbound, None, None, blind("the prober", why));
+        }
+    }
+}
+
+fn blind(what: &str, why: String) -> Blind {
+    Blind { layer: Some(Layer::Served), what: what.to_owned(), why }
+}

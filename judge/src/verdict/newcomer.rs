@@ -1,0 +1,70 @@
+//! What whoever subscribes anew is given at one proxy's own socket: the provider seen from beside the proxy.
+
+use crate::timeline::ledger::{Asked, Mark, ProxyLedger};
+use crate::timeline::{CertFacts, Ledger};
+
+/// Subscriptions of the harness's own through a proxy's socket.
+pub(super) struct Newcomers<'a> {
+    asked: Vec<&'a Asked<'a>>,
+    identity: Option<&'a str>,
+}
+
+/// What was given last to somebody who came anew.
+pub(super) struct Given<'a> {
+    /// When.
+    pub(super) mark: Mark,
+    /// It.
+    pub(super) leaf: &'a CertFacts,
+    /// Whether somebody else was given it too: then it was not minted for the asking. Providers date certificates back, each
+    /// by another time, so that notBefore alone does not tell.
+    pub(super) shared: bool,
+}
+
+/// What one who stayed was sent again.
+pub(super) struct Again<'a> {
+    /// The last time.
+    pub(super) mark: Mark,
+    /// It.
+    pub(super) leaf: &'a CertFacts,
+    /// How often it came under another version than before.
+    pub(super) times: usize,
+}
+
+impl<'a> Newcomers<'a> {
+    /// None where nobody asked.
+    pub(super) fn of(ledger: &'a Ledger<'a>, p: &'a ProxyLedger<'a>) -> Option<Self> {
+        let asked: Vec<_> = ledger.witness.iter().filter(|asked| asked.proxy == Some(&p.id)).collect();
+        (!asked.is_empty()).then_some(Self { asked, identity: p.spiffe_id.as_deref() })
+    }
+
+    /// Another identity's certificate says nothing about this proxy's.
+    fn is_own(&self, leaf: &CertFacts) -> bool {
+        self.identity.is_none_or(|id| leaf.uris.iter().any(|uri| uri == id))
+    }
+
+    /// When the last one subscribed, if none was answered; and how it was sent away, if it was.
+    pub(super) fn unanswered(&self) -> Option<(Mark, Option<&'a str>)> {
+        let none = self.asked.iter().all(|asked| asked.answered.is_none());
+        self.asked.last().filter(|_| none).map(|asked| (asked.mark, asked.ended))
+    }
+
+    pub(super) fn given(&self) -> Option<Given<'a>> {
+        let asked = self.asked.iter().rev().find(|asked| asked.leaf.is_some_and(|leaf| self.is_own(leaf)))?;
+        let (mark, leaf) = (asked.answered?, asked.leaf?);
+        let has = |other: &&&Asked<'_>| other.came.iter().any(|(.., came)| came.fingerprint == leaf.fingerprint);
+        let shared = self.asked.iter().filter(has).count() > 1;
+        Some(Given { mark, leaf, shared })
+    }
+
+    pub(super) fn again(&self) -> Option<Again<'a>> {
+        let of_one = |asked: &&'a Asked<'a>| {
+            let (mark, _, leaf) = asked.came.last().filter(|(.., leaf)| self.is_own(leaf))?;
+            let same = asked.came.iter().rev().take_while(|(.., came)| came.fingerprint == leaf.fingerprint);
+            let mut versions: Vec<_> = same.map(|(_, version, _)| version).collect();
+            versions.dedup();
+            let times = versions.len().saturating_sub(1);
+            (times > 0).then_some(Again { mark: *mark, leaf, times })
+        };
+        self.asked.iter().filter_map(of_one).max_by_key(|again| again.times)
+    }
+}
