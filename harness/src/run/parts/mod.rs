@@ -17,11 +17,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 pub use serve::{Carried, serve};
 
 use crate::archive::Archive;
-use crate::clock::Deadline;
 use crate::cluster::{Cluster, ClusterError, PodName, PodSeen};
 use collect::{Collected, collect};
 use job::{CONTAINER, index_of};
@@ -30,6 +30,17 @@ use job::{CONTAINER, index_of};
 pub const PORT: u16 = 15_997;
 /// How long nodes may take to start all pods: images are pulled meanwhile. Nobody is waited for longer who does not run.
 const TO_START: Duration = Duration::from_secs(600);
+/// A registry may be away for a moment. Whose image a node fails to get for so long, it will not get.
+const TO_PULL_AGAIN: Duration = Duration::from_secs(90);
+/// What a node says of a container that it can't make: it goes on trying.
+const UNMAKEABLE: [&str; 6] = [
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "ErrImageNeverPull",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+];
 /// A pod that ended may still be handing over what it has.
 const TO_HAND_OVER: Duration = Duration::from_secs(20);
 /// Until a watch that broke is begun anew.
@@ -96,7 +107,9 @@ async fn gather(
     talk: &(dyn Fn(u32, &str) + Sync),
 ) -> Result<Vec<Part>, ClusterError> {
     let mut watch = cluster.watch_pods(&parts.namespace, &format!("batch.kubernetes.io/job-name={}", parts.name));
-    let start = Deadline::after(TO_START);
+    let began = Instant::now();
+    // Since when a node has failed to make its container.
+    let mut unmade: BTreeMap<u32, Instant> = BTreeMap::new();
     let (tell, mut told) = mpsc::unbounded_channel::<(u32, Part)>();
     let mut known: BTreeMap<String, PodSeen> = BTreeMap::new();
     // Whoever collects a part hears there when nobody is to be asked any more.
@@ -104,7 +117,12 @@ async fn gather(
     let mut done: BTreeMap<u32, Part> = BTreeMap::new();
     let mut collecting = JoinSet::new();
     while done.len() < parts.of as usize {
-        let missing: Vec<u32> = (0..parts.of).filter(|index| !seats.contains_key(index)).collect();
+        let given_up = |index: u32| {
+            let start = began + TO_START;
+            unmade.get(&index).map_or(start, |since| start.min(*since + TO_PULL_AGAIN))
+        };
+        let missing =
+            (0..parts.of).filter(|index| !seats.contains_key(index)).map(|index| (given_up(index), index)).min();
         tokio::select! {
             Some((index, part)) = told.recv() => {
                 match &part {
@@ -124,12 +142,10 @@ async fn gather(
                     continue;
                 }
             },
-            () = tokio::time::sleep_until(start.instant()), if !missing.is_empty() => {
-                for index in missing {
-                    let why = unstarted(cluster, parts, index, &known).await;
-                    let _ = tell.send((index, Part::Lost { why }));
-                    seats.insert(index, watch::Sender::new(None));
-                }
+            Some(index) = async { Some(until(missing?).await) } => {
+                let why = unstarted(cluster, parts, index, &known, began.elapsed()).await;
+                let _ = tell.send((index, Part::Lost { why }));
+                seats.insert(index, watch::Sender::new(None));
                 continue;
             }
         }
@@ -137,6 +153,9 @@ async fn gather(
             let Some(index) = index_of(&parts.name, name).filter(|index| *index < parts.of) else { continue };
             let container = pod.containers.get(CONTAINER);
             let begun = container.is_some_and(|c| c.running || c.exit_code.is_some());
+            if container.and_then(|c| c.reason.as_deref()).is_some_and(|reason| UNMAKEABLE.contains(&reason)) {
+                unmade.entry(index).or_insert_with(Instant::now);
+            }
             if begun && !seats.contains_key(&index) {
                 let ended = watch::Sender::new(None);
                 let hears = ended.subscribe();
@@ -201,10 +220,86 @@ async fn last_words(cluster: &Cluster, pod: &PodName) -> String {
     lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| format!("\n    {line}")).collect()
 }
 
+async fn until((at, index): (Instant, u32)) -> u32 {
+    tokio::time::sleep_until(at).await;
+    index
+}
+
 /// What keeps a part from starting, in words.
-async fn unstarted(cluster: &Cluster, parts: &Parts, index: u32, pods: &BTreeMap<String, PodSeen>) -> String {
+async fn unstarted(
+    cluster: &Cluster,
+    parts: &Parts,
+    index: u32,
+    pods: &BTreeMap<String, PodSeen>,
+    waited: Duration,
+) -> String {
     let pod = pods.iter().find(|(name, _)| index_of(&parts.name, name) == Some(index));
     let state = pod.map_or_else(|| "no pod was made for it".to_owned(), |(_, pod)| pod.state());
     let begin = format!("{}-{index}-", parts.name);
-    format!("it did not start in {TO_START:?}: {state}{}", cluster.warnings(&parts.namespace, &begin).await)
+    let warnings = cluster.warnings(&parts.namespace, &begin).await;
+    format!("it did not start in {} s: {state}{warnings}", waited.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use futures::StreamExt as _;
+    use http::{Request, Response};
+    use http_body_util::StreamBody;
+    use http_body_util::combinators::UnsyncBoxBody;
+    use hyper::body::Frame;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_image_that_no_node_gets_is_told_with_the_nodes_words_long_before_a_slow_start_is_given_up() {
+        let waiting = |reason: &str| {
+            json!({ "metadata": { "name": "x-0-abcde" }, "spec": { "nodeName": "n", "containers": [] }, "status": {
+            "containerStatuses": [{ "name": CONTAINER, "ready": false, "restartCount": 0, "image": "", "imageID": "",
+                "state": { "waiting": { "reason": reason } } }] } })
+        };
+        let list =
+            |kind: &str, items: Value| json!({ "apiVersion": "v1", "kind": kind, "metadata": {}, "items": items });
+        let event = json!({ "metadata": { "name": "e" }, "involvedObject": { "kind": "Pod", "name": "x-0-abcde" },
+            "type": "Warning", "reason": "Failed", "message": "no such image" });
+        let (service, mut handle) =
+            tower_test::mock::pair::<Request<Body>, Response<UnsyncBoxBody<Bytes, Infallible>>>();
+        tokio::spawn(async move {
+            while let Some((request, respond)) = handle.next_request().await {
+                let asked = request.uri().to_string();
+                let frame = |value: &Value| Ok(Frame::data(Bytes::from(format!("{value}\n"))));
+                let body = if asked.contains("watch=") {
+                    let change = json!({ "type": "MODIFIED", "object": waiting("ImagePullBackOff") });
+                    // It goes on, and tells no more.
+                    let lines = futures::stream::iter([frame(&change)]).chain(futures::stream::pending());
+                    UnsyncBoxBody::new(StreamBody::new(lines))
+                } else {
+                    let list = match asked.contains("/events") {
+                        true => list("EventList", json!([event])),
+                        false => list("PodList", json!([waiting("ContainerCreating")])),
+                    };
+                    UnsyncBoxBody::new(StreamBody::new(futures::stream::iter([frame(&list)])))
+                };
+                respond.send_response(Response::new(body));
+            }
+        });
+        let cluster = Cluster::of(kube::Client::new(service, "default"));
+        let text = String::new;
+        let parts = Parts {
+            namespace: "ns".into(),
+            name: "x".into(),
+            labels: BTreeMap::new(),
+            image: text(),
+            of: 1,
+            words: Vec::new(),
+        };
+        let gathered = gather(&cluster, &parts, Utf8Path::new("/nowhere"), &|_, _| ()).await.unwrap();
+        let [Part::Lost { why }] = &gathered[..] else { panic!("{gathered:?}") };
+        assert!(why.starts_with(&format!("it did not start in 90 s: {CONTAINER}: ImagePullBackOff")), "{why}");
+        assert!(why.ends_with("Warning Failed: no such image"), "{why}");
+    }
 }
