@@ -13,7 +13,7 @@ use super::PkiError;
 use crate::scenario::KeyType;
 
 /// How many RSA keys leaves take turns at. To make one takes longer than all else that a renewal does.
-const RSA_KEYS: usize = 4;
+const RSA_KEYS: usize = 3;
 static RSA: Mutex<VecDeque<PrivateKey>> = Mutex::new(VecDeque::new());
 
 /// A private key, PKCS #8. There is deliberately no `Display` and no `Serialize`.
@@ -63,7 +63,7 @@ impl PrivateKey {
         }
     }
 
-    /// A leaf's key. An RSA key may be that of another leaf of this process, four mints ago or more.
+    /// A leaf's key. An RSA key may be that of another leaf of this process, three mints ago or more.
     pub(super) fn of_leaf(kind: KeyType) -> Result<(Self, KeyPair), PkiError> {
         if kind != KeyType::Rsa2048 {
             return Self::generate(kind);
