@@ -74,7 +74,7 @@ impl Prober {
             let ended = seen.containers.values().any(|c| c.exit_code.is_some());
             if seen.lacks_an_image() || ended || deadline.passed() {
                 return Err(FleetError::NotUp {
-                    what: "the prober".into(),
+                    what: "its pod".into(),
                     namespace: self.pod.namespace.clone(),
                     state: seen.state(),
                     events: String::new(),

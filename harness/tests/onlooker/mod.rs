@@ -67,14 +67,12 @@ impl<'a> Onlooker<'a> {
         let name = roles.last().unwrap();
         let exec = |arguments: &[&str]| self.told(&[arguments, &["-n", namespace]].concat());
         exec(&["create", "serviceaccount", name]);
-        for role in roles {
-            for (verbs, resources) in rules(role) {
-                let (verbs, resources) = (format!("--verb={verbs}"), format!("--resource={resources}"));
-                let own = format!("{name}-{}", resources.replace(['/', '=', ',', '-'], ""));
-                exec(&["create", "role", &own, &verbs, &resources]);
-                let (bound, account) = (format!("--role={own}"), format!("--serviceaccount={namespace}:{name}"));
-                exec(&["create", "rolebinding", &own, &bound, &account]);
-            }
+        let account = format!("--serviceaccount={namespace}:{name}");
+        for (n, (verbs, resources)) in roles.iter().flat_map(|role| rules(role)).enumerate() {
+            let (verbs, resources) = (format!("--verb={verbs}"), format!("--resource={resources}"));
+            let own = format!("{name}-{n}");
+            exec(&["create", "role", &own, &verbs, &resources]);
+            exec(&["create", "rolebinding", &own, &format!("--role={own}"), &account]);
         }
         let token = exec(&["create", "token", name]).trim().to_owned();
         let admin = Command::new("kind").args(["get", "kubeconfig", "--name", &self.cluster]).output().unwrap();
@@ -113,7 +111,7 @@ impl<'a> Onlooker<'a> {
         all
     }
 
-    /// The names of a namespace's pods.
+    /// The names of a namespace's pods and Secrets.
     pub fn pods(&self, namespace: &str) -> String {
         self.told(&["get", "pods,secrets", "-n", namespace, "-o", "name"])
     }
