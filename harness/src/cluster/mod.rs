@@ -7,6 +7,7 @@ mod error;
 mod labelled;
 mod objects;
 mod pods;
+mod port;
 mod watch;
 mod way;
 
@@ -17,6 +18,7 @@ pub use ephemeral::Joined;
 pub use error::{ClusterError, Right};
 pub use labelled::Labelled;
 pub use pods::{Mount, PodName, Sidecar};
+pub use port::LocalPort;
 pub use watch::{ContainerSeen, PodSeen, PodWatch, process_number};
 pub use way::{Forwarded, Way};
 

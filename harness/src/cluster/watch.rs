@@ -1,6 +1,6 @@
 //! Pods as they come, change and go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 
 use futures::{Stream, StreamExt as _};
@@ -17,6 +17,8 @@ use crate::clock::Deadline;
 pub struct ContainerSeen {
     /// Whether it runs.
     pub running: bool,
+    /// Whether it says that it is ready.
+    pub ready: bool,
     /// Its exit code, if it ended.
     pub exit_code: Option<i32>,
     /// Why it does not run: `ImagePullBackOff`, `Error`.
@@ -40,6 +42,12 @@ pub struct PodSeen {
     pub ready: bool,
     /// Whether it is to end.
     pub ending: bool,
+    /// Its service account.
+    pub account: String,
+    /// Its annotations that are ours (`rotacheck.dev/...`), or say what Istio is to inject (`inject.istio.io/...`).
+    pub annotations: BTreeMap<String, String>,
+    /// The Secrets that it mounts.
+    pub secrets: BTreeSet<String>,
     /// Its containers by their names, sidecars among them.
     pub containers: BTreeMap<String, ContainerSeen>,
 }
@@ -61,9 +69,11 @@ impl PodSeen {
             return "no node takes it".to_owned();
         }
         let waits = |(name, c): (&String, &ContainerSeen)| match (&c.reason, c.running) {
+            // What was to be done before the others.
+            (Some(reason), _) if reason == "Completed" => None,
             (Some(reason), _) => Some(format!("{name}: {reason}")),
             (None, false) => Some(format!("{name} does not run yet")),
-            (None, true) => None,
+            (None, true) => (!c.ready).then(|| format!("{name} runs, and is not ready")),
         };
         let waiting: Vec<String> = self.containers.iter().filter_map(waits).collect();
         if waiting.is_empty() { "its containers run".to_owned() } else { waiting.join(", ") }
@@ -183,16 +193,23 @@ impl PodWatch {
 }
 
 fn seen(pod: &Pod) -> PodSeen {
-    let status = pod.status.as_ref();
+    let (spec, status) = (pod.spec.as_ref(), pod.status.as_ref());
+    let annotations = pod.metadata.annotations.iter().flatten();
+    let told = ["rotacheck.dev/", "inject.istio.io/"];
+    let own = |(name, _): &(&String, &String)| told.iter().any(|prefix| name.starts_with(prefix));
+    let volumes = spec.and_then(|spec| spec.volumes.as_ref()).into_iter().flatten();
     let conditions = status.and_then(|s| s.conditions.as_ref()).into_iter().flatten();
     let statuses =
         [status.and_then(|s| s.init_container_statuses.as_ref()), status.and_then(|s| s.container_statuses.as_ref())];
     PodSeen {
         uid: pod.metadata.uid.clone().unwrap_or_default(),
         ip: status.and_then(|s| s.pod_ip.clone()),
-        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        node: spec.and_then(|spec| spec.node_name.clone()),
         ready: conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True"),
         ending: pod.metadata.deletion_timestamp.is_some(),
+        account: spec.and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),
+        annotations: annotations.filter(own).map(|(name, text)| (name.clone(), text.clone())).collect(),
+        secrets: volumes.filter_map(|volume| volume.secret.as_ref()?.secret_name.clone()).collect(),
         containers: statuses.into_iter().flatten().flatten().map(|s| (s.name.clone(), container(s))).collect(),
     }
 }
@@ -205,6 +222,7 @@ fn container(status: &ContainerStatus) -> ContainerSeen {
     let before = status.last_state.as_ref().and_then(|s| s.terminated.as_ref());
     ContainerSeen {
         running: state.is_some_and(|s| s.running.is_some()),
+        ready: status.ready,
         exit_code: ended.or(before).map(|t| t.exit_code),
         reason: waiting
             .filter(|reason| reason != "PodInitializing" && reason != "ContainerCreating")
@@ -288,6 +306,25 @@ mod tests {
         let (cluster, _) = answering(vec![(403, status(403, "pods is forbidden"))]);
         let e = cluster.watch_pods("ns", "").next().await.unwrap_err();
         assert_eq!(e.to_string(), "watch the pods of ns: pods is forbidden");
+    }
+
+    #[test]
+    fn a_container_that_runs_and_is_not_ready_is_what_a_pod_waits_for() {
+        let container = |running: bool, ready: bool, reason: Option<&str>| ContainerSeen {
+            running,
+            ready,
+            reason: reason.map(str::to_owned),
+            ..ContainerSeen::default()
+        };
+        let containers = [
+            ("a-init", container(false, true, Some("Completed"))),
+            ("b-proxy", container(true, false, None)),
+            ("c-app", container(false, false, None)),
+            ("d-well", container(true, true, None)),
+        ];
+        let containers = containers.map(|(name, seen)| (name.to_owned(), seen)).into();
+        let pod = PodSeen { node: Some("n".into()), containers, ..PodSeen::default() };
+        assert_eq!(pod.state(), "b-proxy runs, and is not ready, c-app does not run yet");
     }
 
     #[test]

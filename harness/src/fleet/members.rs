@@ -12,7 +12,7 @@ use super::agent::Istiod;
 use super::kind::Pods;
 use super::member::{Ended, Launch, Running, Start};
 use super::ready::{self, Live};
-use super::{FleetError, Proxy, ProxyExit, collect};
+use super::{FleetError, Newcomer, Proxy, ProxyExit, collect};
 use crate::clock::{Clock, ClockError, Deadline};
 use crate::proc::Guard;
 use crate::scenario::ProviderAction;
@@ -111,6 +111,42 @@ impl Fleet {
     /// The proxies, in the order of the ring.
     pub fn proxies(&self) -> &[Proxy] {
         &self.proxies
+    }
+
+    /// The proxies that are there now: those of the beginning, as far as they still are, and those that came later.
+    pub fn present(&self) -> Vec<Proxy> {
+        #[cfg(feature = "kubernetes")]
+        if let Some(pods) = &self.pods {
+            return pods.present();
+        }
+        self.proxies.clone()
+    }
+
+    /// The next proxy that is on its way and was not there at the beginning; pending while there is none.
+    pub async fn newcomer(&self) -> Newcomer {
+        #[cfg(feature = "kubernetes")]
+        if let Some(pods) = &self.pods {
+            return pods.newcomer().await;
+        }
+        std::future::pending().await
+    }
+
+    /// Why nothing can be seen of the proxies now, where they are elsewhere and nobody answers there.
+    pub fn silent(&self) -> Option<String> {
+        #[cfg(feature = "kubernetes")]
+        if let Some(pods) = &self.pods {
+            return pods.silent();
+        }
+        None
+    }
+
+    /// Why nothing will be seen of the proxies any more; pending while that is not so.
+    pub async fn lost(&self) -> String {
+        #[cfg(feature = "kubernetes")]
+        if let Some(pods) = &self.pods {
+            return pods.lost().await;
+        }
+        std::future::pending().await
     }
 
     /// Until every proxy is LIVE (its first secrets came, its listeners are there); an error as soon as one of them
@@ -214,7 +250,7 @@ impl Fleet {
         if let Some(pods) = &self.pods {
             pods.collect(directory, &self.recorder, deadline).await?;
         }
-        collect::collect(&self.proxies, directory, &self.recorder, deadline).await
+        collect::collect(&self.present(), directory, &self.recorder, deadline).await
     }
 }
 

@@ -84,11 +84,14 @@ pub struct Proxy {
     /// takes a pooled connection; any other makes its own, with a full handshake.
     pub outbound: SocketAddr,
     /// Where its listeners are as it knows them itself, where that is not where they are reached.
-    pub listens: Option<[(&'static str, SocketAddr); 3]>,
+    pub listens: Option<Vec<(&'static str, SocketAddr)>>,
     /// Whether a request for `/resumed` on `outbound` takes a fresh connection that resumes the TLS session before.
     pub resumes: bool,
     /// Whether any other request there is known to resume none, whatever statistics show: its cluster keeps no session.
     pub keeps_no_sessions: bool,
+    /// Whether it is looked at as a server, on `inbound`; as a client, by `dial_out`; and whether it is made to call the
+    /// next one, by `outbound`. Else these lead nowhere.
+    pub sides: Sides,
     /// Listener whose requests go, over TLS with the proxy's client certificate, to the harness's own server: a
     /// connection and a full handshake each, with the proxy's name as server name.
     pub dial_out: SocketAddr,
@@ -108,6 +111,37 @@ pub struct Proxy {
     pub log: Utf8PathBuf,
     /// Words that mark the lines of its log that are recorded.
     pub telling: &'static [&'static str],
+}
+
+/// What of a proxy is looked at from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sides {
+    /// What it serves.
+    pub inbound: bool,
+    /// What it shows where it dials the harness.
+    pub dial_out: bool,
+    /// Whether its peers accept it.
+    pub outbound: bool,
+}
+
+impl Sides {
+    /// Of a sidecar into which something leads.
+    pub const ALL: Sides = Sides { inbound: true, dial_out: true, outbound: true };
+    /// Of one that can only be asked from outside.
+    pub const OUTER: Sides = Sides { inbound: true, dial_out: false, outbound: false };
+    /// Of a gateway: what it serves is for its own configuration to say.
+    pub const GATEWAY: Sides = Sides { inbound: false, dial_out: true, outbound: false };
+    /// Of a gateway into which nothing leads.
+    pub const NONE: Sides = Sides { inbound: false, dial_out: false, outbound: false };
+}
+
+/// A proxy that is on its way, and was not there at the beginning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Newcomer {
+    /// What it will be called; also the workload's name in its `node.id`.
+    pub id: ProxyId,
+    /// The identity that its certificates are to carry.
+    pub spiffe_id: SpiffeId,
 }
 
 /// What a timeline's header says of these proxies, when each has this many contexts beside those of a plain

@@ -54,8 +54,8 @@ async fn missing(proxy: &Proxy, deadline: Deadline) -> Result<Option<String>, Re
     let (_, body) = proxy.admin("/listeners?format=json", deadline).await?;
     let answer = serde_json::from_slice(&body).unwrap_or_default();
     // By address: what they are called is for whoever configures the proxy.
-    let reached = [("inbound", proxy.inbound), ("outbound", proxy.outbound), ("dial_out", proxy.dial_out)];
-    let wanted = proxy.listens.unwrap_or(reached);
+    let reached = || vec![("inbound", proxy.inbound), ("outbound", proxy.outbound), ("dial_out", proxy.dial_out)];
+    let wanted = proxy.listens.clone().unwrap_or_else(reached);
     let stapled = proxy.stapled.map(|at| ("stapled", at));
     let absent: Vec<_> = wanted
         .iter()

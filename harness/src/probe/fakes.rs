@@ -155,6 +155,7 @@ pub(super) fn unreachable() -> Proxy {
         outbound: nowhere,
         resumes: false,
         keeps_no_sessions: false,
+        sides: crate::fleet::Sides::ALL,
         dial_out: nowhere,
         next: ProxyId::parse("b").unwrap(),
         stapled: None,

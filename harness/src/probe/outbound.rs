@@ -92,7 +92,7 @@ pub async fn outbound(proxy: &Proxy, ctx: &ProbeContext) -> Option<Handshake> {
     let what = "outbound handshake";
     let deadline = ctx.deadline();
     let from = ctx.recorder.len();
-    let answer = plain::get(proxy.dial_out, &format!("{}.outbound", proxy.id), "/", deadline).await;
+    let answer = plain::get(proxy.dial_out, &format!("{}{HOST}", proxy.id), "/", deadline).await;
     let why = match answer {
         Ok((StatusCode::OK, _)) => format!("the proxy dialled nobody, or not under its own name {}", proxy.id),
         Ok((status, body)) => {
@@ -121,6 +121,10 @@ pub async fn outbound(proxy: &Proxy, ctx: &ProbeContext) -> Option<Handshake> {
     }
     seen
 }
+
+/// What follows a proxy's name in the name of the host that is asked for: where a listener is all proxies', it is the name
+/// under which they dial.
+const HOST: &str = ".outbound";
 
 /// 2200-01-01.
 const FAR: jiff::Timestamp = jiff::Timestamp::constant(7_258_118_400, 0);
@@ -189,7 +193,7 @@ impl Serving {
             None if chain.is_empty() && !resumed => Some("the proxy showed no client certificate".to_owned()),
             other => other,
         };
-        let proxy = ProxyId::parse(&sni).ok();
+        let proxy = ProxyId::parse(sni.strip_suffix(HOST).unwrap_or(&sni)).ok();
         let shown = Shown { tls: version.to_owned(), resumed, chain, error };
         let handshake = shown.judged(&self.roots, self.recorder.clock().now(), TlsRole::Outbound);
         self.recorder.record(Source::Outbound, proxy.as_ref(), None, handshake);

@@ -77,9 +77,9 @@ impl ProxySample {
             let mut own = certs.leaves.iter().filter(|l| is_own(&l.uris)).peekable();
             own.peek().is_some() && own.all(|l| is_same(l, &leaf.cert))
         };
-        !self.inbound.is_empty()
+        (!self.inbound.is_empty() || !proxy.sides.inbound)
             && self.inbound.iter().chain(self.outbound.as_ref()).all(shows)
-            && self.outbound.is_some()
+            && (self.outbound.is_some() || !proxy.sides.dial_out)
             && self.certs.as_ref().is_some_and(loaded)
     }
 }
@@ -97,7 +97,8 @@ pub async fn sample(targets: &[Proxy], ctx: &ProbeContext, what: Depth) -> Vec<P
 
 async fn one(proxy: &Proxy, ctx: &ProbeContext, what: Depth) -> ProxySample {
     let (complete, collect) = (what >= Depth::Complete, what >= Depth::Collect);
-    let inbound = join_all(TlsVersion::ALL.map(|version| inbound(proxy, version, ctx)));
+    let versions = TlsVersion::ALL.into_iter().filter(|_| proxy.sides.inbound);
+    let inbound = join_all(versions.map(|version| inbound(proxy, version, ctx)));
     let loaded = admin::certs(proxy, ctx);
     let rest = async {
         if !complete {
@@ -114,15 +115,20 @@ async fn one(proxy: &Proxy, ctx: &ProbeContext, what: Depth) -> ProxySample {
             told,
             listeners,
             async {
+                if !proxy.sides.outbound {
+                    return (None, admin::stats(proxy, collect, ctx).await);
+                }
                 if proxy.resumes {
                     traffic::resuming(proxy, ctx).await;
                 }
-                traffic::fresh(proxy, collect, ctx).await
+                let (request, stats) = traffic::fresh(proxy, collect, ctx).await;
+                (Some(request), stats)
             },
-            traffic::long_lived(proxy, ctx),
+            async { if proxy.sides.outbound { Some(traffic::long_lived(proxy, ctx).await) } else { None } },
         ))
     };
-    let (inbound, outbound, certs, rest) = tokio::join!(inbound, outbound(proxy, ctx), loaded, rest);
+    let outward = async { if proxy.sides.dial_out { outbound(proxy, ctx).await } else { None } };
+    let (inbound, outbound, certs, rest) = tokio::join!(inbound, outward, loaded, rest);
     let mut sample = ProxySample {
         proxy: proxy.id.clone(),
         inbound,
@@ -142,8 +148,8 @@ async fn one(proxy: &Proxy, ctx: &ProbeContext, what: Depth) -> ProxySample {
         sample.server_info = info;
         sample.receipt = receipt;
         sample.listeners = listeners;
-        sample.fresh = Some(fresh);
-        sample.long_lived = Some(long_lived);
+        sample.fresh = fresh;
+        sample.long_lived = long_lived;
         // After the counters: what they count is said by then.
         super::files::files(proxy, ctx);
         super::files::log(proxy, ctx);
@@ -197,6 +203,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::fleet::Sides;
     use crate::probe::fakes::{self, Authority, FakeProxy};
     use crate::timeline::Fact;
 
@@ -240,6 +247,24 @@ mod tests {
             _ => None,
         });
         assert!(missed.unwrap().contains(never.serial.as_str()));
+    }
+
+    #[tokio::test]
+    async fn what_nothing_leads_into_is_not_made_to_call_and_serves_all_the_same() {
+        let authority = Arc::new(Authority::new("one"));
+        let ctx = fakes::context(PATIENT).await;
+        let svid = authority.svid(60);
+        let expected = expecting(&svid.facts());
+        let fake = FakeProxy::start(authority, svid, &ctx).await;
+        let proxy = Proxy { sides: Sides::OUTER, ..fake.proxy.clone() };
+        let seen = sample(std::slice::from_ref(&proxy), &ctx, Depth::Complete).await.remove(0);
+        assert!(seen.serves(&expected[&proxy.id], &proxy));
+        assert!(seen.outbound.is_none() && seen.fresh.is_none() && seen.long_lived.is_none());
+        let gateway = Proxy { sides: Sides::GATEWAY, ..fake.proxy.clone() };
+        let seen_as_client = sample(std::slice::from_ref(&gateway), &ctx, Depth::Leaf).await.remove(0);
+        assert!(seen_as_client.serves(&expected[&proxy.id], &gateway) && seen_as_client.inbound.is_empty());
+        // The control: where something leads into it, what is missing counts.
+        assert!(!seen.serves(&expected[&proxy.id], &fake.proxy));
     }
 
     #[tokio::test]

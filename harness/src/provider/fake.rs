@@ -60,6 +60,7 @@ enum Ask {
     Renew(u32, oneshot::Sender<Result<Renewal, PkiError>>),
     ChangeBundle(oneshot::Sender<Result<Renewal, PkiError>>),
     Open(oneshot::Sender<Vec<Closed>>),
+    Admit(ProxyId, SpiffeId),
     Stop,
 }
 
@@ -183,6 +184,13 @@ impl Fake {
         self.journal.attest(pid, proxy);
     }
 
+    /// From now on, who says to be this proxy's node is this proxy, and is given this identity.
+    pub fn admit(&self, proxy: ProxyId, spiffe_id: SpiffeId) {
+        self.journal.admit(proxy.clone());
+        // Fails only once the issuer has stopped; then nobody is served any more.
+        let _ = self.issuer.0.send(Ask::Admit(proxy, spiffe_id));
+    }
+
     /// Carries out renewal `number` (from 1; 0 was the start) at the present cell time: authorities first, then bundles,
     /// then leaves. It returns when all is on its way; `answered` awaits the answers.
     ///
@@ -291,6 +299,7 @@ fn work(mut issuer: Issuer, asks: &mpsc::Receiver<Ask>) {
             Ask::Hear(event, proxy) => issuer.hear(event, proxy),
             Ask::Renew(number, answer) => drop(answer.send(issuer.renew(number))),
             Ask::ChangeBundle(answer) => drop(answer.send(issuer.change_bundle())),
+            Ask::Admit(proxy, spiffe_id) => issuer.admit(proxy, spiffe_id),
             Ask::Open(answer) => drop(answer.send(issuer.open_streams())),
             Ask::Stop => return,
         }

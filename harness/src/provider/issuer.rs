@@ -120,6 +120,11 @@ impl Issuer {
         Ok((issuer, watching))
     }
 
+    /// One more that may subscribe. It gets its first certificate when it does.
+    pub(super) fn admit(&mut self, proxy: ProxyId, spiffe_id: SpiffeId) {
+        self.identities.insert(proxy, spiffe_id);
+    }
+
     /// Something happened on a stream.
     pub(super) fn hear(&mut self, event: Event, proxy: Option<ProxyId>) {
         match event {

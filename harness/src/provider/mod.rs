@@ -34,7 +34,7 @@ use crate::clock::{Clock, Deadline};
 use crate::pki::PkiError;
 use crate::proc::{Guard, ProcError};
 use crate::scenario::{Fault, ProviderKind, ProviderSpec};
-use crate::timeline::{ProxyId, Recorder, SecretName};
+use crate::timeline::{ProxyId, Recorder, SecretName, SpiffeId};
 use crate::xds::{ApartError, Delivery, SocketError, WitnessError};
 
 /// Who issues a cell's certificates.
@@ -172,6 +172,14 @@ impl Provider {
         match self {
             Provider::Fake(fake) => fake.settled(deadline).await,
             Provider::External(external) => external.settled(deadline).await,
+        }
+    }
+
+    /// A proxy is on its way that was not there at the beginning: one that knows by itself whom it serves needs not be told.
+    pub fn admit(&self, proxy: ProxyId, spiffe_id: SpiffeId) {
+        match self {
+            Provider::Fake(fake) => fake.admit(proxy, spiffe_id),
+            Provider::External(_) => {}
         }
     }
 

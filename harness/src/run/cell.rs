@@ -228,7 +228,9 @@ async fn live(
     tell.known_defects(&job.scenario, &job.subject);
     let started = clock.now();
 
-    let limit = Limit::from_now(options.timeout + real_time(&job.scenario));
+    // Where others can bring proxies in, it may last longer for them.
+    let longer = site.namespace().map_or(Duration::ZERO, |_| longer(&job.scenario));
+    let limit = Limit::from_now(options.timeout + real_time(&job.scenario) + longer);
     let sockets = scratch.0.join(SOCKETS);
     std::fs::create_dir(&sockets).map_err(|source| RunError::Scratch { directory: sockets.clone(), source })?;
     let socket = sockets.join("socket");
@@ -254,7 +256,10 @@ async fn live(
         Observed::ToTheEnd | Observed::Until(_) => None,
     };
     stopped?;
-    cleared?;
+    if let Err(e) = cleared {
+        // What was seen stands, whatever is left.
+        tell.left(site.namespace().unwrap_or_default(), &e.to_string());
+    }
     Ok((timeline?, u64::try_from(passed).unwrap_or(0), unready))
 }
 
@@ -447,6 +452,14 @@ fn real_time(scenario: &Scenario) -> Duration {
     match scenario.clock {
         ClockKind::Virtual => Duration::ZERO,
         ClockKind::Real => scenario.observed().duration(),
+    }
+}
+
+/// Real time by which it may be longer.
+fn longer(scenario: &Scenario) -> Duration {
+    match scenario.clock {
+        ClockKind::Virtual => Duration::ZERO,
+        ClockKind::Real => scenario.longer().duration(),
     }
 }
 

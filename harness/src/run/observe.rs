@@ -8,12 +8,13 @@ use rustls::pki_types::CertificateDer;
 use super::RunError;
 use super::teller::Teller;
 use crate::clock::{Clock, ClockError, Deadline};
-use crate::fleet::{Fleet, FleetError};
+use crate::fleet::{Fleet, FleetError, Proxy};
 use crate::probe::{Depth, ExpectedLeaf, ProbeContext, ProxySample, Roots, sample, settle};
 use crate::proc::Guard;
 use crate::provider::{Fake, Provider};
 use crate::scenario::{ClockKind, Scenario, StepPlan};
 use crate::timeline::{DeadlineMissed, Fact, Jump, Payload, ProxyId, Recorder, SecretName, Source, Stall, Step};
+use crate::verdict::undecided_latecomers;
 
 /// How far an observation came.
 pub(super) enum Observed {
@@ -72,12 +73,22 @@ pub(super) async fn observe(
             played => played,
         }
     };
+    // One that ended on nothing but silence did not come to its end.
+    let course = async {
+        let observed = course.await;
+        match (observed, fleet.silent()) {
+            (Ok(Observed::ToTheEnd), Some(why)) => Ok(Observed::Until(why)),
+            (observed, _) => observed,
+        }
+    };
     tokio::select! {
         biased;
         observed = course => observed,
         // A crash is seen at once, and ends the observation: it was recorded by the fleet. One before the proxies are
         // ready is for `ready` to tell.
         exit = fleet.exited() => Ok(Observed::Until(exit.to_string())),
+        why = fleet.lost() => Ok(Observed::Until(why)),
+        never = scene.admit() => never,
     }
 }
 
@@ -92,38 +103,72 @@ impl Scene<'_> {
         })
     }
 
+    /// Whoever comes later is to be known to the provider before it asks.
+    async fn admit<T>(&self) -> T {
+        loop {
+            let newcomer = self.fleet.newcomer().await;
+            self.provider.admit(newcomer.id, newcomer.spiffe_id);
+        }
+    }
+
     async fn play(&self, fake: &Fake, tell: &Teller<'_>, deadline: Deadline) -> Result<(), RunError> {
         let steps = self.scenario.schedule();
         let total = u32::try_from(steps.len()).unwrap_or(u32::MAX);
         tell.observes();
         let began = self.first_issue();
-        for step in &steps {
-            self.reach(step, began).await?;
-            let what = Step { index: step.index, renewal: step.renewal, what: step.what.clone() };
-            self.recorder.record(Source::Harness, None, None, what);
-            let from = self.recorder.len();
-            if let Some(renewal) = step.renewal.filter(|n| *n > 0) {
-                self.renew(fake, renewal).await?;
-                if self.scenario.fleet.late_listener == Some(renewal) {
-                    let wait = self.scenario.criteria.lag_bound.duration();
-                    for proxy in self.fleet.add_listeners(Deadline::after(wait)).await? {
-                        self.missed(Some(&proxy), "an answer to the further listener".to_owned(), wait);
-                    }
-                }
-            }
-            if step.bundle {
-                let changed = fake.change_bundle().await?;
-                let wait = self.scenario.criteria.lag_bound.duration();
-                fake.answered(&changed, Deadline::after(wait)).await;
-                trust(self.probes.roots(), self.provider);
-            }
-            let depth = if step.index + 1 == total { Depth::Collect } else { Depth::Complete };
-            self.look(from, step.renewal == Some(0), depth, deadline).await;
-            self.kept()?;
+        let progress = |step: &StepPlan, total: u32| {
             let passed = self.clock().now().duration_since(began).as_secs();
             tell.progress("observe", step.index + 1, total, u64::try_from(passed).unwrap_or(0));
+        };
+        for step in &steps {
+            let depth = if step.index + 1 == total { Depth::Collect } else { Depth::Complete };
+            self.take(fake, step, began, depth, deadline).await?;
+            progress(step, total);
+        }
+        // Those who came later have their own first expiry before them. Whoever comes only now has no claim to more.
+        let waited_for = undecided_latecomers(&self.recorder.so_far());
+        for step in self.scenario.further() {
+            let undecided =
+                if waited_for.is_empty() { Vec::new() } else { undecided_latecomers(&self.recorder.so_far()) };
+            if !waited_for.iter().any(|id| undecided.contains(id)) {
+                break;
+            }
+            self.take(fake, &step, began, Depth::Collect, deadline).await?;
+            progress(&step, step.index + 1);
         }
         Ok(())
+    }
+
+    /// One step of the schedule: what is due comes, and everybody is looked at.
+    async fn take(
+        &self,
+        fake: &Fake,
+        step: &StepPlan,
+        began: jiff::Timestamp,
+        depth: Depth,
+        deadline: Deadline,
+    ) -> Result<(), RunError> {
+        self.reach(step, began).await?;
+        let what = Step { index: step.index, renewal: step.renewal, what: step.what.clone() };
+        self.recorder.record(Source::Harness, None, None, what);
+        let from = self.recorder.len();
+        if let Some(renewal) = step.renewal.filter(|n| *n > 0) {
+            self.renew(fake, renewal).await?;
+            if self.scenario.fleet.late_listener == Some(renewal) {
+                let wait = self.scenario.criteria.lag_bound.duration();
+                for proxy in self.fleet.add_listeners(Deadline::after(wait)).await? {
+                    self.missed(Some(&proxy), "an answer to the further listener".to_owned(), wait);
+                }
+            }
+        }
+        if step.bundle {
+            let changed = fake.change_bundle().await?;
+            let wait = self.scenario.criteria.lag_bound.duration();
+            fake.answered(&changed, Deadline::after(wait)).await;
+            trust(self.probes.roots(), self.provider);
+        }
+        self.look(from, step.renewal == Some(0), depth, deadline).await;
+        self.kept()
     }
 
     /// What was recorded so far is on disk.
@@ -199,13 +244,13 @@ impl Scene<'_> {
     /// One complete sample of all proxies; if the leaf that they accepted last is not served yet, another one when it
     /// is, or when its time is over.
     pub(super) async fn look(&self, from: usize, first: bool, depth: Depth, ready: Deadline) {
-        let proxies = self.fleet.proxies();
+        let proxies = &self.fleet.present();
         let expect = if first { self.first_leaves(ready).await } else { self.accepted_leaves(from) };
         if first {
             settle(proxies, self.probes, &expect, ready).await;
         }
         let samples = sample(proxies, self.probes, depth).await;
-        if !first && !all_serve(&samples, &expect, self.fleet) {
+        if !first && !all_serve(&samples, &expect, proxies) {
             let deadline = Deadline::after(self.scenario.criteria.lag_bound.duration());
             settle(proxies, self.probes, &expect, deadline).await;
             sample(proxies, self.probes, depth).await;
@@ -271,6 +316,6 @@ pub(super) fn trust(roots: &Roots, provider: &Provider) {
     }
 }
 
-fn all_serve(samples: &[ProxySample], expect: &BTreeMap<ProxyId, ExpectedLeaf>, fleet: &Fleet) -> bool {
-    samples.iter().zip(fleet.proxies()).all(|(s, p)| expect.get(&p.id).is_none_or(|leaf| s.serves(leaf, p)))
+fn all_serve(samples: &[ProxySample], expect: &BTreeMap<ProxyId, ExpectedLeaf>, proxies: &[Proxy]) -> bool {
+    samples.iter().zip(proxies).all(|(s, p)| expect.get(&p.id).is_none_or(|leaf| s.serves(leaf, p)))
 }

@@ -33,6 +33,13 @@ impl Teller<'_> {
         }
     }
 
+    /// Names what could not be taken away.
+    pub(super) fn left(&self, namespace: &str, why: &str) {
+        let advice = "`rotacheck sweep` finds it, or it goes with its cluster";
+        let text = format!("{}: the namespace {namespace} may be left ({why}); {advice}", self.cell);
+        let _ = self.events.send(RunEvent::Notice { text });
+    }
+
     /// The proxies are up, or will never be: they are observed.
     pub(super) fn observes(&self) {
         self.phase("observe");

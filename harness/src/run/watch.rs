@@ -7,7 +7,7 @@ use super::RunError;
 use super::observe::{Observed, Scene, trust};
 use super::teller::Teller;
 use crate::clock::Deadline;
-use crate::fleet::FleetError;
+use crate::fleet::{FleetError, Proxy};
 use crate::probe::{Depth, sample};
 use crate::provider::External;
 use crate::scenario::ProviderEvent;
@@ -52,7 +52,7 @@ impl Scene<'_> {
         let waited = self.clock().now().duration_since(self.began);
         self.missed(None, format!("every proxy ready; {why}"), waited.try_into().unwrap_or_default());
         external.ask(self.patience()).await;
-        sample(self.fleet.proxies(), self.probes, Depth::Collect).await;
+        sample(&self.fleet.present(), self.probes, Depth::Collect).await;
         external.tell_signed();
         self.kept()?;
         Ok(Observed::ToTheEnd)
@@ -141,12 +141,20 @@ impl Scene<'_> {
         self.scenario.criteria.lag_bound.duration() + Duration::from_millis(500)
     }
 
+    /// Whether it was not there at the beginning.
+    fn is_late(&self, proxy: &Proxy) -> bool {
+        !self.fleet.proxies().iter().any(|p| p.id == proxy.id)
+    }
+
     /// Whether every proxy accepted as many generations after the first expiry as are to be seen, and newer ones at all.
     fn enough(&self, seen: &Seen, times: &Times) -> bool {
         let criteria = self.scenario.criteria();
         let Some(expiry) = times.first_expiry else { return false };
-        self.fleet.proxies().iter().all(|p| {
+        self.fleet.present().iter().all(|p| {
             let leaves = seen.accepted.get(&p.id).map(Vec::as_slice).unwrap_or_default();
+            // Whoever came later has its own first expiry before it.
+            let own = leaves.first().map_or(expiry, |(_, leaf)| leaf.not_after.max(expiry));
+            let expiry = if self.is_late(p) { own } else { expiry };
             let after = leaves.iter().filter(|(at, _)| *at > expiry).count();
             after >= criteria.generations_past_first_expiry as usize
                 && leaves.len() > criteria.newer_generations as usize
@@ -271,6 +279,8 @@ impl Times {
         }
         let start = self.first_expiry.unwrap_or(scene.began + self.ttl);
         let quiet = seen.last_new().map_or(start, |last| last.max(start)) + self.ttl;
-        quiet.min(scene.began + scene.scenario.observed().duration())
+        let planned = scene.began + scene.scenario.observed().duration();
+        let late = scene.fleet.present().iter().any(|p| scene.is_late(p));
+        quiet.min(if late { planned + scene.scenario.longer().duration() } else { planned })
     }
 }

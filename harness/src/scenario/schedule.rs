@@ -60,6 +60,34 @@ impl Scenario {
         (0..).zip(steps).map(step).collect()
     }
 
+    /// The steps that may follow, where proxies that came later have their first expiry still before them: further renewals.
+    pub fn further(&self) -> Vec<StepPlan> {
+        let planned = self.schedule();
+        let (index, every) = (u32::try_from(planned.len()).unwrap_or(u32::MAX), self.interval_s());
+        let last = u64::from(self.renewals()) * every;
+        let end = self.observed_s().saturating_add(self.longer().as_secs());
+        (1..)
+            .map(|n: u32| (n, last + u64::from(n) * every))
+            .take_while(|(_, at_s)| *at_s <= end)
+            .map(|(n, at_s)| StepPlan {
+                index: index.saturating_add(n - 1),
+                at_s,
+                renewal: Some(self.renewals() + n),
+                bundle: false,
+                what: format!("renewal {} is due; some came later", self.renewals() + n),
+            })
+            .collect()
+    }
+
+    /// Cell time by which the observation may be longer, so that whoever came before its end passes its own first expiry and
+    /// shows as many generations after it as are demanded.
+    pub fn longer(&self) -> Span {
+        let after = u64::from(self.criteria().generations_past_first_expiry) + 1;
+        let renewal =
+            if self.provider.kind.has_own_timer() { self.provider.ttl().as_secs() } else { self.interval_s() };
+        Span::seconds(self.provider.ttl().as_secs().saturating_add(after.saturating_mul(renewal)))
+    }
+
     /// Renewals that are due during the observation.
     pub fn renewals(&self) -> u32 {
         let interval = self.interval_s();
@@ -145,6 +173,19 @@ mod tests {
             renewal(200, 5),
         ];
         assert_eq!(steps, expected);
+    }
+
+    #[test]
+    fn whoever_came_just_before_the_end_passes_its_own_first_expiry() {
+        let text = include_str!("../../../scenarios/rotation.yaml");
+        let scenario = Scenario::read(text, "rotation.yaml").unwrap();
+        let (planned, further) = (scenario.schedule(), scenario.further());
+        let (last, first) = (planned.last().unwrap(), further.first().unwrap());
+        let renewal = scenario.renewals();
+        assert_eq!((first.index, first.at_s, first.renewal), (last.index + 1, last.at_s + 60, Some(renewal + 1)));
+        // A lifetime, as many generations as are demanded, and one more: a certificate's first renewal is somewhere between.
+        assert_eq!(further.last().unwrap().at_s, last.at_s + 120 + 3 * 60);
+        assert!(further.iter().all(|step| step.renewal.is_some() && !step.bundle));
     }
 
     #[test]

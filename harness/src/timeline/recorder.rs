@@ -1,5 +1,6 @@
 //! Everything that is seen, asked for or pushed goes through the recorder into the timeline.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,6 +53,8 @@ struct Inner {
     out: Option<BufWriter<File>>,
     error: Option<RecordError>,
     footer: Option<Footer>,
+    /// What proxies are called now that have another one's place.
+    renamed: HashMap<ProxyId, ProxyId>,
 }
 
 impl Recorder {
@@ -59,7 +62,7 @@ impl Recorder {
     pub fn new(header: Header, clock: Clock, out: Option<File>) -> Self {
         let mut out = out.map(BufWriter::new);
         let error = out.as_mut().and_then(|o| write_header(o, &header).err()).map(RecordError::from);
-        let inner = Inner { header, observations: Vec::new(), out, error, footer: None };
+        let inner = Inner { header, observations: Vec::new(), out, error, footer: None, renamed: HashMap::new() };
         Self { inner: Arc::new(Mutex::new(inner)), len: watch::Sender::new(0), clock }
     }
 
@@ -86,7 +89,7 @@ impl Recorder {
         source: Source,
         proxy: Option<&ProxyId>,
         secret: Option<&SecretName>,
-        fact: Fact,
+        mut fact: Fact,
     ) -> u64 {
         let mut inner = self.lock();
         // The moment is taken under the lock, so that seq and time agree in their order.
@@ -95,7 +98,14 @@ impl Recorder {
         if inner.footer.is_some() {
             return seq;
         }
-        let o = Arc::new(Observation { seq, at, source, proxy: proxy.cloned(), secret: secret.cloned(), fact });
+        let proxy = proxy.map(|id| inner.renamed.get(id).unwrap_or(id).clone());
+        if let Fact::Request(request) = &mut fact {
+            let now = ProxyId::parse(&request.to).ok().and_then(|to| inner.renamed.get(&to));
+            if let Some(now) = now {
+                request.to = now.to_string();
+            }
+        }
+        let o = Arc::new(Observation { seq, at, source, proxy, secret: secret.cloned(), fact });
         if inner.error.is_none()
             && let Some(out) = inner.out.as_mut()
             && let Err(e) = write_observation(out, &o)
@@ -107,6 +117,19 @@ impl Recorder {
         drop(inner);
         self.len.send_replace(len);
         seq
+    }
+
+    /// Another proxy has taken the place of the one of this name, and goes by it: from now on, what is recorded of it, or of
+    /// requests to it, is `now`'s.
+    pub fn rename(&self, name: &ProxyId, now: ProxyId) {
+        self.lock().renamed.insert(name.clone(), now);
+    }
+
+    /// The recording as far as it has come; it has no end yet.
+    pub fn so_far(&self) -> Timeline {
+        let inner = self.lock();
+        let observations = inner.observations.iter().map(|o| (**o).clone()).collect();
+        Timeline { header: inner.header.clone(), observations, footer: None }
     }
 
     /// Observations so far.
@@ -189,5 +212,35 @@ impl Recorder {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic elsewhere must not hide the evidence that was gathered before it.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeline::{Request, Step};
+
+    #[test]
+    fn one_that_takes_anothers_place_is_recorded_by_its_own_name() {
+        let text = include_bytes!("../../../fixtures/timelines/rotation.ndjson");
+        let header = Timeline::read(&text[..]).unwrap().header;
+        let recorder = Recorder::new(header, Clock::real(), None);
+        let [a, b, second] = ["a", "b", "a.2"].map(|id| ProxyId::parse(id).unwrap());
+        let request =
+            |to: &str| Request { to: to.to_owned(), fresh: true, status: Some(200), resumed: None, error: None };
+        let record = |from: &ProxyId, to: &str| recorder.record(Source::Traffic, Some(from), None, request(to));
+        record(&a, "b");
+        recorder.rename(&a, second);
+        record(&a, "b");
+        record(&b, "a");
+        recorder.record(Source::Harness, None, None, Step { index: 0, renewal: None, what: "x".into() });
+        let all = recorder.since(0);
+        let who = all.iter().filter_map(|o| match &o.fact {
+            Fact::Request(request) => Some(format!("{} to {}", o.proxy.as_ref()?, request.to)),
+            _ => None,
+        });
+        assert_eq!(who.collect::<Vec<_>>(), ["a to b", "a.2 to b", "b to a.2"]);
+        assert_eq!(recorder.so_far().observations.len(), 4);
+        assert!(recorder.so_far().footer.is_none());
     }
 }

@@ -7,7 +7,7 @@ use super::message::{Event, Rpc};
 use super::workload::type_url;
 use crate::timeline::{
     Acked, Fact, Log, Nacked, ProxyId, Recorder, SecretName, Sent, SentSecret, Source, StreamClosed, StreamOpened,
-    Subscribed,
+    Subscribed, istio_workload,
 };
 
 /// Who may subscribe, and how they are told apart.
@@ -24,13 +24,6 @@ impl Subscribers {
     fn of_node(&self, node: &str) -> Option<&ProxyId> {
         self.nodes.get(node).or_else(|| self.nodes.get(istio_workload(node)?))
     }
-}
-
-/// The name in `sidecar~ADDRESS~NAME.NAMESPACE~DOMAIN`, as Istio's agent names its Envoy's node.
-fn istio_workload(node: &str) -> Option<&str> {
-    let parts: Vec<&str> = node.split('~').collect();
-    let [_, _, workload, _] = parts[..] else { return None };
-    workload.split_once('.').map(|(name, _)| name)
 }
 
 /// Turns events of streams into observations.
@@ -78,6 +71,11 @@ impl Journal {
     /// Connections of this process are this proxy's.
     pub fn attest(&self, pid: i32, proxy: ProxyId) {
         self.lock().subscribers.pids.insert(pid, proxy);
+    }
+
+    /// From now on, streams of the node of this name are this proxy's.
+    pub fn admit(&self, proxy: ProxyId) {
+        self.lock().subscribers.nodes.insert(proxy.to_string(), proxy);
     }
 
     /// What the push with this nonce will hold; recorded once the push is reported as sent.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fingerprint, Layer, SecretName, Serial};
+use super::{Fingerprint, Layer, ProxyId, SecretName, Serial, TlsRole};
 
 /// The facts of one certificate, taken from its DER. Never holds a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -245,6 +245,7 @@ pub enum Fact {
     Watch(Watch),
     SocketInode(SocketInode),
     // process
+    Joined(Joined),
     Spawned(Spawned),
     Exited(Exited),
     Log(Log),
@@ -300,7 +301,7 @@ facts! {
     Written = "written", ListenerSent = "listener_sent", ListenerAnswered = "listener_answered",
     Certs = "certs", ConfigDump = "config_dump", Stats = "stats", ServerInfo = "server_info", Listeners = "listeners",
     Handshake = "handshake", Request = "request", Peers = "peers", Watch = "watch",
-    SocketInode = "socket_inode", Spawned = "spawned", Exited = "exited", Log = "log",
+    SocketInode = "socket_inode", Joined = "joined", Spawned = "spawned", Exited = "exited", Log = "log",
 }
 
 macro_rules! data {
@@ -591,6 +592,14 @@ data! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         outside: Option<String>,
     }
+    /// A proxy that was not there at the beginning. What it is to do it has to do from its own first generation on.
+    Joined {
+        /// Which one it follows, where it is the same pod's, started again, or that of another pod of the same name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<ProxyId>,
+        /// The roles in which it can be seen.
+        roles: Vec<TlsRole>,
+    }
     /// A process of the cell was started.
     Spawned {
         /// Its id.
@@ -645,4 +654,11 @@ pub const WITNESS_NODE: &str = "rotacheck-witness";
 /// Whether this `node.id` is one of the harness's own.
 pub fn is_witness(node: &str) -> bool {
     node.strip_prefix(WITNESS_NODE).is_some_and(|rest| rest.is_empty() || rest.starts_with('~'))
+}
+
+/// The name in `sidecar~ADDRESS~NAME.NAMESPACE~DOMAIN`, as Istio's agent names its Envoy's node.
+pub fn istio_workload(node: &str) -> Option<&str> {
+    let parts: Vec<&str> = node.split('~').collect();
+    let [_, _, workload, _] = parts[..] else { return None };
+    workload.rsplit_once('.').map(|(name, _)| name)
 }

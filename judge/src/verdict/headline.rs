@@ -1,11 +1,12 @@
 //! The one sentence for the matrix.
 
+use super::attendance::is_released;
 use super::blame::Stop;
 use super::contradictions::last_claim;
 use super::evidence::{ROLES, clock_time};
 use super::{Candidate, CheckResult, Finding, Judgement};
 use crate::timeline::ledger::ProxyLedger;
-use crate::timeline::{Layer, Ledger, TlsRole};
+use crate::timeline::{Layer, Ledger};
 
 pub(super) fn headline(
     ledger: &Ledger,
@@ -28,13 +29,15 @@ pub(super) fn headline(
 }
 
 fn passed(ledger: &Ledger) -> String {
-    let least = ledger.proxies.iter().map(|p| {
+    // Those that owe nothing any more proved nothing.
+    let judged: Vec<_> = ledger.proxies.iter().filter(|p| !is_released(ledger, p)).collect();
+    let least = judged.iter().map(|p| {
         let leaves: std::collections::BTreeSet<_> =
-            p.full_handshakes(TlsRole::Inbound).map(|(_, leaf)| &leaf.fingerprint).collect();
+            p.full_handshakes(p.looked_at()).map(|(_, leaf)| &leaf.fingerprint).collect();
         leaves.len()
     });
     let least = least.min().unwrap_or(0);
-    match ledger.proxies.len() {
+    match judged.len() {
         1 => format!("the proxy served {least} generations, past the first expiry"),
         n => format!("{n} proxies served {least} generations each, past the first expiry"),
     }

@@ -2,6 +2,7 @@
 //! network, no process.
 
 mod alerts;
+mod attendance;
 mod blame;
 mod blindfold;
 mod checks;
@@ -43,6 +44,7 @@ pub fn judge_ledger(ledger: &Ledger) -> Verdict {
     let observations = ledger.end.map_or(0, |end| end.seq);
     let findings = spread(CHECKS, observations, |check| (check.evaluate)(ledger));
     let mut findings: Vec<Finding> = findings.into_iter().flatten().collect();
+    attendance::release(ledger, &mut findings);
     let undecided = |check: &str, findings: &[Finding]| {
         findings.iter().any(|f| f.check == check && f.result == CheckResult::Undecided)
     };
@@ -91,6 +93,17 @@ pub fn judge_ledger(ledger: &Ledger) -> Verdict {
         margin_ms: summary::margin(ledger),
         findings,
     }
+}
+
+/// Proxies that came later, and of which it can't be told yet whether their certificates are renewed: more time would tell.
+pub fn undecided_latecomers(timeline: &Timeline) -> Vec<ProxyId> {
+    let ledger = Ledger::of(timeline);
+    let verdict = judge_ledger(&ledger);
+    let is_open = |p: &&ProxyLedger| {
+        let undecided = |f: &Finding| f.result == CheckResult::Undecided && f.proxy.as_ref() == Some(&p.id);
+        p.joined.is_some() && p.gone().is_none() && verdict.findings.iter().any(undecided)
+    };
+    ledger.proxies.iter().filter(is_open).map(|p| p.id.clone()).collect()
 }
 
 /// Where the new certificate stopped, for each proxy that a violated check names.

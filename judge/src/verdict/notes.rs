@@ -1,5 +1,6 @@
 //! Modes that are no failure by themselves: what was recovered from, and what hides a failure. Noted, never judged.
 
+use super::attendance::is_missed;
 use super::evidence::clock_time;
 use super::{CheckResult, Finding};
 use crate::timeline::ledger::{Mark, ProxyLedger, Stream, Traffic};
@@ -7,7 +8,7 @@ use crate::timeline::{AGENT_FOUND_SOCKET, AGENT_NO_SOCKET, Ledger, TlsRole};
 
 /// One finding for each proxy and mode.
 pub(super) fn all(ledger: &Ledger) -> Vec<Finding> {
-    let of = |p| [reopened(p), duplicate(p), kept(p), resumed(p), red_herring(p)];
+    let of = |p| [reopened(p), duplicate(p), kept(ledger, p), resumed(ledger, p), red_herring(p)];
     let mut found: Vec<Finding> = ledger.proxies.iter().flat_map(of).flatten().collect();
     found.extend(unlinked(ledger));
     found
@@ -93,16 +94,17 @@ fn red_herring(p: &ProxyLedger) -> Option<Finding> {
 }
 
 /// From when on fresh requests with full handshakes failed.
-fn failing(p: &ProxyLedger) -> Option<Mark> {
+fn failing(ledger: &Ledger, p: &ProxyLedger) -> Option<Mark> {
     p.traffic
         .iter()
-        .find(|t| t.fresh && t.resumed != Some(true) && !t.succeeded() && t.status.is_some())
+        .filter(|t| t.fresh && t.resumed != Some(true) && !t.succeeded() && t.status.is_some())
+        .find(|t| !is_missed(ledger, p, t))
         .map(|t| t.mark)
 }
 
 /// A kept connection went on while fresh ones failed.
-fn kept(p: &ProxyLedger) -> Option<Finding> {
-    let from = failing(p)?;
+fn kept(ledger: &Ledger, p: &ProxyLedger) -> Option<Finding> {
+    let from = failing(ledger, p)?;
     let passed: Vec<&Traffic> =
         p.traffic.iter().filter(|t| t.mark.seq > from.seq && !t.fresh && t.succeeded()).collect();
     let (first, last) = (passed.first()?, passed.last()?);
@@ -118,9 +120,9 @@ fn kept(p: &ProxyLedger) -> Option<Finding> {
 }
 
 /// Fresh connections that resumed a session went on with an expired certificate.
-fn resumed(p: &ProxyLedger) -> Option<Finding> {
+fn resumed(ledger: &Ledger, p: &ProxyLedger) -> Option<Finding> {
     let expired = p.full_handshakes(TlsRole::Outbound).find(|(s, leaf)| leaf.not_after <= s.mark.at.wall);
-    let from = failing(p).into_iter().chain(expired.map(|(s, _)| s.mark)).min_by_key(|m| m.seq)?;
+    let from = failing(ledger, p).into_iter().chain(expired.map(|(s, _)| s.mark)).min_by_key(|m| m.seq)?;
     let resumed = |t: &&Traffic| t.mark.seq > from.seq && t.fresh && t.resumed == Some(true) && t.succeeded();
     let passed: Vec<&Traffic> = p.traffic.iter().filter(resumed).collect();
     let (first, last) = (passed.first()?, passed.last()?);

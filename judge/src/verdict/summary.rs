@@ -8,7 +8,7 @@ use crate::timeline::ledger::{Mark, ProxyLedger};
 use crate::timeline::{CertFacts, Layer, Ledger, TlsRole};
 
 pub(super) fn proxy(ledger: &Ledger, p: &ProxyLedger) -> ProxySummary {
-    let served = p.rows.iter().filter(|row| row.inbound.first().is_some()).count();
+    let served = p.rows.iter().filter(|row| row.shown(p.looked_at()).first().is_some()).count();
     let issued = due(ledger, p).iter().filter(|(_, g)| !g.issued.is_empty()).count();
     let last_served: BTreeMap<_, _> = ROLES
         .into_iter()

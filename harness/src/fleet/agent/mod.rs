@@ -189,6 +189,7 @@ pub(super) async fn start(
             dial_out: place.at.dial_out,
             resumes: false,
             keeps_no_sessions: true,
+            sides: crate::fleet::Sides::ALL,
             next: ring(n, 1).id.clone(),
             contexts: contexts(config.further_contexts),
             listens: None,

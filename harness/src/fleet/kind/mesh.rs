@@ -26,13 +26,14 @@ pub(super) const INBOUND: u16 = 15_006;
 pub(super) const NODE: &str = "rotacheck-node";
 pub(super) const SIDECAR: &str = "istio-proxy";
 pub(super) const APPLICATION: &str = "app";
-const KEYS: &str = "rotacheck-relay";
+pub(super) const KEYS: &str = "rotacheck-relay";
 const KEYS_AT: &str = "/run/rotacheck-keys";
 /// Where a proxy's pod sees the socket of SPIRE's agent on its node, where SPIRE issues.
 pub(super) const AGENT_SOCKET: &str = "/run/rotacheck-spire/agent.sock";
 const AGENT_AT: &str = "/run/rotacheck-spire";
-/// What our injection template reads.
-const SOCKETS: &str = "rotacheck.dev/sockets";
+/// What is to be injected; what our injection template reads.
+pub(super) const TEMPLATES: &str = "inject.istio.io/templates";
+pub(super) const SOCKETS: &str = "rotacheck.dev/sockets";
 const CLOCK: &str = "rotacheck.dev/clock";
 const WITH_APPLICATION: &str = "rotacheck.dev/with-application";
 
@@ -121,13 +122,18 @@ impl Ground {
     }
 
     /// The services, and how the proxies are to reach them: all but the pods. `dial_out`: cluster and listener by which each
-    /// dials the harness.
-    pub(super) fn services(&self, ring: &[(&ProxyId, [Value; 2])], further_contexts: u32) -> Vec<Value> {
-        let mut all = Vec::new();
-        for (n, (id, dial_out)) in ring.iter().enumerate() {
-            let next = ring[(n + 1) % ring.len()].0;
-            all.extend(self.service(id, next, dial_out));
-        }
+    /// dials the harness; those that come later do as well.
+    pub(super) fn services(&self, ids: &[&ProxyId], dial_out: [Value; 2], further_contexts: u32) -> Vec<Value> {
+        let mut all: Vec<Value> = ids.iter().flat_map(|id| self.service(id)).collect();
+        let [cluster, listener] = dial_out.map(|value| json!({ "operation": "ADD", "value": value }));
+        let dial_out = [
+            json!({ "applyTo": "CLUSTER", "patch": by_host(cluster) }),
+            json!({ "applyTo": "LISTENER", "patch": listener }),
+        ];
+        let patches: Vec<Value> =
+            dial_out.into_iter().chain(ids.iter().map(|id| without_sessions(&self.host(id.as_str())))).collect();
+        let filter = json!({ "configPatches": patches });
+        all.push(self.object("networking.istio.io/v1alpha3", "EnvoyFilter", "rotacheck", filter));
         // Services that nobody calls: a cluster each, with a TLS context of its own.
         for n in 1..=further_contexts {
             let name = format!("context-{n:03}");
@@ -145,7 +151,7 @@ impl Ground {
         all
     }
 
-    fn service(&self, id: &ProxyId, next: &ProxyId, [cluster, listener]: &[Value; 2]) -> Vec<Value> {
+    fn service(&self, id: &ProxyId) -> Vec<Value> {
         let labels = json!({ "app": id.as_str() });
         // The same pod under a second name, to which connections are kept.
         let kept = format!("{id}-long-lived");
@@ -179,19 +185,6 @@ impl Ground {
                     ],
                 }),
             ),
-            self.object(
-                "networking.istio.io/v1alpha3",
-                "EnvoyFilter",
-                id.as_str(),
-                json!({
-                    "workloadSelector": { "labels": labels },
-                    "configPatches": [
-                        { "applyTo": "CLUSTER", "patch": { "operation": "ADD", "value": cluster } },
-                        { "applyTo": "LISTENER", "patch": { "operation": "ADD", "value": listener } },
-                        without_sessions(&self.host(next.as_str())),
-                    ],
-                }),
-            ),
         ]
     }
 
@@ -204,7 +197,7 @@ impl Ground {
             config["proxyStatsMatcher"] = json!({ "inclusionRegexps": [".*"] });
         }
         let mut annotations = json!({
-            "inject.istio.io/templates": "sidecar,rotacheck",
+            TEMPLATES: "sidecar,rotacheck",
             SOCKETS: self.sockets_of(own),
             "proxy.istio.io/config": config.to_string(),
             "sidecar.istio.io/logLevel": "warning",
@@ -262,6 +255,17 @@ impl Ground {
     }
 }
 
+/// As one cluster is to do for all proxies: what a request asks for is the name under which the proxy dials.
+fn by_host(mut patch: Value) -> Value {
+    let cluster = &mut patch["value"];
+    if let Some(tls) = cluster["transport_socket"]["typed_config"].as_object_mut() {
+        tls.remove("sni");
+    }
+    let http = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    cluster["typed_extension_protocol_options"][http]["upstream_http_protocol_options"] = json!({ "auto_sni": true });
+    patch
+}
+
 fn host(name: &str, path: String, kind: &str) -> Value {
     json!({ "name": name, "hostPath": { "path": path, "type": kind } })
 }
@@ -302,11 +306,11 @@ mod tests {
     #[test]
     fn a_cells_namespace_holds_relays_services_and_pods() {
         let ids = ["proxy-a", "proxy-b"].map(|id| ProxyId::parse(id).unwrap());
-        let dial = || [json!({ "name": "a-cluster" }), json!({ "name": "a-listener" })];
-        let ring = [(&ids[0], dial()), (&ids[1], dial())];
+        let sni = json!({ "typed_config": { "sni": "proxy-a", "max_session_keys": 0 } });
+        let dial_out = [json!({ "name": "a-cluster", "transport_socket": sni }), json!({ "name": "a-listener" })];
         let mut all = vec![ground().namespace("rotation@envoy-1.38.3+image")];
         all.extend(ground().relays(&[("ca.pem", "CA")]));
-        all.extend(ground().services(&ring, 1));
+        all.extend(ground().services(&[&ids[0], &ids[1]], dial_out, 1));
         all.push(ground().pod(&ids[0], StatsInclusion::All, false));
         insta::assert_snapshot!(serde_json::to_string_pretty(&all).unwrap());
     }

@@ -2,13 +2,17 @@
 //! that stands for the provider, and a pod for each proxy. Everything that judges stays in the harness; what is in the
 //! cluster carries bytes.
 
+mod attend;
 mod error;
 mod life;
+mod lives;
 mod measure;
 mod mesh;
 mod pods;
+mod present;
 mod spire;
 mod sweep;
+mod ways;
 mod yard;
 
 use std::fmt;

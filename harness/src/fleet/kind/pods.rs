@@ -2,27 +2,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use futures::future::try_join_all;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::mesh::{ADMIN, APP, APPLICATION, DIAL_OUT, DIALLED, INBOUND, SERVICE, SIDECAR};
-use super::yard::{Node, Yard};
+use super::attend::Attendance;
+use super::mesh::{APPLICATION, DIAL_OUT, DIALLED, INBOUND, SERVICE, SIDECAR};
+use super::present::Present;
+use super::ways::{Ways, reach};
+use super::yard::Yard;
 use crate::clock::Deadline;
 use crate::cluster::PodSeen;
-use crate::fleet::error::POD;
 use crate::fleet::member::Ended;
-use crate::fleet::process::{FleetConfig, dial_out};
+use crate::fleet::process::{FleetConfig, contexts, dial_out};
 use crate::fleet::ready::{self, Live};
-use crate::fleet::{Dialled, Fleet, FleetError, Proxy, ProxyExit, keep};
-use crate::remote::{Forward, Link, Local, Serving, Target};
+use crate::fleet::{Dialled, Fleet, FleetError, Newcomer, Proxy, keep};
+use crate::remote::{Link, Local, Serving, Target};
 use crate::scenario::ProviderAction;
-use crate::timeline::{AGENT_SAYS, Blind, Exited, FaultNote, Layer, ProxyId, Recorder, Source, Spawned, Stall};
+use crate::timeline::{AGENT_SAYS, Blind, FaultNote, ProxyId, Recorder, Source, Spawned, SpiffeId, Stall};
 use crate::xds::Delivery;
 
 /// How long pods may take until they are ready: images may have to be pulled.
@@ -30,34 +34,95 @@ const TO_START: Duration = Duration::from_secs(90);
 /// Between two looks whether the nodes answer, and how long an answer may take.
 const BEAT: Duration = Duration::from_secs(1);
 const SLOW: Duration = Duration::from_secs(2);
+/// For how long they may be silent at the end of an observation, and before it is given up.
+const SILENT_AT_THE_END: Duration = Duration::from_secs(8);
+const LOST: Duration = Duration::from_secs(45);
 /// After an API server did not answer, until it is asked again.
-const AGAIN: Duration = Duration::from_secs(1);
+pub(super) const AGAIN: Duration = Duration::from_secs(1);
 /// Until the log of a container that did not run is asked for again: nothing else tells that it does.
 const SOON: Duration = Duration::from_millis(300);
 /// What the API server may take to tell what happened.
 const TO_TELL: Duration = Duration::from_secs(10);
 /// What a pod's agent and its Envoy log.
-const LOG: &str = "agent.log";
+pub(super) const LOG: &str = "agent.log";
 /// Where Istio's agent expects the provider's socket, in a pod.
 const SOCKET: &str = "/var/run/secrets/workload-spiffe-uds/socket";
 /// Lines of a log that are kept of an end.
-const LOG_LINES: usize = 120;
+pub(super) const LOG_LINES: usize = 120;
 
 /// The pods of a cell.
 pub(in crate::fleet) struct Pods {
     yard: Arc<Yard>,
     since: Instant,
     pulse: Arc<Pulse>,
+    present: Arc<Present>,
+    newcomers: tokio::sync::Mutex<UnboundedReceiver<Newcomer>>,
+    /// From when on it is no failure of the start that one ends.
+    settled: Arc<AtomicBool>,
     /// They end with this.
     _tasks: JoinSet<()>,
-    /// Ways that last as long as the pods are asked.
-    _ways: (Vec<Serving>, Vec<Ways>),
+    /// As long as the pods are asked, the provider is there.
+    _servings: Vec<Serving>,
 }
 
-/// The ways to one pod.
-struct Ways {
-    _link: Link,
-    _forwards: [Forward; 4],
+/// What all proxies of a cell have in common.
+#[derive(Clone)]
+pub(super) struct Pattern {
+    /// Those of the beginning, each of which calls the next one, with the addresses of their services.
+    ring: Vec<(ProxyId, String)>,
+    contexts: u32,
+    /// Pods to whose relays ways were sought.
+    pub(super) linking: BTreeSet<String>,
+}
+
+impl Pattern {
+    /// Whom the proxy of this pod calls, and where. One that came later calls the first.
+    pub(super) fn next_of(&self, pod: &str) -> (&ProxyId, &str) {
+        let own = self.ring.iter().position(|(id, _)| id.as_str() == pod);
+        let (id, address) = &self.ring[own.map_or(0, |n| (n + 1) % self.ring.len())];
+        (id, address)
+    }
+
+    pub(super) fn proxy(
+        &self,
+        id: &ProxyId,
+        spiffe_id: Option<SpiffeId>,
+        pod: &PodSeen,
+        ways: &Ways,
+        next: &ProxyId,
+        kept: &Utf8Path,
+    ) -> Proxy {
+        let [outbound, dial_out] = ways.outward.unwrap_or([ways.inbound; 2]);
+        let everywhere = |port: u16| SocketAddr::from(([0, 0, 0, 0], port));
+        let listens = [
+            ("dial_out", SocketAddr::from(([127, 0, 0, 1], DIAL_OUT))),
+            ("inbound", everywhere(INBOUND)),
+            ("outbound", everywhere(SERVICE)),
+        ];
+        // A gateway has only what it is told to have.
+        let listens = if ways.sides.inbound { &listens[..] } else { &listens[..1] };
+        Proxy {
+            id: id.clone(),
+            spiffe_id,
+            pid: pod.process(SIDECAR),
+            admin: ways.admin,
+            inbound: ways.inbound,
+            outbound,
+            dial_out,
+            sides: ways.sides,
+            listens: Some(listens.to_vec()),
+            resumes: false,
+            keeps_no_sessions: true,
+            next: next.clone(),
+            contexts: self.contexts,
+            stapled: None,
+            socket: None,
+            watches: None,
+            bootstrap: kept.join("bootstrap.json"),
+            log: kept.join(LOG),
+            telling: AGENT_SAYS,
+        }
+    }
 }
 
 /// Serves the provider on every node, makes the pods, and waits until they run.
@@ -76,17 +141,19 @@ pub(in crate::fleet) async fn start(
     let seen = Delivery::Socket(SOCKET.into());
     let ids: Vec<&ProxyId> = config.members.iter().map(|(id, _)| id).collect();
     let at = SocketAddr::from(([127, 0, 0, 1], DIAL_OUT));
-    let ring: Vec<_> = ids.iter().map(|id| (*id, dial_out(id, at, &seen, &dialled))).collect();
+    // One for all, whoever they are.
+    let dial_out = dial_out(ids.first().ok_or(FleetError::Empty)?, at, &seen, &dialled);
     let cluster = &yard.place.cluster;
-    let services = cluster.create_all(&yard.ground.services(&ring, config.further_contexts)).await?;
+    let services = cluster.create_all(&yard.ground.services(&ids, dial_out, config.further_contexts)).await?;
     let pods: Vec<_> = ids.iter().map(|id| yard.ground.pod(id, config.stats, by_own_relay)).collect();
     cluster.create_all(&pods).await?;
     // What they say is wanted most where they do not come up.
-    let mut tasks = JoinSet::new();
+    let (mut tasks, mut logs) = (JoinSet::new(), BTreeMap::new());
     for id in &ids {
         let kept = kept(&config, id);
         keep::directory(&kept).map_err(|source| FleetError::Write { path: kept.clone(), source })?;
-        tasks.spawn(log(yard.clone(), id.to_string(), SIDECAR, kept.join(LOG)));
+        let following = tasks.spawn(log(yard.clone(), id.to_string(), SIDECAR, kept.join(LOG)));
+        logs.insert((*id).clone(), following);
     }
     let come_up = async {
         let mut links = lead(yard, &ids).await?;
@@ -107,44 +174,20 @@ pub(in crate::fleet) async fn start(
     };
 
     let ended = Arc::new(watch::Sender::new(Vec::new()));
-    let (mut proxies, mut ways) = (Vec::new(), Vec::new());
-    let reached = config.members.iter().enumerate().map(async |(n, (id, spiffe_id))| {
-        let next = ids[(n + 1) % ids.len()];
-        let pod = &up[id.as_str()];
-        let link = links[id].clone();
-        let forwards = reach(yard, &link, pod, &address(&services, next)).await?;
-        let [admin, inbound, outbound, dial_out] = forwards.each_ref().map(Forward::addr);
-        let kept = kept(&config, id);
-        let proxy = Proxy {
-            id: id.clone(),
-            spiffe_id: spiffe_id.clone(),
-            pid: pod.process(SIDECAR),
-            admin,
-            inbound,
-            outbound,
-            dial_out,
-            listens: Some([
-                ("inbound", SocketAddr::from(([0, 0, 0, 0], INBOUND))),
-                ("outbound", SocketAddr::from(([0, 0, 0, 0], SERVICE))),
-                ("dial_out", at),
-            ]),
-            resumes: false,
-            keeps_no_sessions: true,
-            next: next.clone(),
-            contexts: crate::fleet::process::contexts(config.further_contexts),
-            stapled: None,
-            socket: None,
-            watches: None,
-            bootstrap: kept.join("bootstrap.json"),
-            log: kept.join(LOG),
-            telling: AGENT_SAYS,
-        };
-        Ok::<_, FleetError>((proxy, Ways { _link: link, _forwards: forwards }))
+    let addresses = ids.iter().map(|id| ((*id).clone(), address(&services, id))).collect();
+    let pattern = Pattern { ring: addresses, contexts: contexts(config.further_contexts), linking: BTreeSet::new() };
+    let (mut proxies, present) = (Vec::new(), Arc::new(Present::default()));
+    let reached = config.members.iter().map(async |(id, spiffe_id)| {
+        let (next, service) = pattern.next_of(id.as_str());
+        let (pod, link) = (&up[id.as_str()], &links[id]);
+        let ways = reach(yard, id.as_str(), pod, Some(link), service).await?;
+        let proxy = pattern.proxy(id, spiffe_id.clone(), pod, &ways, next, &kept(&config, id));
+        Ok::<_, FleetError>((proxy, ways))
     });
-    for (proxy, way) in try_join_all(reached).await? {
+    for (proxy, ways) in try_join_all(reached).await? {
         let spawned = Spawned { pid: proxy.pid, what: format!("pod {}/{}", yard.ground.namespace, proxy.id) };
         recorder.record(Source::Process, Some(&proxy.id), None, spawned);
-        ways.push(way);
+        present.enter(proxy.clone(), ways);
         proxies.push(proxy);
     }
     let blind = Blind {
@@ -155,8 +198,25 @@ pub(in crate::fleet) async fn start(
     recorder.record(Source::Census, None, None, blind);
     let pulse = Arc::new(Pulse::new(recorder));
     tasks.spawn(pulse.clone().keep(yard.clone()));
-    tasks.spawn(watch_ends(yard.clone(), proxies.clone(), recorder.clone(), ended.clone()));
-    let pods = Pods { yard: yard.clone(), since, pulse, _tasks: tasks, _ways: (servings, ways) };
+    let (newcomers, coming) = mpsc::unbounded_channel();
+    let settled = Arc::new(AtomicBool::new(false));
+    let with_uid = links.into_iter().map(|(id, link)| (id.to_string(), (up[id.as_str()].uid.clone(), link)));
+    let attendance = Attendance {
+        yard: yard.clone(),
+        recorder: recorder.clone(),
+        directory: config.directory.clone(),
+        pattern,
+        present: present.clone(),
+        newcomers,
+        ended: ended.clone(),
+        settled: settled.clone(),
+        links: with_uid.collect(),
+        logs,
+    };
+    tasks.spawn(attendance.keep(proxies.clone()));
+    let newcomers = tokio::sync::Mutex::new(coming);
+    let pods =
+        Pods { yard: yard.clone(), since, pulse, present, newcomers, settled, _tasks: tasks, _servings: servings };
     Ok(Fleet::of_pods(proxies, pods, ended, recorder))
 }
 
@@ -183,9 +243,20 @@ impl Pulse {
         }
     }
 
+    fn gap(&self) -> Duration {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// That for so long none has come, in words.
+    fn silent(&self, long: Duration) -> Option<String> {
+        let gap = self.gap();
+        (gap > long)
+            .then(|| format!("the cluster's nodes have not answered for {} s: is its API server there?", gap.as_secs()))
+    }
+
     /// Records for how long none has come, if that is too long.
     fn note(&self) {
-        let gap = self.answered.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        let gap = self.gap();
         if gap > BEAT + SLOW {
             let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
             self.recorder.record(Source::Harness, None, None, Stall { gap_ms });
@@ -254,20 +325,6 @@ async fn wait(yard: &Yard, ids: &[&ProxyId]) -> Result<BTreeMap<String, PodSeen>
     Err(yard.not_up("the pods", states(ids, watch.known(), |pod| pod.ready)).await)
 }
 
-async fn reach(yard: &Yard, link: &Link, pod: &PodSeen, service: &str) -> Result<[Forward; 4], FleetError> {
-    let ip = pod.ip.clone().unwrap_or_default();
-    // From its own node, as its neighbours there would.
-    let node = yard.nodes.iter().find(|node| Some(&node.name) == pod.node.as_ref());
-    let outside: &Node = node.or(yard.nodes.first()).ok_or(FleetError::Empty)?;
-    let forwards = [
-        link.forward(Target::tcp("127.0.0.1", ADMIN)).await?,
-        outside.link.forward(Target::tcp(ip, APP)).await?,
-        link.forward(Target::tcp(service, SERVICE)).await?,
-        link.forward(Target::tcp("127.0.0.1", DIAL_OUT)).await?,
-    ];
-    Ok(forwards)
-}
-
 /// The address of a service, as the API server gave it out.
 fn address(made: &[serde_json::Value], id: &ProxyId) -> String {
     let of = |object: &&serde_json::Value| {
@@ -334,95 +391,6 @@ async fn keep_words(
     Ok(())
 }
 
-/// Tells of pods that are started again, or gone; and of those with a sidecar that were not there at the beginning.
-async fn watch_ends(yard: Arc<Yard>, proxies: Vec<Proxy>, recorder: Recorder, ended: Arc<Ended>) {
-    let mut watch = yard.place.cluster.watch_pods(&yard.ground.namespace, "");
-    let own: BTreeSet<ProxyId> = proxies.iter().map(|proxy| proxy.id.clone()).collect();
-    let mut waiting = proxies;
-    let mut silent = false;
-    let mut latecomers = BTreeSet::new();
-    loop {
-        let seen = watch.next().await.cloned();
-        let pods = match seen {
-            Ok(pods) => pods,
-            Err(e) => {
-                if !std::mem::replace(&mut silent, true) {
-                    let blind = Blind { layer: None, what: "pods that end".to_owned(), why: e.to_string() };
-                    recorder.record(Source::Process, None, None, blind);
-                }
-                tokio::time::sleep(AGAIN).await;
-                continue;
-            }
-        };
-        silent = false;
-        for (id, pod) in pods.iter().filter_map(|(name, pod)| Some((ProxyId::parse(name).ok()?, pod))) {
-            let joined = pod.containers.get(SIDECAR).is_some_and(|c| c.running) && !own.contains(&id);
-            if joined && latecomers.insert(pod.uid.clone()) {
-                tell_latecomer(&yard, &id, pod, &recorder);
-            }
-        }
-        let gone: Vec<Proxy> = waiting.extract_if(.., |proxy| has_ended(proxy, pods.get(proxy.id.as_str()))).collect();
-        for proxy in gone {
-            let exit = exit(&yard, &proxy, pods.get(proxy.id.as_str()));
-            let ProxyExit { code, signal, expected, log_tail, .. } = exit.clone();
-            recorder.record(Source::Process, Some(&exit.id), None, Exited { code, signal, expected, log_tail });
-            ended.send_modify(|exits| exits.push(exit));
-        }
-    }
-}
-
-/// A proxy that somebody else brought into the namespace. Whoever claims something of all that are there has to know of it:
-/// nothing of it is seen, and it is not said to be well.
-fn tell_latecomer(yard: &Yard, id: &ProxyId, pod: &PodSeen, recorder: &Recorder) {
-    let what = format!("pod {}/{id}, which came while the cell was observed", yard.ground.namespace);
-    recorder.record(Source::Process, Some(id), None, Spawned { pid: pod.process(SIDECAR), what });
-    let blind = Blind {
-        layer: Some(Layer::Served),
-        what: "the proxy of a pod that came later".to_owned(),
-        why: "the cell's ways lead only to the pods that it has made".to_owned(),
-    };
-    recorder.record(Source::Process, Some(id), None, blind);
-}
-
-/// Whether this is another pod, or another start of the proxy's container, or none.
-fn has_ended(proxy: &Proxy, pod: Option<&PodSeen>) -> bool {
-    pod.is_none_or(|pod| {
-        pod.ending
-            || pod.process(SIDECAR) != proxy.pid
-            || pod.containers.get(SIDECAR).is_some_and(|c| !c.running && c.exit_code.is_some())
-    })
-}
-
-fn exit(yard: &Yard, proxy: &Proxy, pod: Option<&PodSeen>) -> ProxyExit {
-    let code = pod.and_then(|pod| pod.containers.get(SIDECAR)).and_then(|c| c.exit_code);
-    // As shells and container runtimes tell of signals.
-    let signal = code.filter(|code| (129..=192).contains(code)).map(|code| code - 128);
-    let mut log_tail = crate::proc::log_tail(&proxy.log, LOG_LINES).unwrap_or_default();
-    log_tail.extend(what_became(pod).map(|words| format!("{POD}{}/{} {words}", yard.ground.namespace, proxy.id)));
-    ProxyExit {
-        id: proxy.id.clone(),
-        pid: proxy.pid,
-        code: code.filter(|_| signal.is_none()),
-        signal,
-        expected: false,
-        log_tail,
-        log: proxy.log.clone(),
-    }
-}
-
-/// Where it is more than the end of a process: a pod that is no more, or another one.
-fn what_became(pod: Option<&PodSeen>) -> Option<&'static str> {
-    match pod {
-        None => Some("is gone"),
-        Some(pod) if pod.ending => Some("is being deleted"),
-        // The number of a process is that of its pod and its start: nothing ended here, and it is another one.
-        Some(pod) if pod.containers.get(SIDECAR).is_none_or(|c| c.restarts == 0 && c.exit_code.is_none()) => {
-            Some("is another one of that name")
-        }
-        Some(_) => None,
-    }
-}
-
 impl Pods {
     /// As [`Fleet::ready`].
     pub(in crate::fleet) async fn ready(
@@ -442,7 +410,39 @@ impl Pods {
         tokio::select! {
             biased;
             exit = first => Err(FleetError::Exited(exit)),
-            live = try_join_all(proxies.iter().map(|proxy| ready::ready(proxy, self.since, deadline))) => live,
+            live = try_join_all(proxies.iter().map(|proxy| ready::ready(proxy, self.since, deadline))) => {
+                self.settled.store(live.is_ok(), Ordering::Release);
+                live
+            }
+        }
+    }
+
+    /// As [`Fleet::silent`].
+    pub(in crate::fleet) fn silent(&self) -> Option<String> {
+        self.pulse.silent(SILENT_AT_THE_END)
+    }
+
+    /// As [`Fleet::lost`].
+    pub(in crate::fleet) async fn lost(&self) -> String {
+        loop {
+            tokio::time::sleep(BEAT).await;
+            if let Some(why) = self.pulse.silent(LOST) {
+                return why;
+            }
+        }
+    }
+
+    /// As [`Fleet::present`].
+    pub(in crate::fleet) fn present(&self) -> Vec<Proxy> {
+        self.present.proxies()
+    }
+
+    /// As [`Fleet::newcomer`].
+    pub(in crate::fleet) async fn newcomer(&self) -> Newcomer {
+        match self.newcomers.lock().await.recv().await {
+            Some(newcomer) => newcomer,
+            // Nobody watches any more.
+            None => std::future::pending().await,
         }
     }
 
@@ -472,25 +472,5 @@ impl Pods {
     ) -> Result<(), FleetError> {
         self.pulse.note();
         keep_words(&self.yard, directory, recorder, deadline).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cluster::ContainerSeen;
-
-    #[test]
-    fn a_pod_that_is_no_more_is_told_from_a_container_that_ended() {
-        let pod = |ending: bool, exit_code: Option<i32>, restarts: i32| {
-            let sidecar =
-                ContainerSeen { running: exit_code.is_none(), exit_code, restarts, ..ContainerSeen::default() };
-            PodSeen { ending, containers: [(SIDECAR.to_owned(), sidecar)].into(), ..PodSeen::default() }
-        };
-        assert_eq!(what_became(None), Some("is gone"));
-        assert_eq!(what_became(Some(&pod(true, None, 0))), Some("is being deleted"));
-        assert_eq!(what_became(Some(&pod(false, None, 0))), Some("is another one of that name"));
-        assert_eq!(what_became(Some(&pod(false, Some(137), 1))), None);
-        assert_eq!(what_became(Some(&pod(false, Some(1), 0))), None);
     }
 }

@@ -90,6 +90,7 @@ pub(super) async fn start(config: FleetConfig, guard: &Guard, recorder: &Recorde
             },
             resumes: config.resumption,
             keeps_no_sessions: true,
+            sides: crate::fleet::Sides::ALL,
             bootstrap,
             log: directory.join("envoy.log"),
             telling: match &config.delivery {

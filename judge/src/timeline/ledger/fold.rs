@@ -372,6 +372,7 @@ impl<'t> Fold<'t> {
                 }
             }
             Fact::Receipt(r) => proxy.receipts.push((mark, r.followed)),
+            Fact::Joined(j) => proxy.joined = Some(Join { mark, after: j.after.as_ref(), roles: &j.roles }),
             Fact::Spawned(_) => proxy.starts.push(mark),
             Fact::Exited(e) => proxy.exits.push(Exit {
                 mark,

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 pub use proxy::is_same;
 pub use proxy::{
-    Answer, Dump, Exit, LateListener, Load, ProxyLedger, Push, SECRET_TYPE_URL, Served, SocketSeen, StatSample, Stream,
-    StreamEnd, Subscription, Traffic,
+    Answer, Dump, Exit, Join, LateListener, Load, ProxyLedger, Push, SECRET_TYPE_URL, Served, SocketSeen, StatSample,
+    Stream, StreamEnd, Subscription, Traffic,
 };
 pub use rows::{Entry, MintedFor, Row};
 pub use succession::Succession;

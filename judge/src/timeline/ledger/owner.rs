@@ -2,7 +2,7 @@
 
 use foldhash::HashMap;
 
-use super::super::{Fact, Payload, ProxyId, Source, Timeline, is_witness};
+use super::super::{Fact, Payload, ProxyId, Source, Timeline, is_witness, istio_workload};
 
 /// How a stream is known to be a proxy's; a later one counts more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +13,8 @@ enum Claim {
     Node,
     /// The process that opened it is the proxy's.
     Process,
+    /// The recorder knew, when it ended.
+    AtItsEnd,
     /// The recorder knew.
     Recorded,
 }
@@ -21,7 +23,8 @@ pub(super) fn owners(timeline: &Timeline) -> HashMap<u64, &ProxyId> {
     let mut best: HashMap<u64, (Claim, &ProxyId)> = HashMap::default();
     let mut claim = |stream: u64, claim: Claim, id| {
         let have = best.entry(stream).or_insert((claim, id));
-        if claim > have.0 {
+        // A proxy that is started again has a new name as soon as that is known: what goes on from there is its own.
+        if claim > have.0 || claim == Claim::Recorded {
             *have = (claim, id);
         }
     };
@@ -33,6 +36,9 @@ pub(super) fn owners(timeline: &Timeline) -> HashMap<u64, &ProxyId> {
             by_identity.entry(id.as_str()).and_modify(|owner| *owner = None).or_insert(Some(&p.id));
         }
     }
+    let came = timeline.observations.iter().filter(|o| matches!(o.fact, Fact::Joined(_)));
+    let ids = known.iter().map(|p| &p.id).chain(came.filter_map(|o| o.proxy.as_ref()));
+    let by_name: HashMap<&str, &ProxyId> = ids.map(|id| (id.as_str(), id)).collect();
     let mut by_pid: HashMap<i32, &ProxyId> = HashMap::default();
     let mut ours = Vec::new();
     for o in timeline.observations.iter().filter(|o| o.source != Source::Witness) {
@@ -55,8 +61,9 @@ pub(super) fn owners(timeline: &Timeline) -> HashMap<u64, &ProxyId> {
                 continue;
             }
             Fact::Subscribed(s) => {
-                if let Some(p) = known.iter().find(|p| p.id.as_str() == s.node) {
-                    claim(s.stream, Claim::Node, &p.id);
+                let name = istio_workload(&s.node).unwrap_or(&s.node);
+                if let Some(id) = by_name.get(&*s.node).or_else(|| by_name.get(name)) {
+                    claim(s.stream, Claim::Node, id);
                 }
                 s.stream
             }
@@ -77,7 +84,9 @@ pub(super) fn owners(timeline: &Timeline) -> HashMap<u64, &ProxyId> {
             _ => continue,
         };
         if let Some(id) = &o.proxy {
-            claim(stream, Claim::Recorded, id);
+            // One that ends may end with its process, after another one has its name.
+            let ends = matches!(o.fact, Fact::StreamClosed(_));
+            claim(stream, if ends { Claim::AtItsEnd } else { Claim::Recorded }, id);
         }
     }
     for stream in ours {

@@ -304,6 +304,17 @@ pub struct Exit {
     pub log_tail: Vec<String>,
 }
 
+/// When a proxy came that was not there at the beginning.
+#[derive(Debug, Clone)]
+pub struct Join<'t> {
+    /// When.
+    pub mark: Mark,
+    /// Whose place it took.
+    pub after: Option<&'t ProxyId>,
+    /// The roles in which it can be seen.
+    pub roles: &'t [TlsRole],
+}
+
 /// All that was seen of one proxy.
 #[derive(Debug, Clone)]
 pub struct ProxyLedger<'t> {
@@ -313,6 +324,8 @@ pub struct ProxyLedger<'t> {
     pub spiffe_id: Option<String>,
     /// TLS contexts expected to hold its certificate.
     pub contexts: Option<u32>,
+    /// That it came later than the others, where it did.
+    pub joined: Option<Join<'t>>,
     /// The secret that carries its certificate.
     pub svid: SecretName,
     /// Its streams, in the order of their opening.
@@ -367,6 +380,7 @@ impl<'t> ProxyLedger<'t> {
             id,
             spiffe_id: None,
             contexts: None,
+            joined: None,
             svid: SecretName::default_svid(),
             streams: Vec::new(),
             pushes: Vec::new(),
@@ -391,6 +405,21 @@ impl<'t> ProxyLedger<'t> {
             successions: Vec::new(),
             index: HashMap::default(),
         }
+    }
+
+    /// Its end, where it was not started again.
+    pub fn gone(&self) -> Option<&Exit> {
+        self.exits.last().filter(|exit| self.starts.last().is_none_or(|start| start.seq < exit.mark.seq))
+    }
+
+    /// Whether it can be seen in this role.
+    pub fn seen_in(&self, role: TlsRole) -> bool {
+        self.joined.as_ref().is_none_or(|join| join.roles.contains(&role))
+    }
+
+    /// The role in which it is known best: as a server, where it can be seen as one.
+    pub fn looked_at(&self) -> TlsRole {
+        if self.seen_in(TlsRole::Inbound) { TlsRole::Inbound } else { TlsRole::Outbound }
     }
 
     /// Its streams for its own certificate, in the order of their opening.

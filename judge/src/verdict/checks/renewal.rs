@@ -7,6 +7,7 @@ use foldhash::HashMap;
 use super::{finding, or_holds_if_shown};
 use crate::timeline::ledger::{Answer, ProxyLedger, Row, Served};
 use crate::timeline::{CertFacts, Ledger};
+use crate::verdict::attendance::is_released;
 use crate::verdict::evidence::{
     ROLES, authority, clock_time, first_served, is_stranger, longest_stall, role_name, span, span_ms,
 };
@@ -54,8 +55,8 @@ pub(super) fn renewed(ledger: &Ledger) -> Vec<Finding> {
     if found.is_empty() {
         found.extend(ledger.proxies.iter().filter_map(|p| too_short(ledger, p, NAME)));
     }
-    let inbound = |p: &ProxyLedger| p.rows.iter().filter(|row| row.inbound.first().is_some()).count();
-    let generations = ledger.proxies.iter().map(inbound);
+    let shown = |p: &ProxyLedger| p.rows.iter().filter(|row| row.shown(p.looked_at()).first().is_some()).count();
+    let generations = ledger.proxies.iter().filter(|p| !is_released(ledger, p)).map(shown);
     or_holds_if_shown(
         ledger,
         found,

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{finding, or_holds};
-use crate::timeline::ledger::{Entry, Mark, ProxyLedger, Push, Row, Served, StatSample, Traffic};
+use crate::timeline::ledger::{Entry, Exit, Mark, ProxyLedger, Push, Row, Served, StatSample, Traffic};
 use crate::timeline::{CertFacts, Layer, Ledger, ProxyId, SecretName};
+use crate::verdict::attendance::is_missed;
 use crate::verdict::evidence::{ROLES, clock_time, first_served, is_stat, stall_explains};
 use crate::verdict::summary::margins;
 use crate::verdict::{CheckResult, Finding};
@@ -117,7 +118,9 @@ pub(super) fn peers_accept(ledger: &Ledger) -> Vec<Finding> {
     const NAME: &str = "peers_accept";
     let mut found = Vec::new();
     for p in &ledger.proxies {
-        let fresh: Vec<_> = p.traffic.iter().filter(|t| t.fresh).collect();
+        // What could not arrive says nothing about certificates.
+        let counts = |t: &&Traffic| t.fresh && (t.succeeded() || !is_missed(ledger, p, t));
+        let fresh: Vec<_> = p.traffic.iter().filter(counts).collect();
         let failed: Vec<_> = fresh.iter().filter(|t| !t.succeeded()).collect();
         if let Some(first) = failed.first() {
             let last = failed.last().unwrap_or(first);
@@ -242,7 +245,9 @@ pub(super) fn alive(ledger: &Ledger) -> Vec<Finding> {
         by_files |= p.by_files();
         for closed in of_svid.iter().filter_map(|s| Some((s, s.end.as_ref()?))) {
             let (stream, end) = closed;
-            if p.exits.iter().any(|e| e.mark.seq < end.mark.seq || e.expected) {
+            // It ended with its process, or so shortly before that nothing came of it.
+            let soon = |e: &Exit| e.mark.at.mono.saturating_sub(end.mark.at.mono).as_millis() < LONGEST_BACK_OFF_MS;
+            if p.exits.iter().any(|e| e.mark.seq < end.mark.seq || e.expected) || p.gone().is_some_and(soon) {
                 continue;
             }
             let again = of_svid.iter().find(|s| s.opened.seq > end.mark.seq);

@@ -1,3 +1,4 @@
+mod attendance;
 mod chains;
 mod controls;
 mod hypotheses;

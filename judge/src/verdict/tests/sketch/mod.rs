@@ -42,6 +42,8 @@ pub(super) struct Sketch {
     nonce: u64,
     version: u64,
     streams: Vec<Side>,
+    /// How many have ever been there.
+    entered: u64,
     renewal: u32,
     /// Whether version and last_updated of the dump move with equal bytes (Envoy up to 1.36).
     old_envoy: bool,
@@ -142,59 +144,85 @@ impl Sketch {
             nonce: 0,
             version: 0,
             streams: Vec::new(),
+            entered: 0,
             renewal: 0,
             old_envoy: true,
             contexts,
             authority: 1,
             bundle: vec![1],
         };
-        for (n, id) in ids.iter().enumerate() {
-            let cert = s.mint(&uri(id), s.now, s.now + ttl);
-            s.add(Source::Provider, Some(id), "default", Issued { cert: cert.clone(), renewal: Some(0), stream: None });
-            let side = Side {
-                id: id.clone(),
-                uri: uri(id),
-                svid: 10 * n as u64 + 1,
-                root: 10 * n as u64 + 2,
-                held: cert.clone(),
-                dumped: cert.clone(),
-                loaded: cert.clone(),
-                loaded_all: true,
-                served: cert,
-                refused: None,
-                updates: 0,
-                updated: 0,
-                bundle: 0,
-                roots: Vec::new(),
-                open: true,
-            };
-            s.streams.push(side);
-            for (stream, name) in [(10 * n as u64 + 1, "default"), (10 * n as u64 + 2, "ROOTCA")] {
-                s.add(
-                    Source::Provider,
-                    None,
-                    "",
-                    StreamOpened { stream, rpc: "sds_stream".into(), peer_pid: Some(n as i32 + 7) },
-                );
-                s.add(
-                    Source::Provider,
-                    Some(id),
-                    name,
-                    Subscribed {
-                        stream,
-                        type_url: SECRET_TYPE_URL.into(),
-                        names: vec![name.into()],
-                        version_info: String::new(),
-                        node: id.to_string(),
-                    },
-                );
-            }
-            s.push_bundle(n);
-            let held = s.streams[n].held.clone();
-            s.push_leaf(n, &held, true);
+        for id in &ids {
+            s.enter(id);
         }
         s.look();
         s
+    }
+
+    /// A proxy opens its streams and gets its first certificate.
+    fn enter(&mut self, id: &ProxyId) {
+        let uri = format!("spiffe://cluster.local/ns/demo/sa/{id}");
+        let cert = self.mint(&uri, self.now, self.now + self.ttl);
+        let issued = Issued { cert: cert.clone(), renewal: Some(self.renewal), stream: None };
+        self.add(Source::Provider, Some(id), "default", issued);
+        let (svid, root) = (10 * self.entered + 1, 10 * self.entered + 2);
+        let peer_pid = Some(self.entered as i32 + 7);
+        self.entered += 1;
+        let side = Side {
+            id: id.clone(),
+            uri,
+            svid,
+            root,
+            held: cert.clone(),
+            dumped: cert.clone(),
+            loaded: cert.clone(),
+            loaded_all: true,
+            served: cert.clone(),
+            refused: None,
+            updates: 0,
+            updated: self.now,
+            bundle: 0,
+            roots: Vec::new(),
+            open: true,
+        };
+        self.streams.push(side);
+        for (stream, name) in [(svid, "default"), (root, "ROOTCA")] {
+            self.add(Source::Provider, None, "", StreamOpened { stream, rpc: "sds_stream".into(), peer_pid });
+            let subscribed = Subscribed {
+                stream,
+                type_url: SECRET_TYPE_URL.into(),
+                names: vec![name.into()],
+                version_info: String::new(),
+                node: id.to_string(),
+            };
+            self.add(Source::Provider, Some(id), name, subscribed);
+        }
+        let n = self.streams.len() - 1;
+        self.push_bundle(n);
+        self.push_leaf(n, &cert, true);
+    }
+
+    /// A proxy comes that was not there at the beginning.
+    pub(super) fn join(&mut self, id: &str, after: Option<&str>, roles: &[TlsRole]) -> &mut Self {
+        let [id, after] = [Some(id), after].map(|id| id.map(|id| ProxyId::parse(id).unwrap()));
+        let id = id.unwrap();
+        self.add(Source::Process, Some(&id), "", Joined { after, roles: roles.to_vec() });
+        self.add(Source::Process, Some(&id), "", Spawned { pid: 77, what: "pod".into() });
+        self.enter(&id);
+        self
+    }
+
+    /// The proxy of this name is taken away by somebody, or ends by itself with this code.
+    pub(super) fn leave(&mut self, id: &str, code: Option<i32>) -> &mut Self {
+        let n = self.streams.iter().position(|side| side.id.as_str() == id).unwrap();
+        let side = self.streams.remove(n);
+        for stream in [side.svid, side.root] {
+            let closed = StreamClosed { stream, by: "connection".into(), status: String::new() };
+            self.add(Source::Provider, Some(&side.id), "", closed);
+        }
+        let log_tail = vec![format!("pod {id} is gone")];
+        let exited = Exited { code, signal: None, expected: code.is_none(), log_tail };
+        self.add(Source::Process, Some(&side.id), "", exited);
+        self
     }
 
     pub(super) fn new_envoy(mut self) -> Self {
