@@ -162,7 +162,7 @@ fn found(ended: &Ended, cell: &Value) -> (i32, String, Option<String>, Vec<Strin
 }
 
 /// Cells at a time: a machine on which twenty Envoys, harnesses and providers start at once is not what is tested.
-const AT_A_TIME: usize = 6;
+const AT_A_TIME: usize = 10;
 
 /// One server's faults after the other's: a flood is only one where it has a processor.
 static GATE: Mutex<()> = Mutex::new(());

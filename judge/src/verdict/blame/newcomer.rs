@@ -89,15 +89,13 @@ impl Case<'_> {
         self.cached(vec![given.mark.seq, self.wrong.seq], story)
     }
 
-    /// Nothing newer is given to anybody. That it was minted all the same, only the issuer could say.
+    /// Nothing newer is given to anybody. Whether one was minted all the same, only the issuer could say.
     fn cached(&self, evidence: Vec<u64>, story: String) -> Stop {
-        if self.bundle_changed() {
-            let modes = [("resend-cached", Confidence::Possible), ("starved-by-bundle-churn", Confidence::Possible)];
-            return self.stop(Layer::Issued, many(&modes, &evidence, ISSUER_DECIDES), story);
-        }
-        let mut candidates = one("resend-cached", Confidence::Likely, evidence);
-        candidates.iter_mut().for_each(|c| c.would_decide = Some(ISSUER_DECIDES.to_owned()));
-        self.stop(Layer::Issued, candidates, story)
+        let churned = self.bundle_changed();
+        let cached = if churned { Confidence::Possible } else { Confidence::Likely };
+        let mut modes = vec![("resend-cached", cached), ("resend-stale", Confidence::Possible)];
+        modes.extend(churned.then_some(("starved-by-bundle-churn", Confidence::Possible)));
+        self.stop(None, many(&modes, &evidence, ISSUER_DECIDES), story)
     }
 
     fn nothing_newer_for_anybody(&self, given: &Given<'_>, updated: Option<bool>) -> Stop {
