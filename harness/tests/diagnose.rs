@@ -173,7 +173,10 @@ fn a_subscriber_in_the_pod_tells_the_providers_cache_from_a_proxy_that_lags() {
     desk.cluster.let_join(given_again(&desk.cluster.leaf("a-1")), json!({"running": {}}));
     let seen = desk.diagnose(&WATCHED).assert().code(1);
     seen.stdout(
-        contains("resend-cached: The same certificate is re-sent under new versions")
+        contains(
+            "What it may be\n  - resend-cached: The same certificate is re-sent under new versions\n  - resend-stale: A new \
+             certificate is minted, the old one is sent\n  Would decide: the issuer's own log",
+        )
             .and(contains("a fresh subscriber that stayed was sent serial e0 again under new versions (2 times)"))
             .and(contains("First aid for resend-cached"))
             .and(contains("starved-by-bundle-churn").not()),

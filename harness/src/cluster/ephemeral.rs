@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::error::{Right, shortened};
 use super::pods::place;
-use super::watch::NO_IMAGE;
+use super::watch::UNMAKEABLE;
 use super::{Cluster, ClusterError, PodName};
 use crate::clock::Deadline;
 
@@ -52,7 +52,7 @@ impl Cluster {
             let seen = seen.map_err(|e| ClusterError::of(&e, Right::GetPods, &place(Some(&pod.namespace))))?;
             match joined(&seen, container) {
                 Joined::Waits { reason } => {
-                    let hopeless = NO_IMAGE.iter().any(|known| reason.starts_with(known));
+                    let hopeless = UNMAKEABLE.iter().any(|known| reason.starts_with(known));
                     if hopeless || deadline.left() <= LOOK {
                         return Ok(Joined::Waits { reason });
                     }

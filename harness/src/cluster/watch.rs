@@ -52,15 +52,22 @@ pub struct PodSeen {
     pub containers: BTreeMap<String, ContainerSeen>,
 }
 
-/// Reasons for which an image does not come, as nodes tell them.
-pub(super) const NO_IMAGE: [&str; 5] =
-    ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"];
+/// What a node says of a container that it can't make, for want of its image most often: it goes on trying.
+pub(super) const UNMAKEABLE: [&str; 7] = [
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "ErrImageNeverPull",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "RegistryUnavailable",
+];
 
 impl PodSeen {
-    /// Whether an image of it can't be had.
-    pub fn lacks_an_image(&self) -> bool {
+    /// Whether its node fails to make a container of it.
+    pub fn cannot_be_made(&self) -> bool {
         let reasons = self.containers.values().filter_map(|c| c.reason.as_deref());
-        reasons.into_iter().any(|reason| NO_IMAGE.contains(&reason))
+        reasons.into_iter().any(|reason| UNMAKEABLE.contains(&reason))
     }
 
     /// What keeps it from being ready, in words.

@@ -72,7 +72,7 @@ impl Prober {
                 return Ok(());
             }
             let ended = seen.containers.values().any(|c| c.exit_code.is_some());
-            if seen.lacks_an_image() || ended || deadline.passed() {
+            if seen.cannot_be_made() || ended || deadline.passed() {
                 return Err(FleetError::NotUp {
                     what: "its pod".into(),
                     namespace: self.pod.namespace.clone(),

@@ -32,15 +32,6 @@ pub const PORT: u16 = 15_997;
 const TO_START: Duration = Duration::from_secs(600);
 /// A registry may be away for a moment. Whose image a node fails to get for so long, it will not get.
 const TO_PULL_AGAIN: Duration = Duration::from_secs(90);
-/// What a node says of a container that it can't make: it goes on trying.
-const UNMAKEABLE: [&str; 6] = [
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "ErrImageNeverPull",
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "InvalidImageName",
-];
 /// A pod that ended may still be handing over what it has.
 const TO_HAND_OVER: Duration = Duration::from_secs(20);
 /// Until a watch that broke is begun anew.
@@ -153,7 +144,7 @@ async fn gather(
             let Some(index) = index_of(&parts.name, name).filter(|index| *index < parts.of) else { continue };
             let container = pod.containers.get(CONTAINER);
             let begun = container.is_some_and(|c| c.running || c.exit_code.is_some());
-            if container.and_then(|c| c.reason.as_deref()).is_some_and(|reason| UNMAKEABLE.contains(&reason)) {
+            if pod.cannot_be_made() {
                 unmade.entry(index).or_insert_with(Instant::now);
             }
             if begun && !seats.contains_key(&index) {
