@@ -342,8 +342,11 @@ async fn nothing_outlives_a_harness(end: impl FnOnce(Pid)) {
     let keys = scratch.path.join("keys");
     std::fs::create_dir(&keys).unwrap();
     let family = Family::await_in(&scratch.path);
-    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    // Whoever runs the tests may have SIGINT ignored, which is inherited.
+    let mut command = std::process::Command::new("env");
     command
+        .arg("--default-signal=INT")
+        .arg(std::env::current_exe().unwrap())
         .args(["--exact", "--ignored", "--nocapture", "the_harness_that_is_to_be_killed"])
         .env(DIR, &scratch.path)
         .stdout(Stdio::null())

@@ -4,6 +4,7 @@ use std::fmt;
 
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams};
 
+use super::objects::delete;
 use super::{Cluster, ClusterError};
 
 /// What is looked for: group, version, kind.
@@ -57,10 +58,7 @@ impl Cluster {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &object.resource),
             None => Api::all_with(self.client.clone(), &object.resource),
         };
-        match api.delete(&object.name, &DeleteParams::background()).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            done => done.map(|_| ()).map_err(|e| ClusterError::undone(format!("delete the {object}"), &e)),
-        }
+        delete(&api, &object.name, &DeleteParams::background(), format!("the {object}")).await
     }
 }
 

@@ -1,9 +1,12 @@
 //! Objects that are made, and taken away again; what is said of them meanwhile.
 
+use std::fmt::Debug;
+
 use futures::AsyncReadExt as _;
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, LogParams, PostParams};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::{Right, shortened};
@@ -45,32 +48,19 @@ impl Cluster {
     /// Takes a namespace away, with all that is in it; does not wait until it is gone. One that is not there is no error.
     pub async fn delete_namespace(&self, name: &str) -> Result<(), ClusterError> {
         let api: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(self.client.clone());
-        match api.delete(name, &DeleteParams::background()).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            done => done.map(|_| ()).map_err(|e| ClusterError::undone(format!("delete the Namespace {name}"), &e)),
-        }
+        delete(&api, name, &DeleteParams::background(), format!("the Namespace {name}")).await
     }
 
     /// Takes a Job away, with its pods; does not wait until they are gone. One that is not there is no error.
     pub async fn delete_job(&self, namespace: &str, name: &str) -> Result<(), ClusterError> {
         let api: Api<k8s_openapi::api::batch::v1::Job> = Api::namespaced(self.client.clone(), namespace);
-        match api.delete(name, &DeleteParams::background()).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            done => {
-                done.map(|_| ()).map_err(|e| ClusterError::undone(format!("delete the Job {namespace}/{name}"), &e))
-            }
-        }
+        delete(&api, name, &DeleteParams::background(), format!("the Job {namespace}/{name}")).await
     }
 
-    /// Takes a pod away at once.
+    /// Takes a pod away at once. One that is not there is no error.
     pub async fn delete_pod(&self, namespace: &str, name: &str) -> Result<(), ClusterError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        match api.delete(name, &DeleteParams::default().grace_period(0)).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            done => {
-                done.map(|_| ()).map_err(|e| ClusterError::undone(format!("delete the Pod {namespace}/{name}"), &e))
-            }
-        }
+        delete(&api, name, &DeleteParams::default().grace_period(0), format!("the Pod {namespace}/{name}")).await
     }
 
     /// The names of the nodes.
@@ -146,6 +136,19 @@ fn line(event: &Event) -> String {
     let [kind, name, type_, reason] =
         [&about.kind, &about.name, &event.type_, &event.reason].map(|text| text.as_deref().unwrap_or("?"));
     shortened(&format!("{kind}/{name} {type_} {reason}: {}", event.message.as_deref().unwrap_or_default()))
+}
+
+/// Deletes what is there; `which` it is, for an error.
+pub(super) async fn delete<K: Clone + DeserializeOwned + Debug>(
+    api: &Api<K>,
+    name: &str,
+    how: &DeleteParams,
+    which: String,
+) -> Result<(), ClusterError> {
+    match api.delete(name, how).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        done => done.map(|_| ()).map_err(|e| ClusterError::undone(format!("delete {which}"), &e)),
+    }
 }
 
 #[cfg(test)]

@@ -41,8 +41,7 @@ pub fn judge(timeline: &Timeline) -> Verdict {
 
 /// Judges a ledger.
 pub fn judge_ledger(ledger: &Ledger) -> Verdict {
-    let observations = ledger.end.map_or(0, |end| end.seq);
-    let findings = spread(CHECKS, observations, |check| (check.evaluate)(ledger));
+    let findings = spread(CHECKS, ledger.observations(), |check| (check.evaluate)(ledger));
     let mut findings: Vec<Finding> = findings.into_iter().flatten().collect();
     attendance::release(ledger, &mut findings);
     let undecided = |check: &str, findings: &[Finding]| {
@@ -88,7 +87,7 @@ pub fn judge_ledger(ledger: &Ledger) -> Verdict {
         diagnosis,
         candidates,
         missing,
-        proxies: spread(&ledger.proxies, observations, |p| summary::proxy(ledger, p)),
+        proxies: spread(&ledger.proxies, ledger.observations(), |p| summary::proxy(ledger, p)),
         lag_ms: summary::lags(ledger),
         margin_ms: summary::margin(ledger),
         findings,

@@ -118,6 +118,11 @@ impl<'t> Ledger<'t> {
         self.proxies.iter().find(|p| p.id == *id)
     }
 
+    /// How many observations it is made of.
+    pub(crate) fn observations(&self) -> u64 {
+        self.end.map_or(0, |end| end.seq)
+    }
+
     /// Cell time of the last observation.
     pub fn end_wall(&self) -> jiff::Timestamp {
         self.end.map_or(self.header.started, |m| m.at.wall)

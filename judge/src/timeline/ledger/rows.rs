@@ -162,7 +162,7 @@ pub(super) fn build(ledger: &mut Ledger<'_>) {
     all.sort_by_key(|g| g.first.seq);
     let twins = twins(&all);
     let by_validity = by_validity(&all);
-    let observations = ledger.end.map_or(0, |end| end.seq);
+    let observations = ledger.observations();
     let rows = spread(&ledger.proxies, observations, |p| rows_of(ledger, p, &all, &by_validity, &twins));
     for (p, rows) in ledger.proxies.iter_mut().zip(rows) {
         p.index = rows.iter().enumerate().map(|(i, row)| (row.generation, i)).collect();
