@@ -13,7 +13,7 @@ use super::{CliError, Exit};
 use crate::archive::{ArchiveError, DEFAULT_BASE};
 use crate::artifact::{EnvoyBinary, Lock, Program, ProgramBinary, Store, StoreOptions, has_istio_filters};
 #[cfg(feature = "kubernetes")]
-use crate::fleet::Kind;
+use crate::fleet::{Asked, Kind};
 use crate::fleet::{ENVOY, IstioPrograms, disclosures};
 use crate::plan::{Cell, Plan, Shard};
 use crate::provider::{SpireFrom, SpirePrograms};
@@ -331,9 +331,10 @@ impl Executables {
             provider: cell.scenario.provider.subject(Some(&istio.version), None),
             istio: Some(istio),
         };
-        let disclosed = if cell.unsupported.is_none() { kind.disclosures(cell.spire.is_some()) } else { Vec::new() };
+        let asked = Asked::of(&cell.scenario.provider);
+        let disclosed = if cell.unsupported.is_none() { kind.disclosures(asked.as_ref()) } else { Vec::new() };
         let spire = cell.spire.as_ref().map(|_| SpireFrom::Pods);
-        Ok(CellJob { place: Some(kind.place()), spire, ..new_job(cell, subject, disclosed, ENVOY.into())? })
+        Ok(CellJob { place: Some(kind.place()), asked, spire, ..new_job(cell, subject, disclosed, ENVOY.into())? })
     }
 
     fn istio(&self, request: &ProgramRequest, envoy: &EnvoyRequest) -> (IstioSubject, IstioPrograms) {
@@ -404,6 +405,8 @@ fn new_job(cell: &Cell, subject: Subject, disclosed: Vec<Disclosure>, envoy: Utf
         vessel: None,
         #[cfg(feature = "kubernetes")]
         place: None,
+        #[cfg(feature = "kubernetes")]
+        asked: None,
         disclosed,
         command: cell.command(),
         unsupported: cell.unsupported.clone(),

@@ -144,6 +144,12 @@ pub enum FleetError {
         /// The template.
         path: Utf8PathBuf,
     },
+    /// Istio's image did not tell its bootstrap template.
+    #[error("{path} can't be read in Istio's image")]
+    NoTemplate {
+        /// Where it is there.
+        path: Utf8PathBuf,
+    },
     /// Somebody else's certificate, which the proxies were to have beside their own.
     #[error("no certificate of somebody else's can be made: {0}")]
     Foreign(PkiError),
@@ -264,6 +270,9 @@ impl FleetError {
             Self::NotUp { .. } => Some("events.txt and the pods' logs tell more; --keep leaves the cluster to look at"),
             #[cfg(feature = "kubernetes")]
             Self::Relay(e) => Some(e.hint()),
+            Self::NoTemplate { .. } => {
+                Some("an image without `cat` can't tell it (a distroless one?): --istio-tag names another")
+            }
             Self::NotReady { .. } => Some("its log and bootstrap are in the run directory"),
             Self::Exited(exit) if exit.log_tail.iter().any(|line| line.contains("Address already in use")) => {
                 Some(PORT_TAKEN)

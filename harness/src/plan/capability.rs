@@ -152,12 +152,16 @@ const TOLD_TO_SPIRE: [ProviderAction; 6] = [
 /// What can't be had, or would not be what it says, where the proxies are pods.
 const NOT_IN_A_CLUSTER: &[OnlyProcess] = &[
     OnlyProcess {
-        asks: |s| !matches!(s.provider.kind, ProviderKind::Fake | ProviderKind::Spire),
-        why: "in a kind cluster, only the fake provider and SPIRE serve the proxies so far",
+        asks: |s| !matches!(s.provider.kind, ProviderKind::Fake | ProviderKind::Spire | ProviderKind::IstioCa),
+        why: "in a kind cluster, only the fake provider, SPIRE and Istio's own CA serve the proxies so far",
     },
     OnlyProcess {
         asks: |s| s.provider.kind == ProviderKind::Spire && s.provider.attestation == NodeAttestation::JoinToken,
         why: "in a kind cluster, SPIRE's agents prove their node by a token of Kubernetes'",
+    },
+    OnlyProcess {
+        asks: |s| s.provider.kind.is_of_istio() && !s.provider.events.is_empty(),
+        why: "in a kind cluster, all cells share one istiod: nothing befalls it",
     },
     OnlyProcess {
         asks: |s| !s.provider.events.iter().all(|event| TOLD_TO_SPIRE.contains(&event.action)),

@@ -30,6 +30,8 @@ pub use fake::{Fake, FakeConfig};
 pub use renewal::{Closed, Pushed, Renewal};
 pub use spire::{SpireFrom, SpirePrograms, server_log};
 
+use signed::SignedLog;
+
 use crate::clock::{Clock, Deadline};
 use crate::pki::PkiError;
 use crate::proc::{Guard, ProcError};
@@ -53,12 +55,10 @@ pub enum Approached {
     Files,
     /// It serves, and was asked once.
     External(Box<Met>),
-    /// It comes with the proxies.
-    IstioCa,
-    /// It stands beside the proxies, in their cluster.
-    SpireInPods {
-        /// Where its server's log is kept.
-        log: Utf8PathBuf,
+    /// It comes with the proxies, or stands beside them in their cluster.
+    There {
+        /// What it says that it signed, where it has a log that tells.
+        signed: Option<SignedLog>,
     },
 }
 
@@ -84,13 +84,15 @@ impl Approached {
         Ok(match spec.kind {
             ProviderKind::Fake => Approached::Fake,
             ProviderKind::Files => Approached::Files,
-            ProviderKind::IstioCa => Approached::IstioCa,
+            ProviderKind::IstioCa => Approached::There { signed: None },
             ProviderKind::External => Approached::External(Box::new(Met::meet(spec, ground).await?)),
             ProviderKind::Spire => match spire {
                 Some(SpireFrom::Programs(programs)) => {
                     Approached::External(Box::new(Met::spire(spec, programs, ground).await?))
                 }
-                Some(SpireFrom::Pods) => Approached::SpireInPods { log: server_log(ground.directory) },
+                Some(SpireFrom::Pods) => {
+                    Approached::There { signed: Some(spire::signed_in(&server_log(ground.directory))) }
+                }
                 None => return Err(ProviderError::NoProgram("spire-server".to_owned())),
             },
             ProviderKind::Tbot => Approached::External(Box::new(Met::tbot(spec, ground).await?)),
@@ -100,7 +102,7 @@ impl Approached {
     /// What a fresh subscriber gets from it, where that had to be asked.
     pub fn learnt(&self) -> Option<&Learnt> {
         match self {
-            Approached::Fake | Approached::Files | Approached::IstioCa | Approached::SpireInPods { .. } => None,
+            Approached::Fake | Approached::Files | Approached::There { .. } => None,
             Approached::External(met) => Some(met.learnt()),
         }
     }
@@ -126,11 +128,7 @@ impl Approached {
                 let directory = config.socket.with_file_name("secrets");
                 Provider::Fake(Box::new(Fake::start_with_files(&directory, config, recorder).await?))
             }
-            Approached::IstioCa => {
-                Provider::External(Box::new(External::behind(&agents, &config.socket, None, recorder)?))
-            }
-            Approached::SpireInPods { log } => {
-                let signed = Some(spire::signed_in(&log));
+            Approached::There { signed } => {
                 Provider::External(Box::new(External::behind(&agents, &config.socket, signed, recorder)?))
             }
             Approached::External(met) => {

@@ -13,7 +13,7 @@ const LONGEST: usize = 64 << 10;
 const LOG_AT_MOST: u64 = 64 << 20;
 
 /// A log of which one line tells of one certificate.
-pub(super) struct SignedLog {
+pub struct SignedLog {
     path: Utf8PathBuf,
     /// As far as it was read: the beginning of a line.
     read: u64,

@@ -16,7 +16,7 @@ use super::{RunError, RunOptions, Stop, milliseconds};
 use crate::archive::{CellDirectory, RunDirectory, RunEvent};
 use crate::clock::{Clock, Deadline, OffsetFile};
 #[cfg(feature = "kubernetes")]
-use crate::fleet::Place;
+use crate::fleet::{Asked, Place};
 use crate::fleet::{
     Dialled, Fleet, FleetConfig, FleetError, ForeignConfig, Istio, IstioPrograms, Vessel, expectations, workload_socket,
 };
@@ -53,6 +53,9 @@ pub struct CellJob {
     /// The cluster in which the proxies are to be pods.
     #[cfg(feature = "kubernetes")]
     pub place: Option<Place>,
+    /// Who is asked for certificates there, where the harness does not issue them.
+    #[cfg(feature = "kubernetes")]
+    pub asked: Option<Asked>,
     /// Where the subject is not as its makers ship it.
     pub disclosed: Vec<Disclosure>,
     /// The command that repeats just this cell.

@@ -317,6 +317,8 @@ mod tests {
             vessel: None,
             #[cfg(feature = "kubernetes")]
             place: None,
+            #[cfg(feature = "kubernetes")]
+            asked: None,
             disclosed: Vec::new(),
             command: report.command.clone(),
             unsupported: None,

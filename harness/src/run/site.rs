@@ -14,9 +14,12 @@ use crate::timeline::{ProxyId, SpiffeId};
 pub(super) struct Site {
     #[cfg(feature = "kubernetes")]
     yard: Option<std::sync::Arc<crate::fleet::Yard>>,
-    /// What issues there.
+    /// What issues there, if it was made for the cell.
     #[cfg(feature = "kubernetes")]
     spire: Option<crate::fleet::SpireThere>,
+    /// Who is asked for certificates there, if somebody is.
+    #[cfg(feature = "kubernetes")]
+    asked: Option<crate::fleet::Asked>,
 }
 
 #[cfg(feature = "kubernetes")]
@@ -42,7 +45,7 @@ impl Site {
                 }
                 _ => None,
             };
-            Ok::<_, RunError>(Self { yard: Some(yard), spire })
+            Ok::<_, RunError>(Self { yard: Some(yard), spire, asked: job.asked.clone() })
         };
         tokio::select! {
             biased;
@@ -71,9 +74,9 @@ impl Site {
         members: &[(ProxyId, Option<SpiffeId>)],
         scratch: &Utf8Path,
     ) -> Result<Option<BTreeMap<ProxyId, Utf8PathBuf>>, RunError> {
-        let Some(yard) = self.yard.as_ref().filter(|_| self.spire.is_some()) else { return Ok(None) };
+        let (Some(yard), Some(asked)) = (&self.yard, &self.asked) else { return Ok(None) };
         let proxies: Vec<ProxyId> = members.iter().map(|(id, _)| id.clone()).collect();
-        Ok(Some(yard.open_doors(&proxies, &scratch.join("doors"))?))
+        Ok(Some(yard.open_doors(asked.clone(), &proxies, &scratch.join("doors"))?))
     }
 
     /// With the proxies there.

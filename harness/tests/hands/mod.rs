@@ -116,6 +116,16 @@ impl Hands {
         self.pods().create(&PostParams::default(), &serde_json::from_value(by.clone()).unwrap()).await.unwrap();
     }
 
+    /// Ends Istio's control plane, which issues for the whole cluster.
+    pub async fn end_istiod(&self) {
+        let all: Api<Deployment> = Api::namespaced(self.client.clone(), "istio-system");
+        let none = Patch::Merge(json!({ "spec": { "replicas": 0 } }));
+        all.patch("istiod", &PatchParams::default(), &none).await.unwrap();
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), "istio-system");
+        let now = DeleteParams::default().grace_period(0);
+        pods.delete_collection(&now, &ListParams::default().labels("app=istiod")).await.unwrap();
+    }
+
     /// The relay's keys under another name: nothing tells that a pod with these has a relay.
     pub async fn copy_keys(&self, to: &str) {
         let all: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);

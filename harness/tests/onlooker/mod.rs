@@ -29,10 +29,8 @@ pub struct Onlooker<'a> {
 }
 
 impl<'a> Onlooker<'a> {
-    /// Waits for a kind cluster that was not there before.
-    pub fn of_new_cluster(place: &'a Place, before: &[String], clusters: impl Fn() -> Vec<String>) -> Self {
-        let is_new = |name: &String| name.starts_with("rotacheck-") && !before.contains(name);
-        Self { place, cluster: await_some("a new cluster", || clusters().into_iter().find(is_new)) }
+    pub fn of(place: &'a Place, cluster: &str) -> Self {
+        Self { place, cluster: cluster.to_owned() }
     }
 
     /// As the administrator, in the node's container.

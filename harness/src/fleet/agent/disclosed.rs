@@ -32,21 +32,13 @@ pub fn disclosures(envoy: &EnvoyVersion, line: Option<IstioLine>, own_build: boo
 
 /// How the proxies of a cluster differ from those of others. `own_build` as above.
 #[cfg(feature = "kubernetes")]
-pub(in crate::fleet) fn in_pods(own_build: bool, spire: bool) -> Vec<Disclosure> {
+pub(in crate::fleet) fn in_pods(own_build: bool) -> Vec<Disclosure> {
     let text = "the provider's socket is that of a relay on the pod's node, which carries what is said to the harness";
     let relayed = disclosure("relayed", text.to_owned());
-    let further = spire.then(asked_by_application);
-    (!own_build).then(filters_off).into_iter().chain([relayed, filter_added()]).chain(further).collect()
+    (!own_build).then(filters_off).into_iter().chain([relayed, filter_added()]).collect()
 }
 
-#[cfg(feature = "kubernetes")]
-fn asked_by_application() -> Disclosure {
-    let text = "SPIRE's agent is asked, for the sidecar, from the application's container of the same pod, which is started \
-                without waiting for the sidecar: that has no startup probe";
-    disclosure("asked-by-application", text.to_owned())
-}
-
-fn disclosure(name: &str, text: String) -> Disclosure {
+pub(in crate::fleet) fn disclosure(name: &str, text: String) -> Disclosure {
     Disclosure { name: name.to_owned(), text }
 }
 

@@ -27,13 +27,15 @@ use crate::timeline::{AGENT_SAYS, ProxyId, Recorder, SpiffeId};
 use crate::xds::Delivery;
 pub use disclosed::disclosures;
 #[cfg(feature = "kubernetes")]
-pub(super) use disclosed::in_pods;
+pub(super) use disclosed::{disclosure, in_pods};
 pub(super) use istiod::Istiod;
 use istiod::IstiodConfig;
 use kubernetes::ServiceAccount;
 #[cfg(feature = "kubernetes")]
 pub(super) use mesh::without_sessions;
 use mesh::{NAMESPACE, Workload};
+#[cfg(feature = "kubernetes")]
+pub(super) use sidecar::led_to;
 pub use sidecar::workload_socket;
 use sidecar::{Agent, SOCKET_NAME};
 use web::Server;

@@ -70,12 +70,18 @@ pub fn workload_socket(scratch: &Utf8Path, id: &ProxyId) -> Utf8PathBuf {
 /// Istio's template, with the listeners for metrics and health checks on loopback instead of on all addresses; and, if
 /// given, the tap's socket in place of the agent's. `None`: it does not name the latter.
 pub(super) fn adapted(template: &str, tap: Option<&Utf8Path>) -> Option<String> {
-    let own = format!("./{WORKLOAD_SOCKETS}/{{{{ .workload_identity_socket_file }}}}");
     let text = template.replace("{{ .wildcard }}", "127.0.0.1");
     match tap {
         None => Some(text),
-        Some(tap) => text.contains(&own).then(|| text.replace(&own, tap.as_str())),
+        Some(tap) => led_to(&text, tap),
     }
+}
+
+/// Istio's template with the tap's socket in place of the agent's, whatever name that has. `None`: it does not name any.
+pub(in crate::fleet) fn led_to(template: &str, tap: &Utf8Path) -> Option<String> {
+    let (before, path) = template.split_once(&format!("\"./{WORKLOAD_SOCKETS}/"))?;
+    let (_, after) = path.split_once('"')?;
+    Some(format!("{before}\"{tap}\"{after}"))
 }
 
 impl Agent<'_> {

@@ -158,9 +158,7 @@ impl Attendance {
             _ if !seen.annotations.contains_key(SOCKETS) => {
                 Some("its sidecar was not injected with the template rotacheck: its certificates come from elsewhere")
             }
-            Some(doors) if !doors.keys().any(|known| known.as_str() == pod) => {
-                Some("SPIRE knows only the pods of the beginning")
-            }
+            Some(doors) if !doors.of.keys().any(|known| known.as_str() == pod) => Some(doors.asked.unserved()),
             _ if sides == Sides::NONE => {
                 Some("a gateway is seen where it dials the harness, and nothing leads into this one")
             }
@@ -206,7 +204,7 @@ impl Attendance {
         match link {
             Ok(link) => {
                 let doors = self.yard.doors.get();
-                let door = doors.and_then(|doors| doors.iter().find(|(id, _)| id.as_str() == pod));
+                let door = doors.and_then(|doors| doors.of.iter().find(|(id, _)| id.as_str() == pod));
                 if let Some((_, door)) = door {
                     door.lead_by(&link);
                 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::json;
 
-use super::{KindError, Place, SpireImages, measure};
+use super::{Asked, KindError, Place, SpireImages, measure};
 use crate::cluster::Cluster;
 use crate::fleet::agent::in_pods;
 use crate::fleet::call::{Call, CallError};
@@ -57,6 +58,8 @@ pub struct Kind {
     pub istio: String,
     /// Whether that Envoy has the filters of Istio's own build.
     pub own_envoy: bool,
+    /// Istio's bootstrap template, if its image told it.
+    bootstrap: Option<Arc<str>>,
     /// The images that were run, with their digests.
     pub digests: BTreeMap<String, String>,
 }
@@ -91,6 +94,7 @@ impl Kind {
             envoy: measured.envoy,
             istio: measured.istio.unwrap_or_else(|| config.istio_tag.clone()),
             own_envoy: measured.own_envoy,
+            bootstrap: measured.bootstrap.map(Arc::from),
             digests: measured.digests,
             config,
             nodes,
@@ -104,6 +108,7 @@ impl Kind {
             cluster: self.cluster.clone(),
             relay_image: self.config.relay_image.clone(),
             spire: self.config.spire.clone(),
+            bootstrap: self.bootstrap.clone(),
             run: self.nodes.token.clone(),
         }
     }
@@ -118,9 +123,9 @@ impl Kind {
         self.nodes.made && self.config.keep
     }
 
-    /// Where what is tested is not as its makers ship it, in cells in which SPIRE issues, or another.
-    pub fn disclosures(&self, spire: bool) -> Vec<Disclosure> {
-        in_pods(self.own_envoy, spire)
+    /// Where what is tested is not as its makers ship it, in cells in which these are asked for certificates.
+    pub fn disclosures(&self, asked: Option<&Asked>) -> Vec<Disclosure> {
+        in_pods(self.own_envoy).into_iter().chain(asked.into_iter().flat_map(Asked::disclosures)).collect()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which Envoy, and which agent, an image has: they are run in the cluster, where the image is, and asked.
+//! Which Envoy, which agent, and which bootstrap template an image has: they are asked in the cluster, where the image is.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,6 +18,9 @@ const NAMESPACE: &str = "default";
 const ENVOY: &str = "envoy";
 const AGENT: &str = "agent";
 const FILTERS: &str = "filters";
+const TEMPLATE: &str = "template";
+/// Where an image has Istio's bootstrap template.
+pub(super) const TEMPLATE_AT: &str = "/var/lib/istio/envoy/envoy_bootstrap_tmpl.json";
 
 /// What an image has.
 pub(super) struct Measured {
@@ -25,6 +28,8 @@ pub(super) struct Measured {
     pub(super) istio: Option<String>,
     /// Its Envoy takes a filter that only Istio's own build knows.
     pub(super) own_envoy: bool,
+    /// Istio's bootstrap template; none where the image has no program to print it.
+    pub(super) bootstrap: Option<String>,
     pub(super) digests: BTreeMap<String, String>,
 }
 
@@ -50,6 +55,7 @@ fn pod(name: &str, image: &str, run: &str) -> Value {
             container(ENVOY, json!(["/usr/local/bin/envoy", "--version"])),
             container(AGENT, json!(["/usr/local/bin/pilot-agent", "version", "--output", "json"])),
             container(FILTERS, json!(["/usr/local/bin/envoy", "--mode", "validate", "--config-yaml", filtered().to_string()])),
+            container(TEMPLATE, json!(["cat", TEMPLATE_AT])),
         ] },
     })
 }
@@ -66,7 +72,7 @@ fn filtered() -> Value {
 
 async fn ended(cluster: &Cluster, name: &str, image: &str) -> Result<Measured, KindError> {
     let mut watch = cluster.watch_pods(NAMESPACE, "");
-    let all_ended = |pod: &PodSeen| pod.containers.len() == 3 && pod.containers.values().all(|c| c.exit_code.is_some());
+    let all_ended = |pod: &PodSeen| pod.containers.len() == 4 && pod.containers.values().all(|c| c.exit_code.is_some());
     let done = |pods: &BTreeMap<String, PodSeen>| pods.get(name).is_some_and(|pod| all_ended(pod) || hopeless(pod));
     let pods = watch.until(Deadline::after(PATIENCE), done).await?;
     let unmeasured = async |state: String| KindError::Unmeasured {
@@ -83,11 +89,16 @@ async fn ended(cluster: &Cluster, name: &str, image: &str) -> Result<Measured, K
         return Err(unmeasured(format!("its Envoy says {:?}", said.trim())).await);
     };
     let agent = cluster.log_of(NAMESPACE, name, AGENT).await?;
+    let bootstrap = match pod.containers[TEMPLATE].exit_code {
+        Some(0) => Some(cluster.log_of(NAMESPACE, name, TEMPLATE).await?),
+        _ => None,
+    };
     let digest = pod.containers[ENVOY].image_id.clone();
     Ok(Measured {
         envoy,
         istio: istio_version(&agent),
         own_envoy: pod.containers[FILTERS].exit_code == Some(0),
+        bootstrap,
         digests: [(format!("image {image}"), digest)].into(),
     })
 }
@@ -100,7 +111,9 @@ fn hopeless(pod: &PodSeen) -> bool {
             "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" | "CreateContainerError" | "RunContainerError"
         )
     };
-    pod.containers.values().any(|c| c.reason.as_deref().is_some_and(refused))
+    // An image without shell tools can print nothing, and is well all the same.
+    let needed = pod.containers.iter().filter(|(name, _)| *name != TEMPLATE);
+    needed.into_iter().any(|(_, c)| c.reason.as_deref().is_some_and(refused))
 }
 
 /// What the agent's build says, if whoever built it told it.
@@ -125,6 +138,8 @@ mod tests {
     fn an_image_that_can_not_be_pulled_is_not_waited_for() {
         let mut pod = PodSeen::default();
         pod.containers.entry(ENVOY.to_owned()).or_default();
+        assert!(!hopeless(&pod));
+        pod.containers.entry(TEMPLATE.to_owned()).or_default().reason = Some("RunContainerError".into());
         assert!(!hopeless(&pod));
         pod.containers.entry(AGENT.to_owned()).or_default().reason = Some("ImagePullBackOff".into());
         assert!(hopeless(&pod));

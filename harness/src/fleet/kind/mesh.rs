@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Map, Value, json};
 
+use super::asked::Asked;
 use crate::fleet::agent::without_sessions;
 use crate::fleet::owner::{CELL, MACHINE, RUN};
 use crate::scenario::StatsInclusion;
@@ -28,14 +29,17 @@ pub(super) const SIDECAR: &str = "istio-proxy";
 pub(super) const APPLICATION: &str = "app";
 pub(super) const KEYS: &str = "rotacheck-relay";
 const KEYS_AT: &str = "/run/rotacheck-keys";
-/// Where a proxy's pod sees the socket of SPIRE's agent on its node, where SPIRE issues.
-pub(super) const AGENT_SOCKET: &str = "/run/rotacheck-spire/agent.sock";
-const AGENT_AT: &str = "/run/rotacheck-spire";
+/// Istio's bootstrap template, where it is not that of the image: the name of what holds it, and where the sidecar sees it.
+const BOOTSTRAP: &str = "rotacheck-bootstrap";
+const BOOTSTRAP_AT: &str = "/var/run/rotacheck-bootstrap";
+/// Where a sidecar whose agent has a socket of its own sees the tap's.
+pub(super) const TAP: &str = "/var/run/rotacheck-sockets/socket";
 /// What is to be injected; what our injection template reads.
 pub(super) const TEMPLATES: &str = "inject.istio.io/templates";
 pub(super) const SOCKETS: &str = "rotacheck.dev/sockets";
 const CLOCK: &str = "rotacheck.dev/clock";
 const WITH_APPLICATION: &str = "rotacheck.dev/with-application";
+const OTHER_BOOTSTRAP: &str = "rotacheck.dev/bootstrap";
 
 /// A cell's namespace, and what its pods see of their node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,18 +192,23 @@ impl Ground {
         ]
     }
 
+    /// Istio's bootstrap template as its sidecars are to have it.
+    pub(super) fn bootstrap(&self, template: &str) -> Value {
+        let mut map = self.object("v1", "ConfigMap", BOOTSTRAP, Value::Null);
+        map["data"] = json!({ BOOTSTRAP: template });
+        map
+    }
+
     /// A proxy's pod: the application, and beside it what Istio injects. By the application's relay the proxy's provider is
     /// reached, where that has to see from which pod it is asked.
-    pub(super) fn pod(&self, id: &ProxyId, stats: StatsInclusion, by_own_relay: bool) -> Value {
-        let own = by_own_relay.then_some(id);
+    pub(super) fn pod(&self, id: &ProxyId, stats: StatsInclusion, asked: Option<&Asked>) -> Value {
         let mut config = json!({ "concurrency": 1, "terminationDrainDuration": "0s" });
         if stats == StatsInclusion::All {
             config["proxyStatsMatcher"] = json!({ "inclusionRegexps": [".*"] });
         }
         let mut annotations = json!({
             TEMPLATES: "sidecar,rotacheck",
-            SOCKETS: self.sockets_of(own),
-            "proxy.istio.io/config": config.to_string(),
+            SOCKETS: self.sockets_of(asked.map(|_| id)),
             "sidecar.istio.io/logLevel": "warning",
             "sidecar.istio.io/componentLogLevel": "config:info",
         });
@@ -207,11 +216,19 @@ impl Ground {
             annotations[CLOCK] = json!(self.clock());
         }
         let (mut mounts, mut volumes) = (Vec::new(), Vec::new());
-        if by_own_relay {
+        if let Some(asked) = asked {
             annotations[WITH_APPLICATION] = json!("true");
-            mounts.push(json!({ "name": "spire", "mountPath": AGENT_AT, "readOnly": true }));
-            volumes.push(host("spire", self.spire_sockets(), "Directory"));
+            mounts.push(asked.mount());
+            volumes.extend(asked.volume(self));
         }
+        if let Some(Asked::Istio { ttl }) = asked {
+            annotations[OTHER_BOOTSTRAP] = json!(BOOTSTRAP);
+            config["proxyBootstrapTemplatePath"] = json!(format!("{BOOTSTRAP_AT}/{BOOTSTRAP}"));
+            // As the agent reads its environment.
+            let times = json!({ "SECRET_TTL": ttl.to_string(), "SECRET_GRACE_PERIOD_RATIO_JITTER": "0" });
+            config["proxyMetadata"] = times;
+        }
+        annotations["proxy.istio.io/config"] = json!(config.to_string());
         let mut pod = self.object(
             "v1",
             "Pod",
@@ -292,6 +309,7 @@ pub(super) fn namespace(scenario: &str, random: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::Span;
 
     fn ground() -> Ground {
         Ground {
@@ -311,14 +329,14 @@ mod tests {
         let mut all = vec![ground().namespace("rotation@envoy-1.38.3+image")];
         all.extend(ground().relays(&[("ca.pem", "CA")]));
         all.extend(ground().services(&[&ids[0], &ids[1]], dial_out, 1));
-        all.push(ground().pod(&ids[0], StatsInclusion::All, false));
+        all.push(ground().pod(&ids[0], StatsInclusion::All, None));
         insta::assert_snapshot!(serde_json::to_string_pretty(&all).unwrap());
     }
 
     #[test]
     fn a_pod_in_real_time_sees_no_clock() {
         let id = ProxyId::parse("proxy-a").unwrap();
-        let pod = Ground { moved: false, ..ground() }.pod(&id, StatsInclusion::IstioDefault, false);
+        let pod = Ground { moved: false, ..ground() }.pod(&id, StatsInclusion::IstioDefault, None);
         let annotations = pod["metadata"]["annotations"].to_string();
         assert!(!annotations.contains(CLOCK) && !annotations.contains("proxyStatsMatcher"), "{annotations}");
     }
@@ -326,15 +344,42 @@ mod tests {
     #[test]
     fn a_pod_whose_own_relay_leads_to_the_provider_has_a_socket_of_its_own_and_waits_for_nothing() {
         let id = ProxyId::parse("proxy-a").unwrap();
-        let pod = ground().pod(&id, StatsInclusion::All, true);
+        let pod = ground().pod(&id, StatsInclusion::All, Some(&Asked::Spire));
         let annotations = &pod["metadata"]["annotations"];
         assert_eq!(annotations[WITH_APPLICATION], "true");
         assert_eq!(format!("{}/socket", annotations[SOCKETS].as_str().unwrap()), ground().socket(Some(&id)));
         assert_ne!(ground().socket(Some(&id)), ground().socket(None));
         assert_eq!(pod["spec"]["volumes"][0]["hostPath"]["path"], ground().spire_sockets());
+        let seen = &pod["spec"]["containers"][0]["volumeMounts"][0]["mountPath"];
+        assert!(Asked::Spire.socket().starts_with(seen.as_str().unwrap()));
+    }
+
+    #[test]
+    fn a_pod_whose_own_agent_issues_leaves_the_agents_socket_alone_and_leads_its_envoy_elsewhere() {
+        let id = ProxyId::parse("proxy-a").unwrap();
+        let asked = Asked::Istio { ttl: Span::seconds(90) };
+        let pod = Ground { moved: false, ..ground() }.pod(&id, StatsInclusion::All, Some(&asked));
+        let annotations = &pod["metadata"]["annotations"];
+        let config: Value = serde_json::from_str(annotations["proxy.istio.io/config"].as_str().unwrap()).unwrap();
+        assert_eq!(config["proxyMetadata"]["SECRET_TTL"], "1m30s");
+        let map = ground().bootstrap("{}");
+        assert_eq!(map["metadata"]["name"], annotations[OTHER_BOOTSTRAP]);
+        let path = config["proxyBootstrapTemplatePath"].as_str().unwrap();
+        assert_eq!(map["data"][path.strip_prefix(&format!("{BOOTSTRAP_AT}/")).unwrap()], "{}");
+        // The injector gives the volume that the application's container mounts.
+        let volumes = pod["spec"]["volumes"].as_array().unwrap();
+        assert_eq!((volumes.len(), &volumes[0]["name"]), (1, &json!(KEYS)));
+        assert_eq!(pod["spec"]["containers"][0]["volumeMounts"][0]["name"], "workload-socket");
+    }
+
+    #[test]
+    fn the_injection_template_reads_what_is_annotated() {
         let template = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../kind-config/istio.yaml"));
-        assert!([SOCKETS, CLOCK, WITH_APPLICATION].iter().all(|name| template.contains(&format!("\"{name}\""))));
-        assert!(AGENT_SOCKET.starts_with(AGENT_AT));
+        let read = [SOCKETS, CLOCK, WITH_APPLICATION, OTHER_BOOTSTRAP];
+        assert!(read.iter().all(|name| template.contains(&format!("\"{name}\""))));
+        for place in [BOOTSTRAP_AT, TAP.strip_suffix("/socket").unwrap()] {
+            assert!(template.contains(&format!("mountPath: {place}\n")), "{place}");
+        }
     }
 
     #[test]

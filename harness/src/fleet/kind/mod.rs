@@ -2,6 +2,7 @@
 //! that stands for the provider, and a pod for each proxy. Everything that judges stays in the harness; what is in the
 //! cluster carries bytes.
 
+mod asked;
 mod attend;
 mod error;
 mod life;
@@ -16,7 +17,9 @@ mod ways;
 mod yard;
 
 use std::fmt;
+use std::sync::Arc;
 
+pub use asked::Asked;
 pub use error::KindError;
 pub use life::{Kind, KindConfig};
 pub(super) use pods::{Pods, start};
@@ -35,6 +38,8 @@ pub struct Place {
     relay_image: String,
     /// SPIRE's, for cells in which it issues.
     spire: SpireImages,
+    /// Istio's bootstrap template, if its image told it.
+    bootstrap: Option<Arc<str>>,
     /// What is made there is labelled with this.
     run: String,
 }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::asked::Asked;
 use super::attend::Attendance;
 use super::mesh::{APPLICATION, DIAL_OUT, DIALLED, INBOUND, SERVICE, SIDECAR};
 use super::present::Present;
@@ -134,7 +135,7 @@ pub(in crate::fleet) async fn start(
     let since = Instant::now();
     yard.record_into(recorder);
     let servings = serve(yard, &config.delivery, &config.dialled).await?;
-    let by_own_relay = yard.doors.get().is_some();
+    let asked = yard.doors.get().map(|doors| &doors.asked);
     let [first, ..] = yard.nodes.as_slice() else { return Err(FleetError::Empty) };
     let server: SocketAddr = format!("{}:{DIALLED}", first.ip).parse().map_err(|_| FleetError::Empty)?;
     let dialled = Dialled { server, ..config.dialled.clone() };
@@ -145,7 +146,10 @@ pub(in crate::fleet) async fn start(
     let dial_out = dial_out(ids.first().ok_or(FleetError::Empty)?, at, &seen, &dialled);
     let cluster = &yard.place.cluster;
     let services = cluster.create_all(&yard.ground.services(&ids, dial_out, config.further_contexts)).await?;
-    let pods: Vec<_> = ids.iter().map(|id| yard.ground.pod(id, config.stats, by_own_relay)).collect();
+    if let Some(Asked::Istio { .. }) = asked {
+        cluster.create(&yard.bootstrap()?).await?;
+    }
+    let pods: Vec<_> = ids.iter().map(|id| yard.ground.pod(id, config.stats, asked)).collect();
     cluster.create_all(&pods).await?;
     // What they say is wanted most where they do not come up.
     let (mut tasks, mut logs) = (JoinSet::new(), BTreeMap::new());
@@ -296,7 +300,7 @@ async fn lead(yard: &Yard, ids: &[&ProxyId]) -> Result<BTreeMap<ProxyId, Link>, 
     }
     let links = ids.iter().map(async |id| {
         let link = yard.link(id.as_str()).await?;
-        if let Some(door) = doors.get(*id) {
+        if let Some(door) = doors.of.get(*id) {
             door.lead_by(&link);
         }
         Ok::<_, FleetError>(((*id).clone(), link))

@@ -9,11 +9,14 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use futures::future::{join_all, try_join_all};
 
-use super::mesh::{self, AGENT_SOCKET, Ground};
+use super::asked::Asked;
+use super::measure::TEMPLATE_AT;
+use super::mesh::{self, Ground, TAP};
 use super::spire::Entries;
 use super::{Place, mesh::NODE, mesh::RELAY};
 use crate::clock::{Clock, Deadline, OffsetFile};
 use crate::cluster::{Forwarded, PodName, PodSeen};
+use crate::fleet::agent::led_to;
 use crate::fleet::{FleetError, owner};
 use crate::remote::{Connector, Credentials, Door, Event, Keys, Link, Opened, Target, Tell};
 use crate::timeline::{Blind, CellId, ProxyId, Recorder, Source};
@@ -34,12 +37,18 @@ pub struct Yard {
     /// The namespace's own.
     pub(super) uid: String,
     /// Where the provider's socket of each proxy is in the harness, where each has one of its own.
-    pub(super) doors: OnceLock<BTreeMap<ProxyId, Door>>,
+    pub(super) doors: OnceLock<Doors>,
     /// Whom SPIRE knows, where it issues.
     pub(super) entries: OnceLock<Entries>,
     harness: Credentials,
     told: Arc<Told>,
     cleared: AtomicBool,
+}
+
+/// Sockets in the harness, one for each proxy, that lead to who is asked in its pod.
+pub(super) struct Doors {
+    pub(super) asked: Asked,
+    pub(super) of: BTreeMap<ProxyId, Door>,
 }
 
 /// What befalls the ways to the relays: it is evidence, or explains what is missing of it.
@@ -171,22 +180,30 @@ impl Yard {
         Err(self.not_up(what, states.join("; ")).await)
     }
 
-    /// Gives each proxy a socket of the provider's in `directory`, which leads to SPIRE's agent on its node by the relay in
-    /// its own pod, as soon as there is one.
+    /// Gives each proxy a socket of the provider's in `directory`, which leads to who is asked by the relay in its own pod, as
+    /// soon as there is one.
     pub fn open_doors(
         &self,
+        asked: Asked,
         proxies: &[ProxyId],
         directory: &Utf8Path,
     ) -> Result<BTreeMap<ProxyId, Utf8PathBuf>, FleetError> {
         let mut doors = BTreeMap::new();
         for proxy in proxies {
-            let target = Target::Unix(AGENT_SOCKET.into());
+            let target = Target::Unix(asked.socket());
             doors.insert(proxy.clone(), Door::open(&directory.join(format!("{proxy}.sock")), target)?);
         }
         let paths = doors.iter().map(|(proxy, door)| (proxy.clone(), door.path().to_owned())).collect();
         // They are opened once in a cell's life.
-        let _ = self.doors.set(doors);
+        let _ = self.doors.set(Doors { asked, of: doors });
         Ok(paths)
+    }
+
+    /// Istio's bootstrap template, with the tap's socket in it.
+    pub(super) fn bootstrap(&self) -> Result<serde_json::Value, FleetError> {
+        let own = self.place.bootstrap.as_deref().ok_or(FleetError::NoTemplate { path: TEMPLATE_AT.into() })?;
+        let led = led_to(own, TAP.into()).ok_or(FleetError::Template { path: TEMPLATE_AT.into() })?;
+        Ok(self.ground.bootstrap(&led))
     }
 
     /// A way to the relay in a pod.

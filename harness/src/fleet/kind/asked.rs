@@ -1,0 +1,92 @@
+//! Whom the application's container of a proxy's pod asks for certificates, where the provider has to see from which pod it is
+//! asked.
+
+use camino::Utf8PathBuf;
+use serde_json::{Value, json};
+
+use super::mesh::Ground;
+use crate::fleet::agent::disclosure;
+use crate::scenario::{ProviderSpec, Span};
+use crate::timeline::Disclosure;
+
+/// Where the application's container sees the directory of the provider's socket.
+const AT: &str = "/run/rotacheck-provider";
+/// The volume with it. Istio's injector gives each pod one for the socket that its agent serves.
+const VOLUME: &str = "provider";
+const OF_THE_AGENT: &str = "workload-socket";
+
+/// Whom it asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// SPIRE's agent on the pod's node, made for the cell.
+    Spire,
+    /// Istio's agent, in the sidecar beside it.
+    Istio {
+        /// Lifetime of the certificates that the agent is to ask istiod for.
+        ttl: Span,
+    },
+}
+
+impl Asked {
+    /// Who is to be asked for what this provider issues; nobody, where the harness itself does.
+    pub fn of(provider: &ProviderSpec) -> Option<Self> {
+        match provider.kind {
+            kind if kind.has_spire() => Some(Self::Spire),
+            kind if kind.is_of_istio() => Some(Self::Istio { ttl: provider.ttl() }),
+            _ => None,
+        }
+    }
+
+    /// Its socket, as the application's container sees it.
+    pub(super) fn socket(&self) -> Utf8PathBuf {
+        let name = match self {
+            Self::Spire => "agent.sock",
+            Self::Istio { .. } => "socket",
+        };
+        Utf8PathBuf::from(AT).join(name)
+    }
+
+    /// How the application's container mounts the directory.
+    pub(super) fn mount(&self) -> Value {
+        let name = match self {
+            Self::Istio { .. } => OF_THE_AGENT,
+            Self::Spire => VOLUME,
+        };
+        json!({ "name": name, "mountPath": AT, "readOnly": true })
+    }
+
+    /// The volume, where Istio's injector does not give it.
+    pub(super) fn volume(&self, ground: &Ground) -> Option<Value> {
+        let path = match self {
+            Self::Istio { .. } => return None,
+            Self::Spire => ground.spire_sockets(),
+        };
+        Some(json!({ "name": VOLUME, "hostPath": { "path": path, "type": "Directory" } }))
+    }
+
+    /// Why a pod that was not there at the beginning is not served as the others are.
+    pub(super) fn unserved(&self) -> &'static str {
+        match self {
+            Self::Spire => "SPIRE knows only the pods of the beginning",
+            Self::Istio { .. } => "its Envoy asks the agent of another pod, where the harness looks on",
+        }
+    }
+
+    /// How the subject differs from a pod of others.
+    pub(super) fn disclosures(&self) -> Vec<Disclosure> {
+        let whom = match self {
+            Self::Spire => "SPIRE's agent is asked, for the sidecar,",
+            Self::Istio { .. } => "Istio's agent is asked, for its own Envoy,",
+        };
+        let text = format!(
+            "{whom} from the application's container of the same pod, which is started without waiting for the sidecar: \
+             that has no startup probe"
+        );
+        let mut all = vec![disclosure("asked-by-application", text)];
+        if matches!(self, Self::Istio { .. }) {
+            let text = "in Istio's bootstrap template, the workload's socket is the tap's";
+            all.push(disclosure("template-changed", text.to_owned()));
+        }
+        all
+    }
+}
