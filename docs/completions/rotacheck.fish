@@ -64,7 +64,7 @@ container\t'An Envoy of an image each, in a container in this machine\'s network
 agent\t'Istio\'s real agent each, which starts its Envoy, and a real istiod that configures them'
 kind\t'Pods of a kind cluster, with the sidecars that Istio injects there'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l envoy-path -d 'An Envoy executable to use where `--envoy` is not given' -r
-complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l socket -d 'The Unix socket on which an external provider serves SDS v3 (StreamSecrets)' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l socket -d 'The Unix socket on which an external provider serves SDS v3 (StreamSecrets); with `--topology kind`, its path on each node' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l cluster -d 'An existing kind cluster, into which Istio is installed [default: one is made for the run, and deleted]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l node-image -d 'Image of the nodes of a cluster that is made [default: kind\'s own]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l nodes -d 'Nodes of a cluster that is made' -r
@@ -128,7 +128,7 @@ container\t'An Envoy of an image each, in a container in this machine\'s network
 agent\t'Istio\'s real agent each, which starts its Envoy, and a real istiod that configures them'
 kind\t'Pods of a kind cluster, with the sidecars that Istio injects there'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l envoy-path -d 'An Envoy executable to use where `--envoy` is not given' -r
-complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l socket -d 'The Unix socket on which an external provider serves SDS v3 (StreamSecrets)' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l socket -d 'The Unix socket on which an external provider serves SDS v3 (StreamSecrets); with `--topology kind`, its path on each node' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l cluster -d 'An existing kind cluster, into which Istio is installed [default: one is made for the run, and deleted]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l node-image -d 'Image of the nodes of a cluster that is made [default: kind\'s own]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l nodes -d 'Nodes of a cluster that is made' -r

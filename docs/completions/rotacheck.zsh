@@ -45,7 +45,7 @@ container\:"An Envoy of an image each, in a container in this machine'\''s netwo
 agent\:"Istio'\''s real agent each, which starts its Envoy, and a real istiod that configures them"
 kind\:"Pods of a kind cluster, with the sidecars that Istio injects there"))' \
 '--envoy-path=[An Envoy executable to use where \`--envoy\` is not given]:FILE:_default' \
-'--socket=[The Unix socket on which an external provider serves SDS v3 (StreamSecrets)]:PATH:_default' \
+'--socket=[The Unix socket on which an external provider serves SDS v3 (StreamSecrets); with \`--topology kind\`, its path on each node]:PATH:_default' \
 '--cluster=[An existing kind cluster, into which Istio is installed \[default\: one is made for the run, and deleted\]]:NAME:_default' \
 '--node-image=[Image of the nodes of a cluster that is made \[default\: kind'\''s own\]]:IMAGE:_default' \
 '--nodes=[Nodes of a cluster that is made]:N:_default' \
@@ -128,7 +128,7 @@ container\:"An Envoy of an image each, in a container in this machine'\''s netwo
 agent\:"Istio'\''s real agent each, which starts its Envoy, and a real istiod that configures them"
 kind\:"Pods of a kind cluster, with the sidecars that Istio injects there"))' \
 '--envoy-path=[An Envoy executable to use where \`--envoy\` is not given]:FILE:_default' \
-'--socket=[The Unix socket on which an external provider serves SDS v3 (StreamSecrets)]:PATH:_default' \
+'--socket=[The Unix socket on which an external provider serves SDS v3 (StreamSecrets); with \`--topology kind\`, its path on each node]:PATH:_default' \
 '--cluster=[An existing kind cluster, into which Istio is installed \[default\: one is made for the run, and deleted\]]:NAME:_default' \
 '--node-image=[Image of the nodes of a cluster that is made \[default\: kind'\''s own\]]:IMAGE:_default' \
 '--nodes=[Nodes of a cluster that is made]:N:_default' \

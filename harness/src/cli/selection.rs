@@ -45,7 +45,8 @@ pub(super) struct SelectionArgs {
     /// An Envoy executable to use where `--envoy` is not given.
     #[arg(long, env = "ENVOY_PATH", hide = true, value_name = "FILE")]
     envoy_path: Option<Utf8PathBuf>,
-    /// The Unix socket on which an external provider serves SDS v3 (StreamSecrets).
+    /// The Unix socket on which an external provider serves SDS v3 (StreamSecrets); with `--topology kind`, its path on each
+    /// node.
     #[arg(long, value_name = "PATH", help_heading = CHANGES)]
     socket: Option<Utf8PathBuf>,
     #[cfg(feature = "kubernetes")]

@@ -144,6 +144,14 @@ pub enum FleetError {
         /// The template.
         path: Utf8PathBuf,
     },
+    /// Nobody serves the provider's socket, as a pod sees it.
+    #[error("the provider's socket {socket} can't be reached from a pod on its node: {why}")]
+    NoProvider {
+        /// Its path on the node.
+        socket: Utf8PathBuf,
+        /// Why.
+        why: String,
+    },
     /// Istio's image did not tell its bootstrap template.
     #[error("{path} can't be read in Istio's image")]
     NoTemplate {
@@ -270,6 +278,9 @@ impl FleetError {
             Self::NotUp { .. } => Some("events.txt and the pods' logs tell more; --keep leaves the cluster to look at"),
             #[cfg(feature = "kubernetes")]
             Self::Relay(e) => Some(e.hint()),
+            Self::NoProvider { .. } => {
+                Some("is it running on each node, and does --socket name the path of its socket there?")
+            }
             Self::NoTemplate { .. } => {
                 Some("an image without `cat` can't tell it (a distroless one?): --istio-tag names another")
             }

@@ -152,8 +152,16 @@ const TOLD_TO_SPIRE: [ProviderAction; 6] = [
 /// What can't be had, or would not be what it says, where the proxies are pods.
 const NOT_IN_A_CLUSTER: &[OnlyProcess] = &[
     OnlyProcess {
-        asks: |s| !matches!(s.provider.kind, ProviderKind::Fake | ProviderKind::Spire | ProviderKind::IstioCa),
-        why: "in a kind cluster, only the fake provider, SPIRE and Istio's own CA serve the proxies so far",
+        asks: |s| matches!(s.provider.kind, ProviderKind::Files | ProviderKind::Tbot),
+        why: "in a kind cluster, proxies have their certificates from a socket, and no tbot is started there so far",
+    },
+    OnlyProcess {
+        asks: |s| !s.provider.command.is_empty(),
+        why: "in a kind cluster, an external provider is one that serves on each node already: nothing is started for it",
+    },
+    OnlyProcess {
+        asks: |s| s.provider.socket.as_ref().is_some_and(|socket| !socket.is_absolute() || socket.parent().is_none()),
+        why: "in a kind cluster, --socket is the path of the provider's socket on each node, from / on",
     },
     OnlyProcess {
         asks: |s| s.provider.kind == ProviderKind::Spire && s.provider.attestation == NodeAttestation::JoinToken,

@@ -87,18 +87,15 @@ impl Met {
         met.signed = Some(spire.signed());
         met.spire = Some(spire);
         started.into_iter().for_each(|process| met.own(process));
-        let deadline = Deadline::after(TO_SERVE);
-        let own = met.seen.len();
-        loop {
-            match met.ask_first(ground.clock).await {
-                // The entry has not come to the agent yet, and nothing tells that it has.
-                Err(ProviderError::Witness(WitnessError::Denied { .. })) if !deadline.passed() => {
-                    met.seen.truncate(own);
-                    tokio::time::sleep(LOOK).await;
-                }
-                asked => return asked.map(|()| met),
-            }
-        }
+        met.ask_until_known(ground.clock).await?;
+        Ok(met)
+    }
+
+    /// One that is beside the proxies, which a pod asks through this socket.
+    pub(super) async fn by_witness(door: &Utf8Path, clock: &Clock) -> Result<Self, ProviderError> {
+        let mut met = Self::at(door.to_owned());
+        met.ask_until_known(clock).await?;
+        Ok(met)
     }
 
     /// A tbot, started for this cell.
@@ -154,6 +151,21 @@ impl Met {
         self.processes.push(process);
     }
 
+    /// As below; who is not known yet may be so soon: an entry takes a while to come to the agent, and nothing tells that it has.
+    async fn ask_until_known(&mut self, clock: &Clock) -> Result<(), ProviderError> {
+        let deadline = Deadline::after(TO_SERVE);
+        let own = self.seen.len();
+        loop {
+            match self.ask_first(clock).await {
+                Err(ProviderError::Witness(WitnessError::Denied { .. })) if !deadline.passed() => {
+                    self.seen.truncate(own);
+                    tokio::time::sleep(LOOK).await;
+                }
+                asked => return asked,
+            }
+        }
+    }
+
     /// Both names at once, as a proxy does: what waits for a bundle shall not wait twice.
     async fn ask_first(&mut self, clock: &Clock) -> Result<(), ProviderError> {
         let names = [SecretName::default_svid(), SecretName::root_ca()];
@@ -205,6 +217,8 @@ pub struct External {
     recorder: Recorder,
     /// What a fresh subscriber got before the proxies came; of Istio's agents, which come with them, nothing.
     learnt: Option<Learnt>,
+    /// Where it is asked by somebody who is no proxy, where each proxy has a socket of its own.
+    witness: Option<Utf8PathBuf>,
 }
 
 /// A socket of it.
@@ -225,9 +239,7 @@ impl External {
         recorder: Recorder,
     ) -> Result<Self, ProviderError> {
         let Met { upstream, processes, spire, signed, next_stream, seen, roots, learnt } = met;
-        for (at, source, secret, fact) in seen {
-            recorder.record_at(Some(at), source, None, secret.as_ref(), fact);
-        }
+        record(seen, &recorder);
         let journal = journal(&proxies, &recorder);
         let tap = Tap::start(socket, &upstream, journal, next_stream.clone(), roots)?;
         let ends = Ends::default();
@@ -237,23 +249,31 @@ impl External {
         let spire = spire.map(Mutex::new);
         let signed = signed.map(|log| Telling::start(log, &recorder));
         let outlets = vec![Outlet { tap, upstream, of: None, present: AtomicBool::new(true) }];
-        Ok(Self { outlets, next_stream, proxies, processes, spire, signed, ends, recorder, learnt: Some(learnt) })
+        let (learnt, witness) = (Some(learnt), None);
+        Ok(Self { outlets, next_stream, proxies, processes, spire, signed, ends, recorder, learnt, witness })
     }
 
-    /// Sockets at which agents will serve, each its own proxy: Istio's, or those of SPIRE that know the proxy's pod. The taps
-    /// lie beside `socket`.
+    /// Sockets at which agents will serve, each its own proxy: Istio's, or those that know the proxy's pod. The taps lie beside
+    /// `socket`. `met`: what a pod got that asked before.
     pub(super) fn behind(
         agents: &BTreeMap<ProxyId, Utf8PathBuf>,
         socket: &Utf8Path,
         signed: Option<SignedLog>,
+        met: Option<Met>,
         recorder: Recorder,
     ) -> Result<Self, ProviderError> {
-        let next_stream = Arc::new(AtomicU64::new(1));
+        let (next_stream, roots, learnt, witness) = match met {
+            Some(Met { upstream, next_stream, seen, roots, learnt, .. }) => {
+                record(seen, &recorder);
+                (next_stream, roots, Some(learnt), Some(upstream))
+            }
+            None => (Arc::new(AtomicU64::new(1)), Vec::new(), None, None),
+        };
         let proxies: Vec<ProxyId> = agents.keys().cloned().collect();
         let journal = journal(&proxies, &recorder);
         let outlet = |(id, upstream): (&ProxyId, &Utf8PathBuf)| {
             let path = socket.with_file_name(format!("{id}.sock"));
-            let tap = Tap::start(&path, upstream, journal.clone(), next_stream.clone(), Vec::new())?;
+            let tap = Tap::start(&path, upstream, journal.clone(), next_stream.clone(), roots.clone())?;
             let present = AtomicBool::new(false);
             Ok::<_, ProviderError>(Outlet { tap, upstream: upstream.clone(), of: Some(id.clone()), present })
         };
@@ -268,7 +288,8 @@ impl External {
             signed,
             ends: Ends::default(),
             recorder,
-            learnt: None,
+            learnt,
+            witness,
         })
     }
 
@@ -325,17 +346,15 @@ impl External {
     ///
     /// An agent of Istio has one subscriber, its proxy, and is not asked.
     pub async fn ask(&self, patience: Duration) {
-        for outlet in &self.outlets {
-            outlet.tap.tell_unfinished();
-            if outlet.of.is_some() {
-                continue;
-            }
+        self.outlets.iter().for_each(|outlet| outlet.tap.tell_unfinished());
+        let shared = self.outlets.iter().filter(|outlet| outlet.of.is_none()).map(|outlet| &outlet.upstream);
+        for upstream in shared.chain(&self.witness) {
             let stream = self.next_stream.fetch_add(1, Ordering::Relaxed);
             let name = SecretName::default_svid();
             let note = |fact| {
                 self.recorder.record(Source::Witness, None, Some(&name), fact);
             };
-            if let Err(e) = ask(Question::of(&outlet.upstream, &name), stream, patience, note).await {
+            if let Err(e) = ask(Question::of(upstream, &name), stream, patience, note).await {
                 self.recorder.record(Source::Witness, None, Some(&name), e.blind());
             }
         }
@@ -391,6 +410,13 @@ impl External {
         if let Some(spire) = &spire {
             spire.keep_logs();
         }
+    }
+}
+
+/// What was seen before there was a recording.
+fn record(seen: Vec<(At, Source, Option<SecretName>, Fact)>, recorder: &Recorder) {
+    for (at, source, secret, fact) in seen {
+        recorder.record_at(Some(at), source, None, secret.as_ref(), fact);
     }
 }
 

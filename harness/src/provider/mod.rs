@@ -59,6 +59,8 @@ pub enum Approached {
     There {
         /// What it says that it signed, where it has a log that tells.
         signed: Option<SignedLog>,
+        /// What it gave to a pod that asked before the proxies came.
+        met: Option<Box<Met>>,
     },
 }
 
@@ -72,6 +74,8 @@ pub struct Ground<'a> {
     pub directory: &'a Utf8Path,
     /// A private directory outside of the run, for what may not stay.
     pub scratch: &'a Utf8Path,
+    /// Where a provider that is beside the proxies, in their cluster, is asked from a pod.
+    pub witness: Option<&'a Utf8Path>,
 }
 
 impl Approached {
@@ -84,14 +88,21 @@ impl Approached {
         Ok(match spec.kind {
             ProviderKind::Fake => Approached::Fake,
             ProviderKind::Files => Approached::Files,
-            ProviderKind::IstioCa => Approached::There { signed: None },
-            ProviderKind::External => Approached::External(Box::new(Met::meet(spec, ground).await?)),
+            ProviderKind::IstioCa => Approached::There { signed: None, met: None },
+            ProviderKind::External => match ground.witness {
+                Some(door) => {
+                    let met = Some(Box::new(Met::by_witness(door, ground.clock).await?));
+                    Approached::There { signed: None, met }
+                }
+                None => Approached::External(Box::new(Met::meet(spec, ground).await?)),
+            },
             ProviderKind::Spire => match spire {
                 Some(SpireFrom::Programs(programs)) => {
                     Approached::External(Box::new(Met::spire(spec, programs, ground).await?))
                 }
                 Some(SpireFrom::Pods) => {
-                    Approached::There { signed: Some(spire::signed_in(&server_log(ground.directory))) }
+                    let signed = Some(spire::signed_in(&server_log(ground.directory)));
+                    Approached::There { signed, met: None }
                 }
                 None => return Err(ProviderError::NoProgram("spire-server".to_owned())),
             },
@@ -102,8 +113,8 @@ impl Approached {
     /// What a fresh subscriber gets from it, where that had to be asked.
     pub fn learnt(&self) -> Option<&Learnt> {
         match self {
-            Approached::Fake | Approached::Files | Approached::There { .. } => None,
-            Approached::External(met) => Some(met.learnt()),
+            Approached::Fake | Approached::Files | Approached::There { met: None, .. } => None,
+            Approached::External(met) | Approached::There { met: Some(met), .. } => Some(met.learnt()),
         }
     }
 
@@ -128,8 +139,9 @@ impl Approached {
                 let directory = config.socket.with_file_name("secrets");
                 Provider::Fake(Box::new(Fake::start_with_files(&directory, config, recorder).await?))
             }
-            Approached::There { signed } => {
-                Provider::External(Box::new(External::behind(&agents, &config.socket, signed, recorder)?))
+            Approached::There { signed, met } => {
+                let met = met.map(|met| *met);
+                Provider::External(Box::new(External::behind(&agents, &config.socket, signed, met, recorder)?))
             }
             Approached::External(met) => {
                 let proxies = config.identities.into_iter().map(|(id, _)| id).collect();

@@ -7,9 +7,11 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
 
 use super::carry::{Conn, PIECES, carry, piece, words};
 use super::link::CALL;
+use super::pb::Piece;
 use super::pb::piece::Content;
 use super::{Link, RemoteError, Target};
 use crate::clock::Deadline;
@@ -71,28 +73,31 @@ async fn accept(listener: TcpListener, link: Link, target: Target) {
 
 /// An error says why it never was a connection; one that breaks later is broken on both sides, and no failure of ours.
 pub(super) async fn dial(link: &Link, target: &Target, conn: Conn) -> Result<(), String> {
-    let deadline = Deadline::after(CALL);
-    let mut client = match link.client(deadline).await {
-        Ok(client) => client,
-        Err(e) => {
-            conn.reset();
-            return Err(e.to_string());
+    match reach(link, target).await {
+        Ok((incoming, outgoing)) => {
+            if let Err(why) = carry(conn, incoming, outgoing, |piece| piece).await {
+                tracing::debug!("{target}: {why}");
+            }
+            Ok(())
         }
-    };
+        Err(why) => {
+            conn.reset();
+            Err(why)
+        }
+    }
+}
+
+/// Has the relay dial. The connection ends when both that are returned are dropped.
+pub(super) async fn reach(link: &Link, target: &Target) -> Result<(Streaming<Piece>, mpsc::Sender<Piece>), String> {
+    let deadline = Deadline::after(CALL);
+    let mut client = link.client(deadline).await.map_err(|e| e.to_string())?;
     let (outgoing, pieces) = mpsc::channel(PIECES);
     let first = piece(Content::Target(target.to_string()));
     outgoing.send(first).await.map_err(|_| "the call has ended".to_owned())?;
     let dialled = client.dial(ReceiverStream::new(pieces));
-    let why = match tokio::time::timeout_at(deadline.instant(), dialled).await {
-        Ok(Ok(answer)) => {
-            if let Err(why) = carry(conn, answer.into_inner(), outgoing, |piece| piece).await {
-                tracing::debug!("{target}: {why}");
-            }
-            return Ok(());
-        }
-        Ok(Err(status)) => words(&status),
-        Err(_) => "it did not answer in time".into(),
-    };
-    conn.reset();
-    Err(why)
+    match tokio::time::timeout_at(deadline.instant(), dialled).await {
+        Ok(Ok(answer)) => Ok((answer.into_inner(), outgoing)),
+        Ok(Err(status)) => Err(words(&status)),
+        Err(_) => Err("it did not answer in time".into()),
+    }
 }

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::carry::words;
 use super::connection::{self, Client, Connection, Connector};
+use super::forward::reach;
 use super::pb::{HelloResponse, PutRequest};
 use super::{Credentials, Forward, Local, RemoteError, Serving, Target};
 use crate::clock::Deadline;
@@ -125,6 +126,12 @@ impl Link {
     /// A port on 127.0.0.1; each connection to it is one that the relay dials to `target`.
     pub async fn forward(&self, target: Target) -> Result<Forward, RemoteError> {
         Forward::start(self.clone(), target).await
+    }
+
+    /// Whether somebody listens at `target`; an error says why not.
+    pub async fn reaches(&self, target: &Target) -> Result<(), RemoteError> {
+        let reached = reach(self, target).await;
+        reached.map(drop).map_err(|why| self.refused(format!("dial {target}"), why))
     }
 
     /// Lets the relay listen at `at`; each connection to it is connected to `local`. A Unix socket has the permissions

@@ -213,16 +213,16 @@ async fn live(
         ClockKind::Virtual => Clock::moved(OffsetFile::create(&scratch.0)?),
         ClockKind::Real => Clock::real(),
     };
-    let ground = Ground { clock: &clock, guard: &guard, directory: kept.path(), scratch: &scratch.0 };
-    let approach = Approached::to(&job.scenario.provider, job.spire.as_ref(), &ground);
-    let provider = tokio::select! {
-        biased;
-        () = stop.requested() => return Err(RunError::Interrupted),
-        approached = approach => approached?,
+    let site = Site::prepare(job, kept.path(), &scratch.0, &clock, stop).await?;
+    let (job, provider) = match approach(job, kept, &guard, &scratch.0, &clock, &site, stop).await {
+        Ok(known) => known,
+        Err(e) => {
+            // Why there is no cell says more than that something of it is left.
+            let _ = site.clear().await;
+            return Err(e);
+        }
     };
-    let job = &job.with_what_is_learnt(&provider)?;
-    let site = Site::prepare(job, kept.path(), &clock, stop).await?;
-    let job = &site.with_what_is_learnt(job);
+    let job = &site.with_what_is_learnt(&job);
     let members = job.members(&provider, site.namespace());
     let recorder = Recorder::new(job.header(&clock, &members), clock.clone(), Some(kept.create_timeline()?));
     let _stalls = StallWatch::start(recorder.clone());
@@ -264,6 +264,25 @@ async fn live(
         tell.left(site.namespace().unwrap_or_default(), &e.to_string());
     }
     Ok((timeline?, u64::try_from(passed).unwrap_or(0), unready))
+}
+
+/// Goes to see the provider; gives the job as it is known then.
+async fn approach(
+    job: &CellJob,
+    kept: &CellDirectory,
+    guard: &Guard,
+    scratch: &Utf8Path,
+    clock: &Clock,
+    site: &Site,
+    stop: &Stop,
+) -> Result<(CellJob, Approached), RunError> {
+    let ground = Ground { clock, guard, directory: kept.path(), scratch, witness: site.witness() };
+    let provider = tokio::select! {
+        biased;
+        () = stop.requested() => return Err(RunError::Interrupted),
+        approached = Approached::to(&job.scenario.provider, job.spire.as_ref(), &ground) => approached?,
+    };
+    Ok((job.with_what_is_learnt(&provider)?, provider))
 }
 
 struct Living<'a> {

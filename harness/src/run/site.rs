@@ -20,38 +20,52 @@ pub(super) struct Site {
     /// Who is asked for certificates there, if somebody is.
     #[cfg(feature = "kubernetes")]
     asked: Option<crate::fleet::Asked>,
+    /// Where one whose lifetimes are not known beforehand is asked from a pod.
+    #[cfg(feature = "kubernetes")]
+    witness: Option<Utf8PathBuf>,
 }
 
 #[cfg(feature = "kubernetes")]
 impl Site {
     /// Makes what has to be there before the provider is: certificates age from their first issue on. A provider that is
-    /// pods is made here as well; what it says is kept in `directory`.
+    /// pods is made here as well; what it says is kept in `directory`. Sockets are made in `scratch`.
     pub(super) async fn prepare(
         job: &CellJob,
         directory: &Utf8Path,
+        scratch: &Utf8Path,
         clock: &Clock,
         stop: &Stop,
     ) -> Result<Self, RunError> {
-        use crate::fleet::Yard;
+        use crate::fleet::{Asked, Yard};
         let Some(place) = &job.place else { return Ok(Self::default()) };
         let namespace = Yard::namespace(job.scenario.name.as_str());
         let prepare = async {
-            let yard = Yard::prepare(place, &namespace, &job.id, clock).await?;
+            let members = job.identities(Some(&namespace));
+            let proxies: Vec<ProxyId> = members.iter().map(|(id, _)| id.clone()).collect();
+            let yard = Yard::prepare(place, &namespace, &job.id, clock, &proxies).await?;
             let spire = match &job.spire {
                 Some(crate::provider::SpireFrom::Pods) => {
-                    let (proxies, ttl) = (job.identities(Some(&namespace)), job.scenario.provider.ttl());
                     let log = crate::provider::server_log(directory);
-                    Some(yard.with_spire(&proxies, ttl, &log).await?)
+                    Some(yard.with_spire(&members, job.scenario.provider.ttl(), &log).await?)
                 }
                 _ => None,
             };
-            Ok::<_, RunError>(Self { yard: Some(yard), spire, asked: job.asked.clone() })
+            let witness = match (&job.asked, proxies.first()) {
+                (Some(asked @ Asked::OnNode { .. }), Some(first)) => Some(yard.witness(asked, first, scratch).await?),
+                _ => None,
+            };
+            Ok::<_, RunError>(Self { yard: Some(yard), spire, asked: job.asked.clone(), witness })
         };
         tokio::select! {
             biased;
             () = stop.requested() => Err(RunError::Interrupted),
             prepared = prepare => prepared,
         }
+    }
+
+    /// Where the provider is asked from a pod, if it is to be.
+    pub(super) fn witness(&self) -> Option<&Utf8Path> {
+        self.witness.as_deref()
     }
 
     /// The namespace that the proxies' identities name, where it is a real one.
@@ -95,8 +109,19 @@ impl Site {
 
 #[cfg(not(feature = "kubernetes"))]
 impl Site {
-    pub(super) async fn prepare(_: &CellJob, _: &Utf8Path, _: &Clock, _: &Stop) -> Result<Self, RunError> {
+    pub(super) async fn prepare(
+        _: &CellJob,
+        _: &Utf8Path,
+        _: &Utf8Path,
+        _: &Clock,
+        _: &Stop,
+    ) -> Result<Self, RunError> {
         Ok(Self::default())
+    }
+
+    #[expect(clippy::unused_self, reason = "as with clusters")]
+    pub(super) fn witness(&self) -> Option<&Utf8Path> {
+        None
     }
 
     #[expect(clippy::unused_self, reason = "as with clusters")]

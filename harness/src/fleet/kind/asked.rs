@@ -25,6 +25,11 @@ pub enum Asked {
         /// Lifetime of the certificates that the agent is to ask istiod for.
         ttl: Span,
     },
+    /// Whoever serves this socket on the pod's node; the user's affair.
+    OnNode {
+        /// Its path there, which is absolute.
+        socket: Utf8PathBuf,
+    },
 }
 
 impl Asked {
@@ -33,7 +38,7 @@ impl Asked {
         match provider.kind {
             kind if kind.has_spire() => Some(Self::Spire),
             kind if kind.is_of_istio() => Some(Self::Istio { ttl: provider.ttl() }),
-            _ => None,
+            _ => provider.socket.clone().map(|socket| Self::OnNode { socket }),
         }
     }
 
@@ -42,6 +47,7 @@ impl Asked {
         let name = match self {
             Self::Spire => "agent.sock",
             Self::Istio { .. } => "socket",
+            Self::OnNode { socket } => socket.file_name().unwrap_or_default(),
         };
         Utf8PathBuf::from(AT).join(name)
     }
@@ -50,17 +56,28 @@ impl Asked {
     pub(super) fn mount(&self) -> Value {
         let name = match self {
             Self::Istio { .. } => OF_THE_AGENT,
-            Self::Spire => VOLUME,
+            Self::Spire | Self::OnNode { .. } => VOLUME,
         };
         json!({ "name": name, "mountPath": AT, "readOnly": true })
     }
 
+    /// Its directory on the pod's node, if that is where it is.
+    fn directory(&self, ground: &Ground) -> Option<Utf8PathBuf> {
+        match self {
+            Self::Istio { .. } => None,
+            Self::Spire => Some(ground.spire_sockets().into()),
+            Self::OnNode { socket } => socket.parent().map(Utf8PathBuf::from),
+        }
+    }
+
+    /// Its socket there, for words.
+    pub(super) fn on_node(&self, ground: &Ground) -> Utf8PathBuf {
+        self.directory(ground).unwrap_or_default().join(self.socket().file_name().unwrap_or_default())
+    }
+
     /// The volume, where Istio's injector does not give it.
     pub(super) fn volume(&self, ground: &Ground) -> Option<Value> {
-        let path = match self {
-            Self::Istio { .. } => return None,
-            Self::Spire => ground.spire_sockets(),
-        };
+        let path = self.directory(ground)?;
         Some(json!({ "name": VOLUME, "hostPath": { "path": path, "type": "Directory" } }))
     }
 
@@ -69,6 +86,7 @@ impl Asked {
         match self {
             Self::Spire => "SPIRE knows only the pods of the beginning",
             Self::Istio { .. } => "its Envoy asks the agent of another pod, where the harness looks on",
+            Self::OnNode { .. } => "the provider on its node is asked, for it, from another pod",
         }
     }
 
@@ -77,6 +95,7 @@ impl Asked {
         let whom = match self {
             Self::Spire => "SPIRE's agent is asked, for the sidecar,",
             Self::Istio { .. } => "Istio's agent is asked, for its own Envoy,",
+            Self::OnNode { .. } => "the provider is asked, for the sidecar,",
         };
         let text = format!(
             "{whom} from the application's container of the same pod, which is started without waiting for the sidecar: \

@@ -25,6 +25,7 @@ pub(super) const ADMIN: u16 = 15_000;
 pub(super) const INBOUND: u16 = 15_006;
 /// Names of what is in the namespace, and of containers.
 pub(super) const NODE: &str = "rotacheck-node";
+pub(super) const WITNESS: &str = "rotacheck-witness";
 pub(super) const SIDECAR: &str = "istio-proxy";
 pub(super) const APPLICATION: &str = "app";
 pub(super) const KEYS: &str = "rotacheck-relay";
@@ -86,6 +87,29 @@ impl Ground {
             "name": self.namespace,
             "labels": { RUN: self.run, MACHINE: self.machine, CELL: label(cell), "istio-injection": "enabled" },
         } })
+    }
+
+    /// Whom the proxies run as.
+    pub(super) fn accounts(&self, ids: &[ProxyId]) -> Vec<Value> {
+        ids.iter().map(|id| self.object("v1", "ServiceAccount", id.as_str(), Value::Null)).collect()
+    }
+
+    /// A pod that asks the provider as the application's container of this proxy will.
+    pub(super) fn witness(&self, id: &ProxyId, asked: &Asked) -> Value {
+        let mut pod = self.object(
+            "v1",
+            "Pod",
+            WITNESS,
+            json!({
+                "serviceAccountName": id.as_str(),
+                "terminationGracePeriodSeconds": 0,
+                "containers": [self.relay(APPLICATION, &[], vec![asked.mount()])],
+                "volumes": with_keys(asked.volume(self).into_iter().collect()),
+            }),
+        );
+        let labels = json!({ "app": WITNESS, RUN: self.run, "sidecar.istio.io/inject": "false" });
+        pod["metadata"]["labels"] = labels;
+        pod
     }
 
     /// What needs only the namespace. `keys`: the relay's files.
@@ -166,7 +190,6 @@ impl Ground {
         let to = |name: &str| json!([{ "destination": { "host": name } }]);
         let once = json!({ "connectionPool": { "http": { "maxRequestsPerConnection": 1 } } });
         vec![
-            self.object("v1", "ServiceAccount", id.as_str(), Value::Null),
             service(id.as_str()),
             service(&kept),
             self.object(
@@ -327,6 +350,7 @@ mod tests {
         let sni = json!({ "typed_config": { "sni": "proxy-a", "max_session_keys": 0 } });
         let dial_out = [json!({ "name": "a-cluster", "transport_socket": sni }), json!({ "name": "a-listener" })];
         let mut all = vec![ground().namespace("rotation@envoy-1.38.3+image")];
+        all.extend(ground().accounts(&ids));
         all.extend(ground().relays(&[("ca.pem", "CA")]));
         all.extend(ground().services(&[&ids[0], &ids[1]], dial_out, 1));
         all.push(ground().pod(&ids[0], StatsInclusion::All, None));
@@ -370,6 +394,23 @@ mod tests {
         let volumes = pod["spec"]["volumes"].as_array().unwrap();
         assert_eq!((volumes.len(), &volumes[0]["name"]), (1, &json!(KEYS)));
         assert_eq!(pod["spec"]["containers"][0]["volumeMounts"][0]["name"], "workload-socket");
+    }
+
+    #[test]
+    fn a_provider_of_the_users_is_asked_where_its_socket_is_on_the_node_also_by_who_is_no_proxy() {
+        let id = ProxyId::parse("proxy-a").unwrap();
+        let asked = Asked::OnNode { socket: "/run/vendor/x/sds.sock".into() };
+        let pod = ground().pod(&id, StatsInclusion::All, Some(&asked));
+        let witness = ground().witness(&id, &asked);
+        assert_eq!(witness["spec"]["serviceAccountName"], pod["spec"]["serviceAccountName"]);
+        for pod in [&pod, &witness] {
+            assert_eq!(pod["spec"]["volumes"][0]["hostPath"]["path"], "/run/vendor/x");
+            let seen = pod["spec"]["containers"][0]["volumeMounts"][0]["mountPath"].as_str().unwrap();
+            assert_eq!(asked.socket(), format!("{seen}/sds.sock"));
+        }
+        // It is no sidecar, and nobody's neighbour.
+        assert_eq!(witness["metadata"]["labels"]["sidecar.istio.io/inject"], "false");
+        assert_ne!(witness["metadata"]["labels"]["app"], "proxy-a");
     }
 
     #[test]

@@ -11,14 +11,14 @@ use futures::future::{join_all, try_join_all};
 
 use super::asked::Asked;
 use super::measure::TEMPLATE_AT;
-use super::mesh::{self, Ground, TAP};
+use super::mesh::{self, Ground, TAP, WITNESS};
 use super::spire::Entries;
 use super::{Place, mesh::NODE, mesh::RELAY};
 use crate::clock::{Clock, Deadline, OffsetFile};
 use crate::cluster::{Forwarded, PodName, PodSeen};
 use crate::fleet::agent::led_to;
 use crate::fleet::{FleetError, owner};
-use crate::remote::{Connector, Credentials, Door, Event, Keys, Link, Opened, Target, Tell};
+use crate::remote::{Connector, Credentials, Door, Event, Keys, Link, Opened, RemoteError, Target, Tell};
 use crate::timeline::{Blind, CellId, ProxyId, Recorder, Source};
 
 /// How long a node may take to start its relay; that of a change to a file there.
@@ -38,6 +38,8 @@ pub struct Yard {
     pub(super) uid: String,
     /// Where the provider's socket of each proxy is in the harness, where each has one of its own.
     pub(super) doors: OnceLock<Doors>,
+    /// Where the provider is asked from a pod that is no proxy's.
+    witness: OnceLock<Door>,
     /// Whom SPIRE knows, where it issues.
     pub(super) entries: OnceLock<Entries>,
     harness: Credentials,
@@ -118,6 +120,7 @@ impl Yard {
         namespace: &str,
         cell: &CellId,
         clock: &Clock,
+        proxies: &[ProxyId],
     ) -> Result<Arc<Self>, FleetError> {
         let moved = clock.is_moved();
         let ground = Ground {
@@ -136,11 +139,13 @@ impl Yard {
             nodes: Vec::new(),
             uid: made["metadata"]["uid"].as_str().unwrap_or_default().to_owned(),
             doors: OnceLock::new(),
+            witness: OnceLock::new(),
             entries: OnceLock::new(),
             harness: keys.harness()?,
             told: Arc::default(),
             cleared: AtomicBool::new(false),
         };
+        place.cluster.create_all(&yard.ground.accounts(proxies)).await?;
         place.cluster.create_all(&yard.ground.relays(&keys.relay()?.files())).await?;
         yard.nodes = yard.wait_for_nodes().await?;
         if moved {
@@ -197,6 +202,32 @@ impl Yard {
         // They are opened once in a cell's life.
         let _ = self.doors.set(Doors { asked, of: doors });
         Ok(paths)
+    }
+
+    /// A socket in `directory` that leads to who is asked, from a pod that is to them like this proxy's.
+    pub async fn witness(
+        &self,
+        asked: &Asked,
+        like: &ProxyId,
+        directory: &Utf8Path,
+    ) -> Result<Utf8PathBuf, FleetError> {
+        self.place.cluster.create(&self.ground.witness(like, asked)).await?;
+        let selector = format!("app={WITNESS}");
+        self.wait_for("a pod that asks the provider", &selector, 1, Deadline::after(TO_START)).await?;
+        let link = self.link(WITNESS).await?;
+        let target = Target::Unix(asked.socket());
+        // Said here, for a door says nothing.
+        link.reaches(&target).await.map_err(|e| self.unreachable(asked, &e))?;
+        let door = Door::open(&directory.join("witness.sock"), target)?;
+        door.lead_by(&link);
+        let path = door.path().to_owned();
+        // It asks as long as there is a cell.
+        let _ = self.witness.set(door);
+        Ok(path)
+    }
+
+    fn unreachable(&self, asked: &Asked, why: &RemoteError) -> FleetError {
+        FleetError::NoProvider { socket: asked.on_node(&self.ground), why: why.to_string() }
     }
 
     /// Istio's bootstrap template, with the tap's socket in it.
