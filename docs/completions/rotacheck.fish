@@ -66,7 +66,7 @@ kind\t'Pods of a kind cluster, with the sidecars that Istio injects there'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l envoy-path -d 'An Envoy executable to use where `--envoy` is not given' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l socket -d 'The Unix socket on which an external provider serves SDS v3 (StreamSecrets); with `--topology kind`, its path on each node' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l cluster -d 'An existing kind cluster, into which Istio is installed [default: one is made for the run, and deleted]' -r
-complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l node-image -d 'Image of the nodes of a cluster that is made [default: kind\'s own]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l node-image -l k8s -d 'Image of the nodes of a cluster that is made, which has its Kubernetes. Repeatable, as are the next ones: a cluster is made for each combination, and every scenario meets each [default: kind\'s own]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l nodes -d 'Nodes of a cluster that is made' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l istio-hub -d 'Where Istio\'s images proxyv2 and pilot are' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l istio-tag -d 'Their tag, such as 1.29.0: the Istio that is tested, with the Envoy that it ships' -r
@@ -130,7 +130,7 @@ kind\t'Pods of a kind cluster, with the sidecars that Istio injects there'"
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l envoy-path -d 'An Envoy executable to use where `--envoy` is not given' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l socket -d 'The Unix socket on which an external provider serves SDS v3 (StreamSecrets); with `--topology kind`, its path on each node' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l cluster -d 'An existing kind cluster, into which Istio is installed [default: one is made for the run, and deleted]' -r
-complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l node-image -d 'Image of the nodes of a cluster that is made [default: kind\'s own]' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l node-image -l k8s -d 'Image of the nodes of a cluster that is made, which has its Kubernetes. Repeatable, as are the next ones: a cluster is made for each combination, and every scenario meets each [default: kind\'s own]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l nodes -d 'Nodes of a cluster that is made' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l istio-hub -d 'Where Istio\'s images proxyv2 and pilot are' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l istio-tag -d 'Their tag, such as 1.29.0: the Istio that is tested, with the Envoy that it ships' -r

@@ -91,6 +91,7 @@ fn header(config: &FleetConfig) -> Header {
             envoy: EnvoySubject { version: EnvoyVersion::parse("1.38.3").unwrap(), source: "path".into() },
             istio: None,
             provider: ProviderSubject { kind: "fake".into(), profile: None, version: "test".into() },
+            cluster: None,
         },
         clock: ClockKind::Real,
         started: jiff::Timestamp::now(),

@@ -144,6 +144,7 @@ fn header(members: &[(ProxyId, Option<SpiffeId>)]) -> Header {
             envoy: EnvoySubject { version: EnvoyVersion::parse("1.38.3").unwrap(), source: "path".into() },
             istio: None,
             provider: ProviderSubject { kind: "fake".into(), profile: None, version: "test".into() },
+            cluster: None,
         },
         clock: ClockKind::Virtual,
         started: jiff::Timestamp::now(),

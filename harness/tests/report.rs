@@ -47,6 +47,7 @@ fn killed_run(base: &Utf8Path) -> RunDirectory {
             envoy: EnvoySubject { version: EnvoyVersion::parse("1.38.3").unwrap(), source: "pip".into() },
             istio: None,
             provider: ProviderSubject { kind: "fake".into(), profile: None, version: "0.1.0".into() },
+            cluster: None,
         },
         disclosed: Vec::new(),
         clock: ClockKind::Virtual,

@@ -253,6 +253,7 @@ fn header(spec: &ProviderSpec) -> Header {
                 profile: None,
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             },
+            cluster: None,
         },
         clock: ClockKind::Real,
         started: jiff::Timestamp::now(),

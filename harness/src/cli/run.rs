@@ -108,9 +108,9 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         plan = args.selection.with_controls(plan)?;
     }
     #[cfg(feature = "kubernetes")]
-    let wanted = args.selection.cluster(args.how.keep)?;
+    let wanted = args.selection.clusters(args.how.keep)?;
     #[cfg(not(feature = "kubernetes"))]
-    let wanted = None;
+    let wanted = Vec::new();
     let (_, exit) = carry_out(plan, args.how, args.shard, args.require_controls, wanted, &stop).await?;
     Ok(exit)
 }
@@ -121,14 +121,14 @@ pub(super) async fn carry_out(
     args: HowArgs,
     shard: Option<Shard>,
     require_controls: bool,
-    cluster: Option<ClusterWanted>,
+    clusters: Vec<ClusterWanted>,
     stop: &Stop,
 ) -> Result<(Option<Ran>, Exit), CliError> {
     stop.on_signals().map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot listen to signals: {e}")))?;
     let executables = tokio::select! {
         biased;
         () = stop.requested() => return Ok((None, Exit::Interrupted)),
-        executables = provide(&plan, &args, cluster) => executables?,
+        executables = provide(&plan, &args, clusters) => executables?,
     };
     let exe = std::env::current_exe().ok().and_then(|p| Utf8PathBuf::from_path_buf(p).ok()).ok_or_else(|| {
         CliError::new(Exit::CouldNotTell, "cannot find the path of this program, which the guard is started from")
@@ -173,7 +173,7 @@ pub(super) async fn carry_out(
     }
     let exit = exit(&ran, stop.asked(), untold);
     #[cfg(feature = "kubernetes")]
-    if let Some(kind) = executables.kind.as_ref().filter(|kind| kind.is_left()) {
+    for kind in executables.kinds.iter().filter(|kind| kind.is_left()) {
         super::stderr::say(format_args!(
             "the kind cluster {0} is left: `kind delete cluster --name {0}` removes it",
             kind.name()
@@ -228,29 +228,34 @@ struct Executables {
     spires: BTreeMap<ProgramRequest, [ProgramBinary; 2]>,
     /// The images, where the proxies are to be in containers.
     containers: Option<Containers>,
-    /// The cluster that holds them, where the proxies are to be there; it ends with this, if it was made.
+    /// The clusters that hold them, where the proxies are to be there; what was made ends with this.
     #[cfg(feature = "kubernetes")]
-    kind: Option<Kind>,
+    kinds: Vec<Kind>,
 }
 
-/// Makes the cluster. All that is run is in its images.
+/// Makes the clusters. All that is run is in their images.
 #[cfg(feature = "kubernetes")]
-async fn in_cluster(config: ClusterWanted) -> Result<Executables, CliError> {
-    let line = Talk::new().line();
-    let kind = Kind::up(config, &|doing| line.tell(doing)).await;
-    line.clear();
-    let kind = kind.map_err(|e| CliError::kind(&e))?;
-    Ok(Executables { kind: Some(kind), ..Executables::default() })
+async fn in_clusters(configs: Vec<ClusterWanted>) -> Result<Executables, CliError> {
+    let (mut kinds, all) = (Vec::new(), configs.len());
+    for (n, config) in (1..).zip(configs) {
+        let line = Talk::new().line();
+        let which = if all > 1 { format!(" (cluster {n} of {all})") } else { String::new() };
+        let kind = Kind::up(config, &|doing| line.tell(&format!("{doing}{which}"))).await;
+        line.clear();
+        kinds.push(kind.map_err(|e| CliError::kind(&e))?);
+    }
+    Ok(Executables { kinds, ..Executables::default() })
 }
 
 #[cfg(not(feature = "kubernetes"))]
-async fn in_cluster(config: ClusterWanted) -> Result<Executables, CliError> {
-    match config {}
+#[expect(clippy::unused_async, reason = "as with clusters")]
+async fn in_clusters(_: Vec<ClusterWanted>) -> Result<Executables, CliError> {
+    Ok(Executables::default())
 }
 
-async fn provide(plan: &Plan, args: &HowArgs, cluster: Option<ClusterWanted>) -> Result<Executables, CliError> {
-    if let Some(config) = cluster {
-        return in_cluster(config).await;
+async fn provide(plan: &Plan, args: &HowArgs, clusters: Vec<ClusterWanted>) -> Result<Executables, CliError> {
+    if !clusters.is_empty() {
+        return in_clusters(clusters).await;
     }
     let lock = Lock::discover(args.lock.as_deref()).map_err(|e| CliError::artifact("use the lock file", &e))?;
     let store = Store::open(StoreOptions { cache: None, lock, offline: args.offline })
@@ -303,7 +308,7 @@ async fn provide(plan: &Plan, args: &HowArgs, cluster: Option<ClusterWanted>) ->
         spires,
         containers,
         #[cfg(feature = "kubernetes")]
-        kind: None,
+        kinds: Vec::new(),
     })
 }
 
@@ -314,7 +319,7 @@ impl Executables {
         let programs = self.istios.values().chain(self.spires.values()).flatten();
         let programs = programs.map(|b| (format!("{} {}", b.program, b.version), b.digest.to_string()));
         #[cfg(feature = "kubernetes")]
-        let images = self.kind.iter().flat_map(|kind| kind.digests.clone());
+        let images = self.kinds.iter().flat_map(|kind| kind.digests.clone());
         #[cfg(not(feature = "kubernetes"))]
         let images = std::iter::empty();
         let containers = self.containers.iter().flat_map(Containers::digests);
@@ -330,6 +335,7 @@ impl Executables {
             envoy: EnvoySubject { version: kind.envoy.clone(), source },
             provider: cell.scenario.provider.subject(Some(&istio.version), None),
             istio: Some(istio),
+            cluster: Some(kind.subject.clone()),
         };
         let asked = Asked::of(&cell.scenario.provider);
         let disclosed = if cell.unsupported.is_none() { kind.disclosures(asked.as_ref()) } else { Vec::new() };
@@ -362,7 +368,7 @@ fn spire([server, agent]: &[ProgramBinary; 2]) -> (String, SpirePrograms) {
 
 fn job(cell: &Cell, executables: &Executables) -> Result<CellJob, CliError> {
     #[cfg(feature = "kubernetes")]
-    if let Some(kind) = &executables.kind {
+    if let Some(kind) = cell.cluster.and_then(|nth| executables.kinds.get(nth)) {
         return Executables::pods(kind, cell);
     }
     let containers = executables.containers.as_ref().filter(|_| cell.scenario.fleet.kind.is_container());
@@ -382,6 +388,7 @@ fn job(cell: &Cell, executables: &Executables) -> Result<CellJob, CliError> {
             istio.as_ref().map(|(subject, _)| subject.version.as_str()),
             spire.as_ref().map(|(version, _)| version.as_str()),
         ),
+        cluster: None,
     };
     let disclosed = if cell.unsupported.is_none() { executables.disclosed(cell) } else { Vec::new() };
     let job = new_job(cell, subject, disclosed, path)?;

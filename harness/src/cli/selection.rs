@@ -171,7 +171,7 @@ impl SelectionArgs {
             scenarios: self.scenarios.clone(),
             envoys: envoys.collect(),
             topology: self.topology.map(TopologyArg::kind),
-            cluster: Vec::new(),
+            clusters: Vec::new(),
             istios: self.istios.clone(),
             providers: self.providers.iter().map(|provider| provider.kind()).collect(),
             spires: self.spires.clone(),
@@ -214,9 +214,8 @@ impl SelectionArgs {
             let hint = "--spire-image names it; leave out --spire";
             return Err(CliError::with_hint(Exit::Usage, "in a cluster, SPIRE is that of an image", hint));
         }
-        let (envoy, istio) = self.kind.subject()?;
-        let (envoys, istios, spires) = (vec![envoy], vec![istio], vec![self.kind.spire()]);
-        Ok(Selection { envoys, istios, spires, cluster: self.kind.options(), ..selection })
+        let clusters = self.kind.wanted()?.iter().map(|cluster| self.kind.place(cluster)).collect::<Result<_, _>>()?;
+        Ok(Selection { spires: vec![self.kind.spire()], clusters, ..selection })
     }
 
     #[cfg(not(feature = "kubernetes"))]
@@ -225,10 +224,15 @@ impl SelectionArgs {
         Ok(selection)
     }
 
-    /// The cluster that is wanted, if any is.
+    /// The clusters that are wanted, in the order in which cells count them.
     #[cfg(feature = "kubernetes")]
-    pub(super) fn cluster(&self, keep: bool) -> Result<Option<crate::fleet::KindConfig>, CliError> {
-        matches!(self.topology, Some(TopologyArg::Kind)).then(|| self.kind.config(keep)).transpose()
+    pub(super) fn clusters(&self, keep: bool) -> Result<Vec<crate::fleet::KindConfig>, CliError> {
+        match self.topology {
+            Some(TopologyArg::Kind) => {
+                Ok(self.kind.wanted()?.iter().map(|cluster| self.kind.config(cluster, keep)).collect())
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// The plan, with every control on every Envoy of it; as they are, whatever the command line changes.

@@ -40,7 +40,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let scenarios = controls.iter().map(|control| control.name.to_string()).collect();
     let plan = Plan::select(&library, &Selection { scenarios, envoys: args.envoys, ..Selection::default() })?;
     let stop = Stop::default();
-    let (ran, exit) = carry_out(plan, args.how, None, false, None, &stop).await?;
+    let (ran, exit) = carry_out(plan, args.how, None, false, Vec::new(), &stop).await?;
     let Some(ran) = ran else { return Ok(exit) };
     let score = Score::of(&ran.reports);
     let untrue = blindfolded(&ran)?;

@@ -70,6 +70,14 @@ impl Cluster {
         Ok(nodes.items.into_iter().filter_map(|node| node.metadata.name).collect())
     }
 
+    /// The version of the API server: `v1.34.0`.
+    pub async fn version(&self) -> Result<String, ClusterError> {
+        let told =
+            self.client.apiserver_version().await.map_err(|e| ClusterError::undone("ask for the version", &e))?;
+        // It becomes a part of reports, whoever it comes from.
+        Ok(told.git_version.chars().filter(|c| c.is_ascii_graphic()).take(64).collect())
+    }
+
     /// What happened in a namespace, a line each, the newest last: `Pod/proxy-a Warning FailedMount: ...`.
     pub async fn events(&self, namespace: &str) -> Result<Vec<String>, ClusterError> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);

@@ -3,6 +3,7 @@
 use camino::Utf8PathBuf;
 
 use super::Overrides;
+use super::select::InCluster;
 use crate::scenario::{ProviderKind, Scenario};
 use crate::timeline::{CellId, EnvoyRequest, EnvoyVersion, ProgramRequest};
 
@@ -17,6 +18,8 @@ pub struct Cell {
     pub istio: Option<ProgramRequest>,
     /// The SPIRE that issues, where the scenario has one.
     pub spire: Option<ProgramRequest>,
+    /// Which of the selection's clusters its proxies are in, where they are in one.
+    pub cluster: Option<usize>,
     /// Why it makes no sense to run it: its outcome is `unsupported`.
     pub unsupported: Option<String>,
     /// Told apart from the other Envoys of the plan that are given by a path: 1, 2, ...; 0 for a version.
@@ -35,8 +38,8 @@ pub(super) struct Origin {
     /// The provider, where it is not the scenario's own.
     pub(super) provider: Option<ProviderKind>,
     pub(super) overrides: Overrides,
-    /// Where the proxies are in a cluster, what says which one, and which images.
-    pub(super) cluster: Option<Vec<(&'static str, String)>>,
+    /// The cluster that the proxies are in.
+    pub(super) cluster: Option<InCluster>,
 }
 
 impl Cell {
@@ -59,11 +62,22 @@ impl Cell {
             (None, Some(kind)) => format!("+{}", kind.name()),
             (spire, _) => part("spire", spire.as_ref()),
         };
+        let cluster: String = self.cluster_name().chars().take(40).collect();
         // The whole may be 160 long.
-        let version: String =
-            version.chars().take(if istio.is_empty() || provider.is_empty() { 80 } else { 50 }).collect();
-        let id = format!("{}@envoy-{version}{suffix}{istio}{provider}", self.scenario.name);
+        let room = match (istio.is_empty() || provider.is_empty(), cluster.is_empty()) {
+            (true, true) => 80,
+            (false, true) => 50,
+            (_, false) => 20,
+        };
+        let version: String = version.chars().take(room).collect();
+        let id = format!("{}@envoy-{version}{suffix}{istio}{provider}{cluster}", self.scenario.name);
         CellId::parse(&id).expect("a scenario's name and a version hold nothing that a cell's name may not")
+    }
+
+    /// What tells its cluster apart, as a part of a name.
+    fn cluster_name(&self) -> String {
+        let name = self.origin.cluster.as_ref().map_or("", |cluster| &cluster.name);
+        if name.is_empty() { String::new() } else { format!("+{name}") }
     }
 
     /// Its name before anything was measured, for lists.
@@ -74,7 +88,7 @@ impl Cell {
                 let istio = self.istio.as_ref().map(|istio| format!(" istio {istio}")).unwrap_or_default();
                 let spire = self.spire.as_ref().map(|spire| format!(" spire {spire}")).unwrap_or_default();
                 let provider = self.origin.provider.map(|kind| format!(" {}", kind.name())).unwrap_or_default();
-                format!("{}@{}{istio}{provider}{spire}", self.scenario.name, self.envoy)
+                format!("{}@{}{istio}{provider}{spire}{}", self.scenario.name, self.envoy, self.cluster_name())
             }
         }
     }
@@ -93,7 +107,7 @@ impl Cell {
         if let Some(cluster) = &self.origin.cluster {
             // Envoy and Istio are those of one image.
             words.push("--topology kind".to_owned());
-            words.extend(cluster.iter().map(|(option, value)| format!("{option} {}", quoted(value))));
+            words.extend(cluster.options.iter().map(|(option, value)| format!("{option} {}", quoted(value))));
             if let Some(ProgramRequest::Image(image)) = &self.spire {
                 words.push(format!("--spire-image {}", quoted(&image.to_string())));
             }
@@ -131,6 +145,7 @@ impl Cell {
                 cell.envoy.clone(),
                 cell.istio.clone(),
                 cell.spire.clone(),
+                cell.cluster,
             )
         };
         place(self) == place(other)

@@ -21,5 +21,5 @@ pub use matrix::{Matrix, Product};
 pub use outcome::*;
 pub use overrides::Overrides;
 use select::matrix_order;
-pub use select::{Plan, Selection};
+pub use select::{InCluster, Plan, Selection};
 pub use shard::Shard;

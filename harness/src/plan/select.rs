@@ -8,7 +8,7 @@ use super::library::read_file;
 use super::subjects::{Subject, products};
 use super::{Cell, Library, Overrides, PlanError};
 use crate::scenario::{ExpectedJudgement, FleetKind, ProviderKind, Role, Scenario, nearest};
-use crate::timeline::{EnvoyRequest, IstioRequest, ProgramRequest};
+use crate::timeline::{EnvoyRequest, ImageReference, IstioRequest, ProgramRequest};
 
 /// What is selected, and what is changed in it.
 #[derive(Debug, Clone, Default)]
@@ -17,8 +17,8 @@ pub struct Selection {
     pub scenarios: Vec<String>,
     /// How the proxies are run, in every cell; none: as each scenario and `istios` say.
     pub topology: Option<FleetKind>,
-    /// Where the proxies are in a cluster, the options that say which one, with their values.
-    pub cluster: Vec<(&'static str, String)>,
+    /// Where the proxies are in a cluster, those that every scenario meets; `envoys` and `istios` are then of no account.
+    pub clusters: Vec<InCluster>,
     /// Envoys; none: those of the matrix.
     pub envoys: Vec<EnvoyRequest>,
     /// Istios, each of which every scenario meets; none: as each scenario says, with those of the matrix.
@@ -36,6 +36,17 @@ pub struct Selection {
 pub struct Plan {
     /// Its cells; never none.
     pub cells: Vec<Cell>,
+}
+
+/// A cluster that proxies are to be in, and what is tested there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InCluster {
+    /// The options that say which one, with their values.
+    pub options: Vec<(&'static str, String)>,
+    /// What tells it apart from the others in a cell's name, beside its Istio: `k8s-v1.34.0+nodes-2`; often nothing.
+    pub name: String,
+    /// The image that has both Envoy and Istio's agent.
+    pub image: ImageReference,
 }
 
 impl Plan {
@@ -135,7 +146,7 @@ fn cell(
     (argument, own): (&str, &Scenario),
     subject: Subject,
 ) -> Result<Cell, PlanError> {
-    let Subject { envoy, nth_path, istio, provider, spire } = subject;
+    let Subject { envoy, nth_path, istio, cluster, provider, spire } = subject;
     let mut scenario = own.clone();
     let in_cluster = selection.topology.filter(|kind| kind.is_cluster());
     // As the command line says; else as the scenario does, if no Istio takes part.
@@ -157,6 +168,7 @@ fn cell(
         envoy,
         istio,
         spire,
+        cluster,
         unsupported,
         nth_path,
         origin: Origin {
@@ -165,7 +177,7 @@ fn cell(
             has_agent: own.fleet.kind.has_istio(),
             provider: changed,
             overrides,
-            cluster: in_cluster.map(|_| selection.cluster.clone()),
+            cluster: cluster.and_then(|nth| selection.clusters.get(nth)).cloned(),
         },
     };
     let problems = cell.scenario.problems();
@@ -311,6 +323,29 @@ mod tests {
         let both = Selection { topology: Some(FleetKind::Process), ..on(&["rotation"], &["1.31"], &[]) };
         let refused = Plan::select(&Library::embedded(), &both);
         assert!(matches!(refused, Err(PlanError::IstioWithoutAgent)), "{refused:?}");
+    }
+
+    #[test]
+    fn every_scenario_meets_every_cluster_and_is_called_by_what_tells_it_apart() {
+        let cluster = |tag: &str, name: &str, nodes: &str| InCluster {
+            options: vec![("--nodes", nodes.to_owned()), ("--istio-tag", tag.to_owned())],
+            name: name.to_owned(),
+            image: format!("docker.io/istio/proxyv2:{tag}").parse().unwrap(),
+        };
+        let clusters =
+            vec![cluster("1.28.3", "nodes-1", "1"), cluster("1.28.3", "nodes-2", "2"), cluster("1.29.0", "", "1")];
+        let selection = Selection {
+            scenarios: vec!["rotation".into(), "incident".into()],
+            topology: Some(FleetKind::Kind),
+            clusters,
+            ..Selection::default()
+        };
+        let cells = Plan::select(&Library::embedded(), &selection).unwrap().cells;
+        let measured = EnvoyVersion::parse("1.36.4").unwrap();
+        let told: Vec<String> =
+            cells.iter().map(|cell| format!("{}: {}", cell.id(&measured), cell.command())).collect();
+        insta::assert_snapshot!(told.join("\n"), @"");
+        assert_eq!(cells.iter().map(|cell| cell.cluster.unwrap()).collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which scenario meets which subjects: the products of what the matrix and the command line name.
 
-use super::select::{Selection, selected, without_repetition};
+use super::select::{InCluster, Selection, selected, without_repetition};
 use super::{Library, Matrix, PlanError};
 use crate::scenario::{ProviderKind, Scenario};
 use crate::timeline::{EnvoyRequest, EnvoyVersion, IstioRequest, ProgramRequest, ProgramVersion};
@@ -17,6 +17,8 @@ pub(super) struct Product {
     /// For scenarios that say themselves that Istio takes part.
     own_istios: Vec<ProgramRequest>,
     spires: Vec<ProgramRequest>,
+    /// If there are any: where all proxies are, with the Envoys and Istios that are there.
+    clusters: Vec<InCluster>,
 }
 
 /// What one scenario is run on.
@@ -26,6 +28,8 @@ pub(super) struct Subject {
     /// Which it is of the Envoys that are given by a path: 1, 2, ...; 0 for a version.
     pub(super) nth_path: usize,
     pub(super) istio: Option<ProgramRequest>,
+    /// Which of the clusters it is in.
+    pub(super) cluster: Option<usize>,
     pub(super) provider: ProviderKind,
     pub(super) spire: Option<ProgramRequest>,
 }
@@ -42,6 +46,7 @@ pub(super) fn products(library: &Library, selection: &Selection) -> Result<Vec<P
     let scenarios = selected(library, &selection.scenarios)?;
     let providers = given(&selection.providers);
     let istios = match selection.topology {
+        _ if !selection.clusters.is_empty() => Some(Vec::new()),
         _ if !selection.istios.is_empty() => given(&selection.istios),
         Some(kind) if kind.has_istio() => {
             let versions = library.matrix()?.istio.into_iter().map(ProgramRequest::Version);
@@ -63,6 +68,7 @@ pub(super) fn products(library: &Library, selection: &Selection) -> Result<Vec<P
     };
     Ok(vec![Product {
         envoys: match selection.envoys.as_slice() {
+            [] if !selection.clusters.is_empty() => Vec::new(),
             [] => envoys(&library.matrix()?.envoy),
             given => without_repetition(given),
         },
@@ -74,6 +80,7 @@ pub(super) fn products(library: &Library, selection: &Selection) -> Result<Vec<P
         scenarios,
         istios,
         providers,
+        clusters: selection.clusters.clone(),
     }])
 }
 
@@ -99,19 +106,13 @@ fn of_matrix(
             [] => versions(spires),
             given => without_repetition(given),
         },
+        clusters: Vec::new(),
     })
 }
 
 impl Product {
-    /// What a scenario is to meet: by Envoy, then by Istio, then by provider.
+    /// What a scenario is to meet: by Envoy, then by Istio, or by cluster; then by provider.
     pub(super) fn subjects(&self, own: &Scenario) -> Result<Vec<Subject>, PlanError> {
-        let istios: Vec<Option<ProgramRequest>> = match &self.istios {
-            Some(istios) => istios.iter().map(|istio| istio.programs().cloned()).collect(),
-            None => choices(own.fleet.kind.has_istio(), &self.own_istios),
-        };
-        if istios.is_empty() {
-            return Err(PlanError::NoIstio { scenario: own.name.to_string() });
-        }
         let mut issuers = Vec::new();
         for provider in self.providers.clone().unwrap_or_else(|| vec![own.provider.kind]) {
             let spires = choices(provider.has_spire(), &self.spires);
@@ -120,23 +121,57 @@ impl Product {
             }
             issuers.extend(spires.into_iter().map(|spire| (provider, spire)));
         }
+        let proxies = if self.clusters.is_empty() { self.local(own)? } else { self.in_clusters() };
+        let subjects = proxies.into_iter().flat_map(|proxy| {
+            let issued = |(provider, spire): &(ProviderKind, Option<ProgramRequest>)| Subject {
+                provider: *provider,
+                spire: spire.clone(),
+                ..proxy.clone()
+            };
+            issuers.iter().map(issued).collect::<Vec<_>>()
+        });
+        Ok(subjects.collect())
+    }
+
+    /// Each Envoy with each Istio; who issues is to be said yet.
+    fn local(&self, own: &Scenario) -> Result<Vec<Subject>, PlanError> {
+        let istios: Vec<Option<ProgramRequest>> = match &self.istios {
+            Some(istios) => istios.iter().map(|istio| istio.programs().cloned()).collect(),
+            None => choices(own.fleet.kind.has_istio(), &self.own_istios),
+        };
+        if istios.is_empty() {
+            return Err(PlanError::NoIstio { scenario: own.name.to_string() });
+        }
         let mut subjects = Vec::new();
         let mut paths = 0;
         for envoy in &self.envoys {
-            let own = !matches!(envoy, EnvoyRequest::Version(_));
-            paths += usize::from(own);
-            let nth_path = if own { paths } else { 0 };
-            for istio in &istios {
-                subjects.extend(issuers.iter().map(|(provider, spire)| Subject {
-                    envoy: envoy.clone(),
-                    nth_path,
-                    istio: istio.clone(),
-                    provider: *provider,
-                    spire: spire.clone(),
-                }));
-            }
+            let given = !matches!(envoy, EnvoyRequest::Version(_));
+            paths += usize::from(given);
+            let nth_path = if given { paths } else { 0 };
+            subjects.extend(istios.iter().map(|istio| Subject {
+                envoy: envoy.clone(),
+                nth_path,
+                istio: istio.clone(),
+                cluster: None,
+                provider: own.provider.kind,
+                spire: None,
+            }));
         }
         Ok(subjects)
+    }
+
+    /// What each cluster has; who issues is to be said yet.
+    fn in_clusters(&self) -> Vec<Subject> {
+        let there = |(nth, cluster): (usize, &InCluster)| Subject {
+            envoy: EnvoyRequest::Image(cluster.image.clone()),
+            // Its Istio, out of the same image, tells it apart.
+            nth_path: 1,
+            istio: Some(ProgramRequest::Image(cluster.image.clone())),
+            cluster: Some(nth),
+            provider: ProviderKind::default(),
+            spire: None,
+        };
+        self.clusters.iter().enumerate().map(there).collect()
     }
 }
 

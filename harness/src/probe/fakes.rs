@@ -116,6 +116,7 @@ pub(super) async fn context(patience: Duration) -> ProbeContext {
             envoy: EnvoySubject { version: EnvoyVersion::parse("1.38.3").unwrap(), source: "path".into() },
             istio: None,
             provider: ProviderSubject { kind: "fake".into(), profile: None, version: "0".into() },
+            cluster: None,
         },
         clock: ClockKind::Real,
         started: jiff::Timestamp::UNIX_EPOCH,

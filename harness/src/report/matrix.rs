@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::text::plain;
 use crate::plan::CellReport;
-use crate::timeline::{ScenarioName, Subject};
+use crate::timeline::{ClusterSubject, ScenarioName, Subject};
 
 /// The cells of a run, arranged.
 #[derive(Debug)]
@@ -52,12 +52,13 @@ const ENVOY: [Axis; 2] = [
 ];
 
 /// What is told of each group.
-const GROUP: [Axis; 4] = [
+const GROUP: [Axis; 5] = [
     Axis {
         label: |s| s.istio.as_ref().map_or_else(|| "no istio".to_owned(), |i| format!("istio {}", i.name())),
         within: None,
     },
     Axis { label: |s| s.istio.as_ref().map_or_else(String::new, |i| i.source.clone()), within: Some(same_versions) },
+    Axis { label: |s| s.cluster.as_ref().map_or_else(String::new, cluster), within: None },
     Axis { label: |s| s.provider.kind.clone(), within: Some(same_versions) },
     Axis {
         label: |s| match &s.provider.profile {
@@ -68,9 +69,17 @@ const GROUP: [Axis; 4] = [
     },
 ];
 
+fn cluster(cluster: &ClusterSubject) -> String {
+    let nodes = if cluster.nodes == 1 { "1 node".to_owned() } else { format!("{} nodes", cluster.nodes) };
+    format!("kubernetes {}, {nodes}", cluster.kubernetes)
+}
+
 fn same_versions(a: &CellReport, b: &CellReport) -> bool {
     let istio = |cell: &CellReport| cell.subject.istio.as_ref().map(|i| i.version.clone());
-    a.scenario == b.scenario && a.subject.envoy.version == b.subject.envoy.version && istio(a) == istio(b)
+    a.scenario == b.scenario
+        && a.subject.envoy.version == b.subject.envoy.version
+        && istio(a) == istio(b)
+        && a.subject.cluster == b.subject.cluster
 }
 
 impl<'a> Matrix<'a> {
@@ -205,6 +214,17 @@ mod tests {
     fn behind(version: &str, cell: CellReport) -> CellReport {
         let istio = IstioSubject { version: version.into(), source: "go".into(), name: None };
         CellReport { subject: Subject { istio: Some(istio), ..cell.subject.clone() }, ..cell }
+    }
+
+    #[test]
+    fn clusters_are_told_apart_where_there_are_several() {
+        let on = |nodes: u32| {
+            let cell = behind("1.29.0", cell("rotation", "1.37.1"));
+            let cluster = ClusterSubject { kubernetes: "v1.34.0".into(), nodes };
+            CellReport { subject: Subject { cluster: Some(cluster), ..cell.subject.clone() }, ..cell }
+        };
+        assert_eq!(labels(&[on(1)]), ["1.37.1"]);
+        assert_eq!(labels(&[on(1), on(2)]), ["kubernetes v1.34.0, 1 node", "kubernetes v1.34.0, 2 nodes"]);
     }
 
     fn labels(cells: &[CellReport]) -> Vec<String> {

@@ -114,6 +114,7 @@ fn header() -> Header {
             envoy: EnvoySubject { version: EnvoyVersion::parse("1.38.3").unwrap(), source: "none".into() },
             istio: None,
             provider: ProviderSubject { kind: "fake".into(), profile: None, version: "0.0.0".into() },
+            cluster: None,
         },
         clock: ClockKind::Real,
         started: jiff::Timestamp::now(),

@@ -111,6 +111,16 @@ pub struct ProviderSubject {
     pub version: String,
 }
 
+/// The Kubernetes cluster that proxies are in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ClusterSubject {
+    /// The version of its API server, as it says itself: `v1.34.0`.
+    pub kubernetes: String,
+    /// How many nodes it has.
+    pub nodes: u32,
+}
+
 /// What is tested.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -121,6 +131,9 @@ pub struct Subject {
     pub istio: Option<IstioSubject>,
     /// Who issues.
     pub provider: ProviderSubject,
+    /// The cluster that the proxies are in; absent where they are in none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterSubject>,
 }
 
 /// Something about a cell's subject that is not as its makers ship it.

@@ -36,6 +36,7 @@ pub(crate) fn subject(envoy: &str) -> Subject {
         envoy: EnvoySubject { version: EnvoyVersion::parse(envoy).unwrap(), source: "pip".into() },
         istio: None,
         provider: ProviderSubject { kind: "fake".into(), profile: Some("generic".into()), version: "0.1.0".into() },
+        cluster: None,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::cluster::Cluster;
 use crate::fleet::agent::in_pods;
 use crate::fleet::call::{Call, CallError};
 use crate::fleet::owner;
-use crate::timeline::{Disclosure, EnvoyVersion};
+use crate::timeline::{ClusterSubject, Disclosure, EnvoyVersion};
 
 /// What is installed of Istio, and what is laid over it for an Envoy without Istio's own filters.
 const ISTIO: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../kind-config/istio.yaml"));
@@ -60,6 +60,8 @@ pub struct Kind {
     pub own_envoy: bool,
     /// Istio's bootstrap template, if its image told it.
     bootstrap: Option<Arc<str>>,
+    /// Its Kubernetes, and its nodes.
+    pub subject: ClusterSubject,
     /// The images that were run, with their digests.
     pub digests: BTreeMap<String, String>,
 }
@@ -85,6 +87,8 @@ impl Kind {
         )
         .await?;
         let cluster = Cluster::of_file(&nodes.kubeconfig()).await?;
+        let there = u32::try_from(cluster.nodes().await?.len()).unwrap_or(u32::MAX);
+        let subject = ClusterSubject { kubernetes: cluster.version().await?, nodes: there };
         talk("looking which Envoy the image has");
         let image = format!("{}/proxyv2:{}", config.istio_hub, config.istio_tag);
         let measured = measure::measure(&cluster, &image, &nodes.token).await?;
@@ -96,6 +100,7 @@ impl Kind {
             own_envoy: measured.own_envoy,
             bootstrap: measured.bootstrap.map(Arc::from),
             digests: measured.digests,
+            subject,
             config,
             nodes,
             cluster,

@@ -47,6 +47,9 @@ fn test_case(cell: &CellReport, suite: &str) -> TestCase {
     if let Some(istio) = &s.istio {
         property("istio", format!("{} ({})", istio.version, istio.source));
     }
+    if let Some(cluster) = &s.cluster {
+        property("kubernetes", format!("{} ({} nodes)", cluster.kubernetes, cluster.nodes));
+    }
     let profile = s.provider.profile.as_ref().map(|p| format!(" {p}")).unwrap_or_default();
     property("provider", format!("{}{profile} {}", s.provider.kind, s.provider.version));
     property("command", cell.command.clone());

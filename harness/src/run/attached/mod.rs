@@ -184,6 +184,7 @@ fn header(
             },
             istio,
             provider: ProviderSubject { kind: "unknown".into(), profile: None, version: "unknown".into() },
+            cluster: None,
         },
         clock: ClockKind::Real,
         started,

@@ -113,6 +113,7 @@ impl Sketch {
                 envoy: EnvoySubject { version: EnvoyVersion::parse("1.38.3").unwrap(), source: "pip".into() },
                 istio: None,
                 provider: ProviderSubject { kind: "fake".into(), profile: None, version: "0".into() },
+                cluster: None,
             },
             clock: ClockKind::Virtual,
             started: ts(0),
