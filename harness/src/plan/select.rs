@@ -344,7 +344,14 @@ mod tests {
         let measured = EnvoyVersion::parse("1.36.4").unwrap();
         let told: Vec<String> =
             cells.iter().map(|cell| format!("{}: {}", cell.id(&measured), cell.command())).collect();
-        insta::assert_snapshot!(told.join("\n"), @"");
+        insta::assert_snapshot!(told.join("\n"), @"
+        rotation@envoy-1.36.4+image+istio-image-1.28.3+nodes-1: rotacheck run rotation --topology kind --nodes 1 --istio-tag 1.28.3
+        rotation@envoy-1.36.4+image+istio-image-1.28.3+nodes-2: rotacheck run rotation --topology kind --nodes 2 --istio-tag 1.28.3
+        rotation@envoy-1.36.4+image+istio-image-1.29.0: rotacheck run rotation --topology kind --nodes 1 --istio-tag 1.29.0
+        incident@envoy-1.36.4+image+istio-image-1.28.3+nodes-1: rotacheck run incident --topology kind --nodes 1 --istio-tag 1.28.3
+        incident@envoy-1.36.4+image+istio-image-1.28.3+nodes-2: rotacheck run incident --topology kind --nodes 2 --istio-tag 1.28.3
+        incident@envoy-1.36.4+image+istio-image-1.29.0: rotacheck run incident --topology kind --nodes 1 --istio-tag 1.29.0
+        ");
         assert_eq!(cells.iter().map(|cell| cell.cluster.unwrap()).collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2]);
     }
 
