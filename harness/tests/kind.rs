@@ -261,6 +261,25 @@ fn image() -> String {
 
 #[test]
 #[ignore = "needs Docker, kind, istioctl and the relay's image"]
+fn a_cluster_is_made_for_each_number_of_nodes_and_all_go_with_the_run() {
+    let _gate = GATE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (place, before) = (Place::new(), clusters());
+    let report = place.root.join("report.json");
+    let to = format!("json={report}");
+    let run = ["run", "rotation", "--topology", "kind", "--nodes", "1,2", "--report", &to];
+    let run = rotacheck(&place, &run).output().unwrap();
+    assert_eq!(run.status.code(), Some(0), "{}", complaint(&run));
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(report).unwrap()).unwrap();
+    let cells = report["cells"].as_array().unwrap();
+    let of = |cell: &Value| (cell["verdict"].clone(), cell["subject"]["cluster"]["nodes"].clone());
+    assert_eq!(cells.iter().map(of).collect::<Vec<_>>(), [(json!("pass"), json!(1)), (json!("pass"), json!(2))]);
+    let told = String::from_utf8_lossy(&run.stdout);
+    assert!(told.contains(", 1 node") && told.contains(", 2 nodes"), "{told}");
+    assert_nothing_new_is_left(&before);
+}
+
+#[test]
+#[ignore = "needs Docker, kind, istioctl and the relay's image"]
 fn an_image_that_no_node_can_pull_is_told_with_the_nodes_words_and_the_cluster_goes() {
     let _gate = GATE.lock().unwrap_or_else(PoisonError::into_inner);
     let (place, before) = (Place::new(), clusters());
