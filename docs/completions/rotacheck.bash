@@ -239,7 +239,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__diagnose)
-            opts="-n -A -h --context --namespace --all-namespaces --pod --watch --every --renew-every --witness --prober --admin-port --record --json --help"
+            opts="-n -A -h --context --namespace --all-namespaces --pod --watch --every --renew-every --witness --prober --raise-config-log --admin-port --record --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -173,6 +173,7 @@ complete -c rotacheck -n "__fish_rotacheck_using_subcommand diagnose" -l prober 
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand diagnose" -l admin-port -d 'Port of the admin API in the pods' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand diagnose" -l record -d 'Keep the recording (NDJSON), for `rotacheck judge` and for whoever is to see it. It holds certificates, never keys' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand diagnose" -s A -l all-namespaces -d 'All namespaces'
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand diagnose" -l raise-config-log -d 'Set Envoy\'s logger `config` to debug in every proxy that is looked at, and put it back at the end: the proxy\'s log then tells of each SDS update whether it brought anything new, or was refused. Nothing else of that log is kept'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand diagnose" -l json -d 'As JSON'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand diagnose" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand explain" -l json -d 'As JSON'

@@ -201,6 +201,7 @@ _arguments "${_arguments_options[@]}" : \
 '--record=[Keep the recording (NDJSON), for \`rotacheck judge\` and for whoever is to see it. It holds certificates, never keys]:FILE:_default' \
 '(-n --namespace --pod)-A[All namespaces]' \
 '(-n --namespace --pod)--all-namespaces[All namespaces]' \
+'--raise-config-log[Set Envoy'\''s logger \`config\` to debug in every proxy that is looked at, and put it back at the end\: the proxy'\''s log then tells of each SDS update whether it brought anything new, or was refused. Nothing else of that log is kept]' \
 '--json[As JSON]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \

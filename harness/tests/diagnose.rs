@@ -3,16 +3,19 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets something unexpected shall panic")]
 
 mod cluster;
+mod place;
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use assert_cmd::assert::OutputAssertExt as _;
 use camino::Utf8PathBuf;
 use cluster::{FakeCluster, Held};
+use place::{Going, until};
 use predicates::prelude::PredicateBooleanExt as _;
 use predicates::str::contains;
 use rotacheck::timeline::{CertFacts, Fact, Payload, SecretName, Sent, SentSecret, Subscribed, WITNESS_NODE};
 use rotacheck::xds::{SECRET_TYPE_URL, Teller};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 const HOUR: i64 = 3600;
@@ -238,4 +241,76 @@ fn a_prober_that_may_not_be_made_is_said_and_the_rest_is_done() {
 fn a_subscriber_has_one_pod() {
     let desk = Desk::with(&[], Vec::new());
     desk.diagnose(&["--witness", "rotacheck:1"]).assert().code(2).stderr(contains("--pod"));
+}
+
+/// What an Envoy logs that is sent the same again, with what its application and a client wrote into the same log, and with
+/// a secret that is quoted.
+fn logged() -> String {
+    let secret = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+    let key = "-----BEGIN PRIVATE KEY-----\\nMIGHAgEAMBMG\\n-----END PRIVATE KEY-----";
+    let now = jiff::Timestamp::now();
+    let line = |message: &str| format!("{now} {now}\tdebug\tenvoy config source/x.cc:89\t{message}\tthread=18\n");
+    let mut text = String::new();
+    for version in ["41", "42"] {
+        text += &line(&format!("Received gRPC message for {secret} at version {version}"));
+        text += &line(&format!("Pausing discovery requests for {secret} (previous count 0)"));
+        text += &line(&format!("gRPC config for {secret} accepted with 1 resources with version {version}"));
+    }
+    text += &line(&format!("adding secret {key}"));
+    text += &line(&format!("gRPC config for {secret} accepted with 1 resources with version {key}"));
+    text += &format!("{now} {key}\n{now} [{now}] \"GET /\" 200 \"Secret is updated.\"\n");
+    text
+}
+
+const RAISED: [&str; 5] = ["--watch", "2s", "--every", "1s", "--raise-config-log"];
+
+#[test]
+fn envoys_own_log_tells_what_came_and_the_logger_is_put_back() {
+    let desk = Desk::with(&[("a-1", EXPIRED)], Vec::new());
+    desk.cluster.let_log(logged(), None);
+    let seen = desk.diagnose(&[&RAISED[..], &["--record", "seen.ndjson"]].concat()).assert().code(1);
+    seen.stderr(contains("sets Envoy's logger `config` to debug in every proxy").and(contains("WARNING").not()))
+        .stdout(
+            contains("Envoy's own log tells of 2 SDS updates")
+                .and(contains("version 42): none"))
+                .and(contains("First aid for resend-cached"))
+                .and(contains("Not put back").not()),
+        );
+    let logger = desk.cluster.logger();
+    assert_eq!((logger.level.as_str(), logger.set.as_slice()), ("warning", &["debug".into(), "warning".into()][..]));
+    // Nothing of the log is kept but what is known to be harmless.
+    let recorded = std::fs::read_to_string(desk.root.join("seen.ndjson")).unwrap();
+    assert!(recorded.contains("at version 42") && recorded.contains("logger config at debug (it was at warning)"));
+    for kept_out in ["MIGH", "BEGIN", "Pausing", "adding", "GET /"] {
+        assert!(!recorded.contains(kept_out), "{kept_out} is in {recorded}");
+    }
+}
+
+#[test]
+fn a_logger_is_put_back_on_an_interrupt_too() {
+    let desk = Desk::with(&[("a-1", FRESH)], Vec::new());
+    let mut looking = desk.diagnose(&["--watch", "10m", "--every", "1s", "--raise-config-log"]);
+    looking.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let looking = Going::start(looking);
+    until("the level is raised", || desk.cluster.logger().level == "debug");
+    looking.kill(Signal::INT);
+    looking.ended().with(0, &["1 ok"]);
+    assert_eq!(desk.cluster.logger().level, "warning");
+}
+
+#[test]
+fn a_logger_that_can_not_be_put_back_is_told_with_the_command_that_does_it() {
+    let desk = Desk::with(&[("a-1", FRESH)], Vec::new());
+    desk.cluster.let_log("", Some(1));
+    let seen = desk.diagnose(&RAISED).assert().code(5);
+    let command =
+        "kubectl --context fake -n shop exec a-1 -c istio-proxy -- pilot-agent request POST 'logging?config=warning'";
+    seen.stderr(contains("WARNING: Envoy's logger `config` of a-1.shop stays at debug").and(contains(command)))
+        .stdout(contains("Not put back").and(contains(command)));
+}
+
+#[test]
+fn a_logger_is_raised_for_a_while_only() {
+    let desk = Desk::with(&[], Vec::new());
+    desk.diagnose(&["--raise-config-log"]).assert().code(2).stderr(contains("--watch"));
 }

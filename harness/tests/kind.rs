@@ -221,10 +221,16 @@ fn watch(onlooker: &Onlooker<'_>, namespace: &str) -> (Option<i32>, Value) {
     let account =
         onlooker.account(namespace, &["rotacheck-diagnose", "rotacheck-diagnose-witness", "rotacheck-diagnose-prober"]);
     let image = image();
-    let watched = [&with_all(&image)[..], &["--watch", "30s", "--every", "5s", "--renew-every", "10s"]].concat();
+    let watched = ["--watch", "30s", "--every", "5s", "--renew-every", "10s", "--raise-config-log"];
+    let watched = [&with_all(&image)[..], &watched].concat();
     let seen = onlooker.diagnose(&account, namespace, &watched);
     // The cluster takes the Secret away after its pod.
     until("the prober and its keys are gone", || !onlooker.pods(namespace).contains("prober"));
+    assert_eq!(seen.1["left_raised"], json!([]), "{:#}", seen.1);
+    let said = seen.1["proxies"][0].to_string();
+    for words in ["Envoy has 1 connection to the provider's socket (the same at each of", "Envoy's own log tells of"] {
+        assert!(said.contains(words), "{words:?} is not in {said}");
+    }
     seen
 }
 
@@ -233,6 +239,7 @@ fn look_at_the_incident(onlooker: &Onlooker<'_>) {
     // That none was minted all the same, only the issuer knows.
     let modes = [&found["suspects"][0]["mode"], &found["suspects"][1]["mode"]];
     assert_eq!((code, modes), (Some(1), [&json!("resend-cached"), &json!("resend-stale")]), "{found:#}");
+    assert!(found["proxies"][0]["remarks"].to_string().contains("none brought anything new"), "{found:#}");
 }
 
 fn look_at_the_rotation(onlooker: &Onlooker<'_>) {

@@ -88,7 +88,7 @@ fn one_that_only_asks_is_answered_once() {
     let ended = witness(&place, &provider.socket, &["--workload", "web.shop"]);
     let told = told(ended.with(0, &[]));
     let kinds: Vec<&str> = told.iter().map(|o| o.fact.kind()).collect();
-    assert_eq!(kinds, ["stream_opened", "subscribed", "sent", "acked", "stream_closed"]);
+    assert_eq!(kinds, ["peers", "stream_opened", "subscribed", "sent", "acked", "stream_closed"]);
     assert!(told.iter().enumerate().all(|(n, o)| o.seq == n as u64));
 }
 

@@ -19,21 +19,27 @@ const CHANGES: &str = "What changes something in the cluster";
 /// Arguments of `rotacheck diagnose`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
-Nothing is changed in the cluster, unless --witness or --prober ask for it. Each proxy's admin API is asked through the API server, for what `pilot-agent request \
+Nothing is changed in the cluster, unless --witness, --prober or --raise-config-log ask for it. Each proxy's admin API is asked through the API server, for what `pilot-agent request \
 GET certs`, config_dump, stats and server_info print; its log is read. Needed: list pods, get and create pods/portforward \
 (else pods/exec), get pods/log. What is forbidden is named, and the rest is done without it.
 
 One look tells what has expired, what is overdue, and what contradicts itself. Whether certificates come again under new \
 versions shows only after a while: --watch, for longer than the provider's interval.
 
+With --raise-config-log, Envoy's logger `config` is at debug as long as --watch lasts: some lines in the proxy's log for each \
+update that it gets, of whatever kind. It is put back at the end, on Ctrl-C and on an error, or you are told what was not. A \
+rotacheck that is killed leaves it raised until the proxy is started again, or until somebody says (Istio starts it with warning, unless you set another level):
+  kubectl exec -n NAMESPACE POD -c istio-proxy -- pilot-agent request POST 'logging?config=warning'
+
 Examples:
   rotacheck diagnose -n shop
   rotacheck diagnose --context prod -A --watch 30m --renew-every 20m
   rotacheck diagnose -n shop --pod web-6f9c --json
+  rotacheck diagnose -n shop --watch 45m --raise-config-log
   rotacheck diagnose -n shop --pod web-6f9c --watch 45m --witness rotacheck:0.1 --prober rotacheck:0.1
 
 Exit codes: 0 every proxy has a certificate that is not overdue, 1 some have not, 4 no proxy was found, 5 some could not be \
-looked at.")]
+looked at, or a logger could not be put back.")]
 pub struct Args {
     /// A context of your kubeconfig [default: the current one].
     #[arg(long, value_name = "NAME")]
@@ -64,6 +70,10 @@ pub struct Args {
     /// the end.
     #[arg(long, value_name = "IMAGE", help_heading = CHANGES)]
     prober: Option<String>,
+    /// Set Envoy's logger `config` to debug in every proxy that is looked at, and put it back at the end: the proxy's log then
+    /// tells of each SDS update whether it brought anything new, or was refused. Nothing else of that log is kept.
+    #[arg(long, requires = "watch", help_heading = CHANGES)]
+    raise_config_log: bool,
     /// Port of the admin API in the pods.
     #[arg(long, value_name = "PORT", default_value_t = ADMIN_PORT)]
     admin_port: u16,
@@ -83,7 +93,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
 #[cfg(not(feature = "kubernetes"))]
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let _ = (args.context, args.namespace, args.all_namespaces, args.pod, args.watch, args.every, args.renew_every);
-    let _ = (args.admin_port, args.record, args.json, args.witness, args.prober);
+    let _ = (args.admin_port, args.record, args.json, args.witness, args.prober, args.raise_config_log);
     Err(CliError::with_hint(
         Exit::Usage,
         "cannot ask a cluster: this rotacheck was built without the feature `kubernetes`",

@@ -9,8 +9,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::stdout::print;
 use super::{CliError, Exit};
+use crate::probe::beside;
 use crate::scenario::Span;
-use crate::timeline::{Fact, SecretName, WITNESS_NODE};
+use crate::timeline::{Blind, Fact, Layer, SecretName, UNCOUNTED, WITNESS_NODE};
 use crate::xds::{Question, Teller, WitnessError, ask, stay};
 
 /// How long a newcomer waits for its answer.
@@ -25,7 +26,9 @@ sends the one who stays the same serial under new versions.
 
 Each line of stdout is one fact, in the form of a timeline (docs/reference/timeline.md): serials, validity, identities, \
 versions. The private key that SDS gives to whoever subscribes is compared with its certificate, and forgotten: it is in no \
-line. `rotacheck diagnose --witness IMAGE` runs this in a pod.
+line. `rotacheck diagnose --witness IMAGE` runs this in a pod. Before each newcomer it counts the connections to \
+that socket which Envoys have in the same network namespace, where it sees their processes, else those of everybody; the kernel tells \
+each by a number, which stays as long as the connection.
 
 Examples:
   rotacheck witness --socket /run/spire/sockets/agent.sock
@@ -102,6 +105,7 @@ struct Said {
 impl Desk<'_> {
     async fn work(&self, time: Option<Duration>) {
         let Some(time) = time else {
+            self.count().await;
             self.ask().await;
             return;
         };
@@ -113,6 +117,7 @@ impl Desk<'_> {
     async fn newcomers(&self, end: Instant) {
         loop {
             let next = Instant::now() + self.every;
+            self.count().await;
             self.ask().await;
             if next >= end || self.told.borrow().failed.is_some() {
                 return;
@@ -142,6 +147,17 @@ impl Desk<'_> {
             Ok(asked) => self.told.borrow_mut().answered |= asked.leaf.is_some(),
             Err(e) => self.tell_why_not(Some(e)),
         }
+    }
+
+    /// Who is connected beside it.
+    async fn count(&self) {
+        let counted = beside(self.question.socket).await;
+        self.tell(
+            counted.map_or_else(
+                |why| Blind { layer: Some(Layer::Sent), what: UNCOUNTED.to_owned(), why }.into(),
+                Into::into,
+            ),
+        );
     }
 
     fn stream(&self) -> u64 {

@@ -5,6 +5,7 @@
 mod ephemeral;
 mod error;
 mod labelled;
+mod log;
 mod objects;
 mod pods;
 mod port;

@@ -2,15 +2,13 @@
 
 use std::fmt::Debug;
 
-use futures::AsyncReadExt as _;
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, LogParams, PostParams};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::error::{Right, shortened};
-use super::pods::place;
+use super::error::shortened;
 use super::{Cluster, ClusterError};
 
 /// Of events, the newest; of a log, its end.
@@ -108,34 +106,6 @@ impl Cluster {
             LogParams { container: Some(container.into()), limit_bytes: Some(LOG_BYTES), ..LogParams::default() };
         let log = api.logs(pod, &params).await;
         log.map_err(|e| ClusterError::undone(format!("read the log of {namespace}/{pod} {container}"), &e))
-    }
-
-    /// Hands on what a container logs, from the beginning, until it ends or the API server breaks off.
-    pub async fn follow_log(
-        &self,
-        namespace: &str,
-        pod: &str,
-        container: &str,
-        mut each: impl FnMut(&[u8]) -> std::io::Result<()>,
-    ) -> Result<(), ClusterError> {
-        let what = format!("follow the log of {namespace}/{pod} {container}");
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let params = LogParams { container: Some(container.into()), follow: true, ..LogParams::default() };
-        let opened = api.log_stream(pod, &params).await;
-        let stream = opened.map_err(|e| ClusterError::of(&e, Right::Logs, &place(Some(namespace))))?;
-        futures::pin_mut!(stream);
-        let mut buffer = vec![0; 16 << 10];
-        loop {
-            let read = async {
-                let n = stream.read(&mut buffer).await?;
-                each(&buffer[..n]).map(|()| n)
-            };
-            match read.await {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                Err(e) => return Err(ClusterError::Undone { what, said: e.to_string() }),
-            }
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Request, StatusCode, header};
+use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -140,8 +140,17 @@ impl Way {
 
     /// Asks for `path`, such as `/certs`: status and body.
     pub async fn ask(&self, path: &str) -> Result<(StatusCode, Bytes), ClusterError> {
+        self.request(&Method::GET, path).await
+    }
+
+    /// The same of what only a POST gets, as it may change something: `/logging`.
+    pub async fn post(&self, path: &str) -> Result<(StatusCode, Bytes), ClusterError> {
+        self.request(&Method::POST, path).await
+    }
+
+    async fn request(&self, method: &Method, path: &str) -> Result<(StatusCode, Bytes), ClusterError> {
         if self.forbidden.get().is_none() {
-            match self.by_connection(path).await {
+            match self.by_connection(method, path).await {
                 Err(e @ ClusterError::Forbidden { .. }) if self.sidecar.is_istio => {
                     let _ = self.forbidden.set(e);
                 }
@@ -149,7 +158,7 @@ impl Way {
             }
         }
         // The agent's command has the path without its slash.
-        let command = ["pilot-agent", "request", "GET", path.trim_start_matches('/')];
+        let command = ["pilot-agent", "request", method.as_str(), path.trim_start_matches('/')];
         self.run(&command).await.map(|body| (StatusCode::OK, body))
     }
 
@@ -158,7 +167,7 @@ impl Way {
         self.forbidden.get()
     }
 
-    async fn by_connection(&self, path: &str) -> Result<(StatusCode, Bytes), ClusterError> {
+    async fn by_connection(&self, method: &Method, path: &str) -> Result<(StatusCode, Bytes), ClusterError> {
         let mut kept = self.connection.lock().await;
         let mut connection = match kept.take() {
             Some(connection) => connection,
@@ -169,7 +178,8 @@ impl Way {
             connection = self.connect().await?;
         }
         let failed = |said: String| self.failed(Right::Forward, format!("no answer to {path}: {said}"));
-        let request = Request::get(path).header(header::HOST, format!("127.0.0.1:{}", self.port));
+        let request =
+            Request::builder().method(method).uri(path).header(header::HOST, format!("127.0.0.1:{}", self.port));
         let request = request.body(Empty::<Bytes>::new()).map_err(|e| failed(e.to_string()))?;
         let response = connection.send_request(request).await.map_err(|e| failed(with_sources(&e)))?;
         let status = response.status();

@@ -11,6 +11,7 @@ use crate::timeline::{InvalidId, ProxyId};
 /// A proxy in a cluster.
 pub struct Attached {
     id: ProxyId,
+    port: u16,
     way: Way,
 }
 
@@ -18,12 +19,17 @@ impl Attached {
     /// The proxy of a pod, called `pod.namespace`; its admin API has this port. Nothing is asked yet.
     pub fn new(cluster: &Cluster, sidecar: &Sidecar, admin_port: u16) -> Result<Self, InvalidId> {
         let id = ProxyId::parse(&format!("{}.{}", sidecar.pod.name, sidecar.pod.namespace))?;
-        Ok(Self { id, way: cluster.way(sidecar, admin_port) })
+        Ok(Self { id, port: admin_port, way: cluster.way(sidecar, admin_port) })
     }
 
     /// The pod that it is in.
     pub fn sidecar(&self) -> &Sidecar {
         self.way.sidecar()
+    }
+
+    /// The port of its admin API.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Why it is asked by commands in its container: connections are forbidden.
@@ -34,6 +40,11 @@ impl Attached {
     /// The end of its log.
     pub async fn log(&self, deadline: Deadline) -> Result<String, ReachError> {
         self.in_time("the log", self.way.log(), deadline).await
+    }
+
+    /// As [`Admin::ask`], by a POST: what may change something.
+    pub async fn post(&self, path: &str, deadline: Deadline) -> Result<(StatusCode, Bytes), ReachError> {
+        self.in_time(path, self.way.post(path), deadline).await
     }
 
     async fn in_time<T>(

@@ -2,6 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
 use camino::Utf8Path;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
@@ -14,6 +17,9 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 use super::context::ProbeContext;
 use crate::fleet::Proxy;
 use crate::timeline::{Blind, Layer, Peers, Source};
+
+/// How long a provider may take to accept a connection.
+const TO_ACCEPT: Duration = Duration::from_secs(2);
 
 /// Why the peers could not be told.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +43,7 @@ pub async fn census(targets: &[Proxy], ctx: &ProbeContext) -> Option<Peers> {
     };
     match found {
         Ok(Ok(Owners { pids, unseen })) => {
-            let peers = Peers { socket: socket.to_string(), pids };
+            let peers = Peers { socket: socket.to_string(), pids, sockets: Vec::new() };
             ctx.recorder.record(Source::Census, None, None, peers.clone());
             if unseen > 0 {
                 blind(format!("the processes behind {unseen} connections may not be seen"));
@@ -58,6 +64,80 @@ pub async fn census(targets: &[Proxy], ctx: &ProbeContext) -> Option<Peers> {
 /// Whether a census can be taken at all: kernels can be built without the diagnostics, and sandboxes refuse them.
 pub fn census_works() -> Result<(), String> {
     dump(|_| ()).map_err(|e| e.to_string())
+}
+
+/// Connections to this socket from the network namespace that this process is in, as from a pod: there the kernel shows both
+/// ends, and the far one with the path that the provider bound, which need not be the one that leads to it here. Those of
+/// Envoys, where their processes may be seen; else those of everybody else, whose processes are not known then.
+pub async fn beside(socket: &Utf8Path) -> Result<Peers, String> {
+    let own = tokio::net::UnixStream::connect(socket).await;
+    let own = own.map_err(|e| format!("{socket} can't be connected to: {e}"))?;
+    let inode = own.as_fd().try_clone_to_owned().and_then(|fd| std::fs::File::from(fd).metadata());
+    let inode = inode.map_err(|e| e.to_string())?.ino();
+    let deadline = tokio::time::Instant::now() + TO_ACCEPT;
+    let (name, near) = loop {
+        if let Some(found) = connected_as(inode, &ends().map_err(|e| e.to_string())?) {
+            break found;
+        }
+        // Nothing tells when it is: the kernel does not show the far end before.
+        if tokio::time::Instant::now() >= deadline {
+            let seconds = TO_ACCEPT.as_secs();
+            return Err(format!("our own connection to {socket} was not accepted within {seconds} s"));
+        }
+        tokio::time::sleep(TO_ACCEPT / 40).await;
+    };
+    let of = |pid: i32| sockets(pid).filter(|inode| near.contains(inode)).map(move |inode| (inode, pid));
+    let envoys: Vec<i32> = processes().filter(|pid| is_envoy(*pid)).collect();
+    let mut known: Vec<(u64, i32)> = envoys.iter().flat_map(|pid| of(*pid)).collect();
+    known.sort_unstable();
+    let (sockets, pids) = if envoys.is_empty() {
+        let own: HashSet<u64> = of(std::process::id().cast_signed()).map(|(inode, _)| inode).collect();
+        let mut others: Vec<u64> = near.difference(&own).copied().collect();
+        others.sort_unstable();
+        (others, Vec::new())
+    } else {
+        known.into_iter().unzip()
+    };
+    Ok(Peers { socket: name, pids, sockets })
+}
+
+/// Those of all connections in this network namespace.
+fn ends() -> Result<Vec<End>, CensusError> {
+    let mut ends = Vec::new();
+    dump(|seen| {
+        if seen.header.state == TCP_ESTABLISHED {
+            let name = match seen.name() {
+                Some(UnixDiagName::Pathname(path)) => Some(path.display().to_string()),
+                _ => None,
+            };
+            ends.push(End { peer: seen.peer().unwrap_or_default().into(), name });
+        }
+    })?;
+    Ok(ends)
+}
+
+/// One end of a connection.
+struct End {
+    /// The number of the other one.
+    peer: u64,
+    /// The path that it was bound to, or accepted at.
+    name: Option<String>,
+}
+
+/// Where the connection with this near end was accepted, and the near ends of all that were.
+fn connected_as(near: u64, ends: &[End]) -> Option<(String, HashSet<u64>)> {
+    let name = ends.iter().find(|end| end.peer == near)?.name.clone()?;
+    let alike = ends.iter().filter(|end| end.name.as_ref() == Some(&name)).map(|end| end.peer);
+    let near = alike.filter(|peer| *peer != 0).collect();
+    Some((name, near))
+}
+
+fn processes() -> impl Iterator<Item = i32> {
+    entries("/proc").filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn is_envoy(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "envoy")
 }
 
 /// The far ends of the established connections to this path: their inodes, one per connection.
@@ -140,9 +220,7 @@ fn owners(inodes: &[u64], expected: &[i32]) -> Owners {
         look_at(*pid, &mut missing);
     }
     if !missing.is_empty() {
-        for pid in entries("/proc").filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
-            look_at(pid, &mut missing);
-        }
+        processes().for_each(|pid| look_at(pid, &mut missing));
     }
     let mut pids: Vec<i32> = inodes.iter().filter_map(|inode| found.get(inode).copied()).collect();
     pids.sort_unstable();
@@ -188,6 +266,42 @@ mod tests {
 
         ends.truncate(2);
         assert_eq!(connected(&path).unwrap().len(), 1, "a connection that ended is no peer");
+    }
+
+    #[test]
+    fn connections_are_counted_by_the_path_that_our_own_leads_to() {
+        let end = |peer, name: Option<&str>| End { peer, name: name.map(str::to_owned) };
+        let ends = [
+            end(2, None),
+            end(1, Some("/bound")),
+            end(4, None),
+            end(3, Some("/bound")),
+            end(6, None),
+            end(5, Some("/other")),
+            end(0, Some("/bound")),
+        ];
+        assert_eq!(connected_as(1, &ends), Some(("/bound".to_owned(), [1, 3].into())));
+        assert_eq!(connected_as(9, &ends), None);
+    }
+
+    #[tokio::test]
+    async fn the_path_is_the_one_that_was_bound_however_it_is_reached() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(dir.path()).unwrap();
+        let (path, link) = (root.join("socket"), root.join("link"));
+        let listener = UnixListener::bind(&path).unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let unaccepted = beside(&link).await.unwrap_err();
+        assert!(unaccepted.contains("was not accepted within 2 s"), "{unaccepted}");
+        std::thread::spawn(move || listener.incoming().take(8).collect::<Vec<_>>());
+        let near = UnixStream::connect(&path).unwrap();
+        let peers = beside(&link).await.unwrap();
+        assert_eq!(peers.socket, path.as_str());
+        // They are our own, and no Envoy's.
+        assert!(peers.pids.is_empty() && peers.sockets.is_empty(), "{peers:?}");
+        drop(near);
+        let gone = beside(&root.join("gone")).await.unwrap_err();
+        assert!(gone.contains("can't be connected to"), "{gone}");
     }
 
     #[test]

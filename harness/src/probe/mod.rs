@@ -17,8 +17,8 @@ mod sample;
 mod tls;
 mod traffic;
 
-pub use admin::{STATS_PATH, certs, config_dump, listeners, mtls_port, server_info, stats, version_of};
-pub use census::{census, census_works};
+pub use admin::{Door, STATS_PATH, certs, config_dump, listeners, mtls_door, server_info, stats, version_of};
+pub use census::{beside, census, census_works};
 pub use context::{ProbeContext, Roots};
 pub use inbound::{TlsVersion, inbound, inbound_at};
 pub use outbound::{OutboundError, OutboundServer, outbound};

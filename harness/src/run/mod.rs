@@ -27,7 +27,7 @@ use tokio::sync::watch as watched;
 use tokio::task::{JoinError, JoinSet};
 
 #[cfg(feature = "kubernetes")]
-pub use attached::{AttachError, Attachment, Attended, Probe, UNKNOWN_VERSION, Witness, attend};
+pub use attached::{AttachError, Attachment, Attended, LeftRaised, Probe, UNKNOWN_VERSION, Witness, attend};
 pub use cell::CellJob;
 pub use error::RunError;
 #[cfg(feature = "kubernetes")]

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::read::cut;
 use crate::timeline::{
-    At, Blind, CertFacts, Fact, Layer, Observation, Payload, SecretName, Source, UNREACHED, read_observation,
-    write_observation,
+    At, Blind, CertFacts, Fact, Layer, Observation, Payload, SecretName, Source, UNCOUNTED, UNREACHED,
+    read_observation, write_observation,
 };
 
 /// A longer line is passed over: a chain of twenty has some 20 KB.
@@ -17,6 +17,8 @@ const MOST_BYTES: usize = 64 << 20;
 /// More certificates of one secret are left out, and more secrets of one response.
 const MOST_CERTIFICATES: usize = 16;
 const MOST_SECRETS: usize = 16;
+/// And more connections.
+const MOST_CONNECTIONS: usize = 64;
 
 /// Why a fact can't be told.
 #[derive(Debug, thiserror::Error)]
@@ -180,8 +182,15 @@ fn tame(fact: Fact) -> Option<Fact> {
             [&mut closed.by, &mut closed.status].into_iter().for_each(short);
             closed.into()
         }
+        Fact::Peers(mut peers) => {
+            short(&mut peers.socket);
+            peers.pids.truncate(MOST_CONNECTIONS);
+            peers.sockets.truncate(MOST_CONNECTIONS);
+            peers.into()
+        }
         Fact::Blind(blind) => {
-            let what = if blind.what == UNREACHED { UNREACHED } else { "a fresh subscription" };
+            let known = [UNREACHED, UNCOUNTED].into_iter().find(|known| blind.what == *known);
+            let what = known.unwrap_or("a fresh subscription");
             Blind { layer: Some(Layer::Sent), what: what.to_owned(), why: clean(&blind.why) }.into()
         }
         _ => return None,

@@ -50,6 +50,20 @@ struct Shared {
     witness: Mutex<(Vec<u8>, Value)>,
     /// Containers that joined.
     joined: Mutex<Vec<Value>>,
+    logger: Mutex<Logger>,
+}
+
+/// Envoy's logger `config`, of all proxies.
+#[derive(Debug, Clone, Default)]
+pub struct Logger {
+    /// Its level, as it was set last.
+    pub level: String,
+    /// Every change that was asked for.
+    pub set: Vec<String>,
+    /// What the proxy logs while it is at debug, with the time in front.
+    pub says: String,
+    /// After so many changes, no further one is done.
+    pub stuck_after: Option<usize>,
 }
 
 /// Its threads end with the test.
@@ -61,7 +75,8 @@ pub struct FakeCluster {
 impl FakeCluster {
     pub fn start(pods: Vec<(String, Held)>, forbidden: Vec<&'static str>) -> Self {
         let pods = pods.into_iter().map(|(name, held)| (name, Arc::new(mint(&held)), held.version_moves)).collect();
-        let shared = Arc::new(Shared { pods, forbidden, ..Shared::default() });
+        let logger = Mutex::new(Logger { level: "warning".into(), ..Logger::default() });
+        let shared = Arc::new(Shared { pods, forbidden, logger, ..Shared::default() });
         let (tell, told) = std::sync::mpsc::channel();
         let serving = shared.clone();
         std::thread::spawn(move || {
@@ -93,6 +108,17 @@ impl FakeCluster {
     /// What the containers log that join pods, and their state (`ContainerState` of the Kubernetes API).
     pub fn let_join(&self, log: impl Into<Vec<u8>>, state: Value) {
         *self.shared.witness.lock().unwrap() = (log.into(), state);
+    }
+
+    /// What the proxies log while their logger `config` is at debug; after so many changes of its level, none is done.
+    pub fn let_log(&self, says: impl Into<String>, stuck_after: Option<usize>) {
+        let mut logger = self.shared.logger.lock().unwrap();
+        (logger.says, logger.stuck_after) = (says.into(), stuck_after);
+    }
+
+    /// How the logger is.
+    pub fn logger(&self) -> Logger {
+        self.shared.logger.lock().unwrap().clone()
     }
 
     /// The containers that joined.
@@ -159,6 +185,9 @@ async fn api(request: Request<Incoming>, shared: Arc<Shared>) -> Answer {
     if path.ends_with("/log") && request.uri().query().is_some_and(|query| query.contains("rotacheck-witness")) {
         return Ok(Response::new(Full::from(shared.witness.lock().unwrap().0.clone())));
     }
+    if path.ends_with("/log") && request.uri().query().is_some_and(|query| query.contains("timestamps=true")) {
+        return Ok(Response::new(Full::from(shared.logger.lock().unwrap().says.clone())));
+    }
     if path.ends_with("/log") {
         return Ok(Response::new(Full::from(
             "info\tExisting workload SDS socket found at /x. Default Istio SDS Server will only serve files\n",
@@ -209,13 +238,24 @@ async fn forward(mut socket: WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>,
         }
         let text = String::from_utf8(std::mem::take(&mut request)).unwrap();
         let path = text.split(' ').nth(1).unwrap().to_owned();
-        let body = admin(&path, held, shared);
+        let body = if text.starts_with("POST /logging") { logging(&path, shared) } else { admin(&path, held, shared) };
         let mut bytes = vec![0];
         bytes.extend(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes());
         if socket.send(Message::binary(bytes)).await.is_err() {
             return;
         }
     }
+}
+
+fn logging(path: &str, shared: &Shared) -> String {
+    let mut logger = shared.logger.lock().unwrap();
+    if let Some(level) = path.strip_prefix("/logging?config=") {
+        if logger.stuck_after.is_none_or(|most| logger.set.len() < most) {
+            level.clone_into(&mut logger.level);
+        }
+        logger.set.push(level.to_owned());
+    }
+    format!("active loggers:\n  admin: warning\n  config: {}\n", logger.level)
 }
 
 fn admin(path: &str, (_, leaf, version_moves): &Pod, shared: &Shared) -> String {

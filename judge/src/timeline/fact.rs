@@ -571,8 +571,11 @@ data! {
     Peers {
         /// The socket's path.
         socket: String,
-        /// Their process ids, one per connection.
+        /// Their process ids, one per connection, where they may be seen.
         pids: Vec<i32>,
+        /// The inodes of the connections' near ends, where they were looked for: one that stays is the same connection.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        sockets: Vec<u64>,
     }
     /// Whether the proxy watches the directory into which the files of its certificate are moved (inotify).
     Watch {
@@ -641,11 +644,21 @@ pub const AGENT_NO_SOCKET: &str = "failed to set up UDS";
 pub const AGENT_SAYS: &[&str] =
     &[AGENT_FOUND_SOCKET, AGENT_SERVES, AGENT_NO_SOCKET, "Workload is using file mounted certificates"];
 
+/// Beginning of a [`Log`] of the harness: from here on Envoy's logger `config` is at debug, and its log is followed.
+pub const CONFIG_AT_DEBUG: &str = "logger config at debug";
+/// Beginning of a [`Log`] of the harness: that was put back, and nobody listens any more.
+pub const CONFIG_PUT_BACK: &str = "logger config put back";
+/// What a [`Blind`] is about where a log could not be followed further.
+pub const CONFIG_UNHEARD: &str = "what the logger config says";
+
 /// What a [`Blind`] of the harness's own subscriptions is about where nobody could be connected to.
 pub const UNREACHED: &str = "a fresh connection";
 
 /// Beginning of a [`Log`] about a response on a stream that is none of SDS.
 pub const UNREADABLE: &str = "a response that is no DiscoveryResponse";
+
+/// What such a [`Blind`] is about where the kernel did not tell who is connected to the socket.
+pub const UNCOUNTED: &str = "who is connected to the provider's socket";
 
 /// `node.id` of the harness's own subscriptions: a provider's journal shows their streams as well. Where a provider tells
 /// subscribers apart by it, `~ADDRESS~NAME.NAMESPACE~DOMAIN` follows, as in that of an Istio sidecar.

@@ -3,6 +3,7 @@
 //! A timeline is append-only and self-contained: its header holds what was expected, its footer says that it
 //! is complete. Everything that is ever said about a cell is derived from it.
 
+mod envoy_log;
 mod fact;
 mod file;
 mod header;
@@ -17,6 +18,7 @@ mod request;
 mod schema;
 mod stats;
 
+pub use envoy_log::SdsMessage;
 pub use fact::*;
 pub use file::{ReadError, Timeline, read_observation, write_footer, write_header, write_observation};
 pub use header::*;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::activity::Activity;
 use crate::timeline::ledger::{Generation, Load, Mark, MintedFor, ProxyLedger, Push, Row, Served, Stream};
 use crate::timeline::{CertFacts, Ledger, Signed, TlsRole};
 
@@ -201,7 +202,7 @@ pub(super) struct Unchanged<'a> {
     pub(super) since: Mark,
     /// The secret's version at each look at config_dump.
     pub(super) versions: Vec<&'a str>,
-    /// Updates that it counts, where it shows them.
+    /// Updates that it counts, where it shows them; none, where its own log says so.
     pub(super) updates: Option<u64>,
 }
 
@@ -217,18 +218,24 @@ impl Unchanged<'_> {
     }
 }
 
-/// Absent where its contexts hold none, or several.
-pub(super) fn unchanged<'a>(p: &'a ProxyLedger<'a>) -> Option<Unchanged<'a>> {
+/// The first look that showed the one leaf which its contexts hold; absent where they hold none, or several.
+pub(super) fn held_since(p: &ProxyLedger) -> Option<Mark> {
     let [leaf] = &*p.loads.last()?.own else { return None };
     let same = |load: &&Load| load.own.len() == 1 && load.own[0].serial == leaf.serial;
-    let since = p.loads.iter().rev().take_while(same).last()?.mark;
+    Some(p.loads.iter().rev().take_while(same).last()?.mark)
+}
+
+/// Absent where its contexts hold none, or several.
+pub(super) fn unchanged<'a>(p: &'a ProxyLedger<'a>) -> Option<Unchanged<'a>> {
+    let since = held_since(p)?;
     let dumps = p.dumps.iter().filter(|d| d.mark.seq > since.seq);
     let versions = dumps.filter_map(|d| d.active(&p.svid)).map(|s| s.version_info.as_str()).collect();
     let stat = format!("sds.{}.update_success", p.svid);
     let counted = p.stats.iter().filter(|s| s.mark.seq > since.seq);
     let counted: Vec<_> = counted.filter_map(|s| s.sum(|name| is_stat(name, &stat))).collect();
     let updates = counted.first().zip(counted.last()).map(|(from, to)| to.saturating_sub(*from));
-    Some(Unchanged { since, versions, updates })
+    let silent = || Activity::of(p).is_some_and(|activity| activity.silent()).then_some(0);
+    Some(Unchanged { since, versions, updates: updates.or_else(silent) })
 }
 
 /// A stream for the proxy's certificate that was open at this observation. One that ended later without a response

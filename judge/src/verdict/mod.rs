@@ -1,11 +1,13 @@
 //! What a timeline proves: checks over the ledger, the layer to blame, the mode that fits. Pure: no clock, no
 //! network, no process.
 
+mod activity;
 mod alerts;
 mod attendance;
 mod blame;
 mod blindfold;
 mod checks;
+mod connection;
 mod contradictions;
 mod evidence;
 mod headline;

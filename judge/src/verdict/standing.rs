@@ -6,6 +6,8 @@
 
 use serde::Serialize;
 
+use super::activity::Activity;
+use super::connection::{Kept, kept};
 use super::evidence::{clock_time, is_stat, span, unchanged};
 use super::newcomer::Newcomers;
 use crate::timeline::ledger::{Dump, Load, ProxyLedger};
@@ -221,6 +223,15 @@ impl Look<'_> {
         }
         let counted = self.counters(standing);
         standing.remarks.extend(counted);
+        self.heard(standing);
+        match kept(self.p) {
+            Some(Kept::Some(said)) => standing.comes.push(said),
+            Some(Kept::None(said)) => {
+                standing.remarks.push(said);
+                standing.suspected.extend(["stream-refused", "socket-gone", "stale-bind-mount"]);
+            }
+            None => {}
+        }
         if let Some(seconds) = standing.overdue_s.filter(|_| standing.state == State::Overdue) {
             let by = if self.ledger.header.criteria.renew_every_s.is_some() {
                 "at the interval that was named"
@@ -267,6 +278,19 @@ impl Look<'_> {
                 "a fresh subscriber at its socket is given serial {serial} (at {at}), which is newer: it did not come to this proxy"
             ));
             standing.suspected.extend(["issues-never-pushes", "resend-stale", "stale-bind-mount"]);
+        }
+    }
+
+    /// What its own log told of SDS.
+    fn heard(&self, standing: &mut Standing) {
+        let Some(activity) = Activity::of(self.p) else { return };
+        let remarks = activity.remarks(matches!(standing.state, State::Expired | State::Overdue));
+        if remarks.is_empty() {
+            standing.comes.push(activity.all());
+        }
+        for (remark, modes) in remarks {
+            standing.remarks.push(remark);
+            standing.suspected.extend(modes);
         }
     }
 

@@ -23,6 +23,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         renew_every: args.renew_every.map(Span::duration),
         witness: args.witness.clone().map(|image| Witness { image }),
         prober: args.prober.clone().map(|image| Probe { image, namespace: args.namespace.clone() }),
+        raise_config_log: args.raise_config_log,
     };
     announce(&attachment);
     let out = args.record.as_ref().map(|path| {
@@ -46,6 +47,12 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         ),
         AttachError::Record(e) => CliError::with_hint(Exit::CouldNotTell, format!("cannot {e}"), "name another --record"),
     })?;
+    for left in &attended.left_raised {
+        say(format_args!(
+            "WARNING: Envoy's logger `config` of {} stays at debug, for it could not be put back ({}). Do it by hand:\n  {}",
+            left.proxy, left.why, left.command
+        ));
+    }
     let mut standings = standings(&attended.timeline);
     standings.retain(|standing| !attended.gone.contains(&standing.proxy));
     let verdict = judge(&attended.timeline);
@@ -84,13 +91,20 @@ fn announce(attachment: &Attachment) {
             prober.image, prober.namespace
         ));
     }
+    if attachment.raise_config_log {
+        say(format_args!(
+            "sets Envoy's logger `config` to debug in every proxy that is looked at, and puts it back at the end; whoever is killed \
+             leaves it: --help says how it is put back by hand"
+        ));
+    }
 }
 
 fn exit(attended: &Attended, standings: &[Standing]) -> Exit {
+    let in_order = attended.left_raised.is_empty();
     let any = |states: &[State]| standings.iter().any(|s| states.contains(&s.state));
     if any(&[State::Expired, State::NotYetValid, State::Mixed, State::Overdue, State::Empty]) {
         Exit::Failed
-    } else if any(&[State::Unseen]) || standings.len() < attended.pods.len() - attended.gone.len() {
+    } else if !in_order || any(&[State::Unseen]) || standings.len() < attended.pods.len() - attended.gone.len() {
         Exit::CouldNotTell
     } else {
         Exit::AsExpected

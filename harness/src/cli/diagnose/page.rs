@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::super::page::Page;
 use crate::run::{Attachment, Attended, UNKNOWN_VERSION as UNKNOWN};
-use crate::timeline::{Fact, ProxyId, Source};
+use crate::timeline::{CONFIG_UNHEARD, Fact, ProxyId, Source};
 use crate::verdict::{Mode, Standing, State, Verdict, mode};
 
 /// Modes that are explained on the page; the others are named.
@@ -25,6 +25,7 @@ pub(super) struct Found<'a> {
 impl Found<'_> {
     pub(super) fn show(&self, page: &mut Page) {
         self.head(page);
+        self.left(page);
         self.table(page);
         self.remarks(page);
         self.ways(page);
@@ -58,6 +59,18 @@ impl Found<'_> {
         if self.attachment.prober.is_some() {
             page.paragraph(0, &self.handshakes());
         }
+        page.line("");
+    }
+
+    /// What was changed, and stays so.
+    fn left(&self, page: &mut Page) {
+        let Some(first) = self.attended.left_raised.first() else { return };
+        page.heading("Not put back");
+        for left in &self.attended.left_raised {
+            page.item("  - ", &format!("{}: Envoy's logger `config` stays at debug: {}", left.proxy, left.why));
+        }
+        page.paragraph(2, "By hand, for the first:");
+        page.line(&format!("    {}", first.command));
         page.line("");
     }
 
@@ -202,6 +215,13 @@ impl Found<'_> {
                     "whether certificates come again under new versions: --watch, for longer than the provider's interval".into(),
                 );
             }
+            if !self.attachment.raise_config_log {
+                lines.push(
+                    "what becomes of each SDS update: --watch TIME --raise-config-log, which sets a logger of Envoy's to debug \
+                     meanwhile"
+                        .into(),
+                );
+            }
             if self.attachment.prober.is_none() {
                 lines.push("what a handshake shows: --prober IMAGE, which makes a pod outside of the mesh".into());
             }
@@ -226,8 +246,9 @@ impl Found<'_> {
         let observations = &self.attended.timeline.observations;
         let known = |why: &str| self.attended.forbidden.values().any(|said| why.contains(said.as_str()));
         let mut lines: Vec<String> = Vec::new();
-        for o in observations.iter().filter(|o| matches!(o.source, Source::Witness | Source::Inbound)) {
+        for o in observations {
             if let Fact::Blind(blind) = &o.fact
+                && (matches!(o.source, Source::Witness | Source::Inbound) || blind.what == CONFIG_UNHEARD)
                 && !known(&blind.why)
             {
                 let whose = o.proxy.as_ref().map(|proxy| format!("{proxy}: ")).unwrap_or_default();
@@ -286,9 +307,11 @@ impl Found<'_> {
             .collect();
         let forbidden: BTreeMap<_, _> =
             self.attended.forbidden.iter().map(|(right, said)| (right.to_string(), said)).collect();
+        let left = self.attended.left_raised.iter();
+        let left: Vec<_> = left.map(|l| json!({"proxy": l.proxy, "command": l.command, "why": l.why})).collect();
         json!({"context": self.context, "namespace": self.attachment.namespace, "proxies": self.standings,
             "pods": pods, "suspects": suspects, "diagnosis": self.verdict.diagnosis, "layer": self.verdict.layer,
-            "forbidden": forbidden})
+            "forbidden": forbidden, "left_raised": left})
     }
 }
 

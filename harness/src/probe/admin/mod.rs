@@ -12,6 +12,7 @@ mod ports;
 mod server;
 mod stats;
 
+pub use ports::Door;
 pub use server::version_of;
 pub(super) use stats::Counters;
 pub use stats::STATS_PATH;
@@ -97,19 +98,23 @@ pub async fn server_info(proxy: &impl Admin, ctx: &ProbeContext) -> Option<Serve
     ask(proxy, "/server_info", None, server::parse_info, ctx).await
 }
 
-/// Asks which port of a pod leads to a listener of its proxy that shows its certificate; why none does, otherwise.
-pub async fn mtls_port(proxy: &impl Admin, ctx: &ProbeContext) -> Result<u16, String> {
+/// Asks which port of a pod leads to a listener of its proxy that shows its own certificate; why none does, otherwise.
+pub async fn mtls_door(proxy: &impl Admin, ctx: &ProbeContext) -> Result<Door, String> {
     let mut why = String::new();
     for kind in ["dynamic_listeners", "static_listeners"] {
         let path = format!("/config_dump?resource={kind}");
         let answer = proxy.ask(&path, ctx.deadline()).await.map_err(|e| e.to_string()).and_then(expect_ok);
         match answer.and_then(|body| ports::parse(&body).map_err(|e| format!("{path}: {e}"))) {
-            Ok(Some(port)) => return Ok(port),
+            Ok(Some(door)) => return Ok(door),
             Ok(None) => {}
             Err(e) => why = e,
         }
     }
-    Err(if why.is_empty() { "no listener of it terminates TLS".to_owned() } else { why })
+    Err(if why.is_empty() {
+        "no listener of it terminates TLS with its own certificate (a gateway's does in mode ISTIO_MUTUAL)".to_owned()
+    } else {
+        why
+    })
 }
 
 /// Asks `/listeners`: those that really listen.

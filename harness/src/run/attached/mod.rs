@@ -1,5 +1,6 @@
 //! Proxies that somebody else runs: the observation of a cell, with bring-up and tear-down left out.
 
+mod logger;
 mod probing;
 mod witness;
 
@@ -21,9 +22,11 @@ use crate::timeline::{
     SCHEMA_VERSION, ScenarioName, Source, Spawned, Step, Subject, Timeline,
 };
 
+pub use logger::LeftRaised;
 pub use probing::Probe;
 pub use witness::Witness;
 
+use logger::Loggers;
 use probing::Probing;
 
 /// The version in the header where no proxy gave one.
@@ -54,6 +57,8 @@ pub struct Attachment {
     pub witness: Option<Witness>,
     /// Whether, and from where, handshakes are made.
     pub prober: Option<Probe>,
+    /// Whether Envoy's logger `config` is raised to debug meanwhile.
+    pub raise_config_log: bool,
 }
 
 /// What was seen of a cluster.
@@ -67,6 +72,8 @@ pub struct Attended {
     pub gone: BTreeSet<ProxyId>,
     /// Rights that were missing, with what the cluster said.
     pub forbidden: BTreeMap<Right, String>,
+    /// Loggers that were raised, and could not be put back.
+    pub left_raised: Vec<LeftRaised>,
 }
 
 /// Why nothing was seen.
@@ -87,7 +94,7 @@ pub enum AttachError {
 }
 
 /// Looks at the proxies of a cluster once, or for a while, until `stop`. Nothing is changed there but what is wished for
-/// (`witness`, `prober`). `tell` hears of each look: how many there were, and how much of the time has passed.
+/// (`witness`, `prober`, `raise_config_log`). `tell` hears of each look: how many there were, and how much of the time has passed.
 pub async fn attend(
     cluster: &Cluster,
     attachment: &Attachment,
@@ -118,12 +125,16 @@ pub async fn attend(
         forbidden: BTreeMap::new(),
         probing: None,
         witnessing: JoinSet::new(),
+        loggers: Loggers::default(),
+        left_raised: Vec::new(),
     };
     attending.recorder.record(Source::Harness, None, None, Phase { name: "observe".into() });
     if let Some(wish) = &attachment.prober {
         attending.probing = Probing::start(cluster, wish, stop, &attending.recorder).await;
     }
     attending.look_on(stop, tell).await;
+    let loggers = std::mem::take(&mut attending.loggers);
+    attending.left_raised = loggers.put_back(&attending.fleet, cluster, &attending.recorder).await;
     if let Some(probing) = attending.probing.take() {
         probing.clear(&attending.recorder).await;
     }
@@ -216,6 +227,8 @@ struct Attending<'a> {
     probing: Option<Probing>,
     /// What becomes of the subscriber beside the proxy: the right that is missing, if one is.
     witnessing: JoinSet<Option<(Right, String)>>,
+    loggers: Loggers,
+    left_raised: Vec<LeftRaised>,
 }
 
 impl Attending<'_> {
@@ -230,6 +243,10 @@ impl Attending<'_> {
             }
             tell(index + 1, began.elapsed());
             self.recorder.flush();
+            if self.attachment.raise_config_log {
+                let there: Vec<_> = there_now(&self.fleet, &self.gone).collect();
+                self.loggers.raise(&there, self.cluster, &self.recorder).await;
+            }
             if index == 0 {
                 self.let_join();
             }
@@ -337,7 +354,7 @@ impl Attending<'_> {
         }
         let timeline = self.recorder.finish(None)?;
         let pods = self.fleet.iter().map(|(id, attached)| (id.clone(), attached.sidecar().clone())).collect();
-        Ok(Attended { timeline, pods, gone: self.gone, forbidden })
+        Ok(Attended { timeline, pods, gone: self.gone, forbidden, left_raised: self.left_raised })
     }
 }
 
@@ -418,6 +435,7 @@ mod tests {
             renew_every: None,
             witness: None,
             prober: None,
+            raise_config_log: false,
         }
     }
 

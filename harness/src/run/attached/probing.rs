@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use super::{AT_A_TIME, Stop};
 use crate::cluster::Cluster;
 use crate::fleet::{Admin as _, Attached, Prober, WayThrough};
-use crate::probe::{self, ProbeContext, TlsVersion};
+use crate::probe::{self, Door, ProbeContext, TlsVersion};
 use crate::timeline::{Blind, Layer, ProxyId, Recorder, Source};
 
 /// A prober that is wished for.
@@ -24,10 +24,10 @@ pub struct Probe {
 /// The prober, and the ways through it, each as long as its pod has that address.
 pub(super) struct Probing {
     prober: Prober,
-    ways: Mutex<BTreeMap<ProxyId, Arc<Door>>>,
+    ways: Mutex<BTreeMap<ProxyId, Arc<Path>>>,
 }
 
-struct Door {
+struct Path {
     ip: String,
     forward: WayThrough,
     server_name: String,
@@ -70,10 +70,10 @@ impl Probing {
         futures::stream::iter(proxies)
             .for_each_concurrent(AT_A_TIME, async |attached| {
                 let id = attached.id();
-                match self.door(attached, ctx).await {
-                    Ok(door) => {
+                match self.path(attached, ctx).await {
+                    Ok(path) => {
                         for version in TlsVersion::ALL {
-                            probe::inbound_at(id, door.forward.addr(), &door.server_name, version, ctx).await;
+                            probe::inbound_at(id, path.forward.addr(), &path.server_name, version, ctx).await;
                         }
                     }
                     Err(why) => {
@@ -84,22 +84,23 @@ impl Probing {
             .await;
     }
 
-    async fn door(&self, attached: &Attached, ctx: &ProbeContext) -> Result<Arc<Door>, String> {
+    async fn path(&self, attached: &Attached, ctx: &ProbeContext) -> Result<Arc<Path>, String> {
         let sidecar = attached.sidecar();
         if let Some(why) = &sidecar.down {
             return Err(why.clone());
         }
         let ip = sidecar.ip.clone().ok_or("its pod has no address")?;
-        if let Some(door) = self.ways.lock().await.get(attached.id()).filter(|door| door.ip == ip) {
-            return Ok(door.clone());
+        if let Some(path) = self.ways.lock().await.get(attached.id()).filter(|path| path.ip == ip) {
+            return Ok(path.clone());
         }
-        let port = probe::mtls_port(attached, ctx).await?;
+        let Door { port, server_name } = probe::mtls_door(attached, ctx).await?;
         let forward = self.prober.way_to(&ip, port).await.map_err(|e| e.to_string())?;
         // As Istio's clients ask for a port of a service.
-        let server_name = format!("outbound_.{port}_._.{}.svc.cluster.local", attached.id());
-        let door = Arc::new(Door { ip, forward, server_name });
-        self.ways.lock().await.insert(attached.id().clone(), door.clone());
-        Ok(door)
+        let as_peer = || format!("outbound_.{port}_._.{}.svc.cluster.local", attached.id());
+        let server_name = server_name.unwrap_or_else(as_peer);
+        let path = Arc::new(Path { ip, forward, server_name });
+        self.ways.lock().await.insert(attached.id().clone(), path.clone());
+        Ok(path)
     }
 
     /// Takes the pod away; that it stays is recorded.

@@ -77,11 +77,20 @@ pub(super) async fn witness(
         Err(e) => tracing::debug!("{e}"),
     }
     let mut listener = Listener::default();
+    let process = crate::cluster::process_number(&sidecar.uid, sidecar.restarts);
     let mut facts = 0;
     let mut hear = |told: Told| {
         facts += 1;
         let (at, secret) = (seen_at(&recorder, told.at), told.secret);
-        recorder.record_at(Some(at), Source::Witness, Some(&id), secret.as_ref(), told.fact);
+        let (source, fact) = match told.fact {
+            // Numbers of processes are the pod's own.
+            Fact::Peers(mut peers) => {
+                peers.pids.fill(process);
+                (Source::Census, peers.into())
+            }
+            fact => (Source::Witness, fact),
+        };
+        recorder.record_at(Some(at), source, Some(&id), secret.as_ref(), fact);
     };
     let follow = cluster.follow_log(&sidecar.pod.namespace, &sidecar.pod.name, &name, |piece| {
         listener.hear(piece, &mut hear);
@@ -110,7 +119,7 @@ pub(super) async fn witness(
 }
 
 /// When something was seen, by its own clock unless that can't be.
-fn seen_at(recorder: &Recorder, told: jiff::Timestamp) -> At {
+pub(super) fn seen_at(recorder: &Recorder, told: jiff::Timestamp) -> At {
     let now = recorder.clock().at();
     let ago = Duration::try_from(now.wall.duration_since(told)).ok().filter(|ago| *ago <= LATE).unwrap_or_default();
     let wall = jiff::SignedDuration::try_from(ago).ok().and_then(|ago| now.wall.checked_sub(ago).ok());
@@ -145,7 +154,8 @@ fn place<'a>(sidecar: &'a Sidecar, id: &ProxyId, recorder: &Recorder) -> Result<
     }
 }
 
-/// As little as it takes: the proxy's user, who may open the socket, and its volume. Resources can't be limited: Kubernetes
+/// As little as it takes: the proxy's user, who may open the socket, its volume, and its processes, so as to know whose a
+/// connection is. Resources can't be limited: Kubernetes
 /// refuses that for ephemeral containers, which live on what the pod has.
 fn container(name: &str, image: &str, place: &Place<'_>, time: Option<Duration>, every: Duration) -> Value {
     let Place { sidecar, socket, mount } = place;
@@ -169,6 +179,7 @@ fn container(name: &str, image: &str, place: &Place<'_>, time: Option<Duration>,
     }
     json!({
         "name": name, "image": image, "imagePullPolicy": "IfNotPresent", "args": args,
+        "targetContainerName": sidecar.container,
         "volumeMounts": [{ "name": mount.volume, "mountPath": mount.path, "readOnly": true }],
         "securityContext": security,
     })

@@ -238,6 +238,14 @@ impl<'t> Fold<'t> {
                     stream.end.get_or_insert(end);
                 }
             }
+            // Seen from the pod of one proxy: of the others it says nothing.
+            Fact::Peers(peers) if named.is_some() => {
+                if let Some(p) = named {
+                    let proxy = &mut self.ledger.proxies[p];
+                    proxy.connections.push((mark, u32::try_from(peers.pids.len()).unwrap_or(u32::MAX)));
+                    proxy.held.push((mark, !peers.pids.is_empty(), &peers.sockets));
+                }
+            }
             Fact::Peers(peers) => {
                 let mut counts = vec![0; self.ledger.proxies.len()];
                 for p in peers.pids.iter().filter_map(|pid| self.by_pid.get(pid)) {

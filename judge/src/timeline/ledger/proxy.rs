@@ -358,6 +358,9 @@ pub struct ProxyLedger<'t> {
     pub remarks: Vec<(Mark, String)>,
     /// Peers of the provider's socket that are this proxy, at each census.
     pub connections: Vec<(Mark, u32)>,
+    /// Connections to the provider's socket, by the inodes of their near ends, each time somebody looked from its pod; and
+    /// whether they are known to be its own.
+    pub held: Vec<(Mark, bool, &'t [u64])>,
     /// Whether it watches the directory into which its files are moved, at each census.
     pub watches: Vec<(Mark, bool)>,
     /// The provider's socket as it sees it, at each census.
@@ -397,6 +400,7 @@ impl<'t> ProxyLedger<'t> {
             blind: Vec::new(),
             remarks: Vec::new(),
             connections: Vec::new(),
+            held: Vec::new(),
             watches: Vec::new(),
             sockets: Vec::new(),
             reload_failures: Vec::new(),

@@ -1,11 +1,17 @@
 //! Nobody saw the stream: only what Envoy shows of itself.
 
 use super::super::Confidence;
+use super::super::activity::Activity;
 use super::super::evidence::is_stat;
 use super::{Case, ISSUER_DECIDES, STREAM_DECIDES, Stop, many};
 use crate::timeline::ledger::{Mark, Row};
 use crate::timeline::{CertFacts, Layer, SourceKind};
 
+/// What decides where the stream was heard already.
+const PROVIDER_DECIDES: &str = "the provider's own log: did it mint a newer certificate, and to whom did it send it?";
+/// And where it was heard that what comes is nothing new.
+const SECRET_DECIDES: &str = "the issuer's own log: did it mint a newer certificate for this identity? And of which secret \
+    the updates are: `sds.default.update_success` and `sds.ROOTCA.update_success`";
 /// What decides where nobody saw the files.
 const FILES_DECIDE: &str = "the files themselves: when they changed, how (a rename or not), and what is in them";
 
@@ -38,6 +44,9 @@ impl Case<'_> {
             let stat = format!("sds.{name}.control_plane.connected_state");
             s.values.iter().find(|(n, _)| is_stat(n, &stat)).map(|(_, v)| *v)
         });
+        // Where the counters are hidden, its own log may have been heard.
+        let heard = Activity::of(self.p);
+        let connected = connected.or_else(|| heard.as_ref()?.connected().map(u64::from));
         let looked = nearest(&mut self.p.dumps.iter().map(|d| d.mark));
         let newer_in_dump = self.p.dumps.iter().find(|d| d.mark.seq == looked).and_then(|d| {
             let leaf = d.active(&self.p.svid)?.chain.first()?.clone();
@@ -45,7 +54,9 @@ impl Case<'_> {
         });
         let in_dump = self.p.dumps.iter().find(|d| d.mark.seq == looked).and_then(|d| d.active(&self.p.svid));
         let evidence = vec![sampled, self.wrong.seq];
-        let rejected = moved("update_rejected");
+        let counted = moved("update_rejected");
+        let refused_by_log = heard.as_ref().map(Activity::refused).filter(|n| *n > 0);
+        let rejected = counted.or(refused_by_log);
         let refusals = [
             "nack-key-mismatch",
             "nack-bad-pem",
@@ -54,7 +65,10 @@ impl Case<'_> {
             "nack-then-same-bytes",
         ];
         if let Some(n @ 1..) = rejected {
-            let story = format!("Envoy counts {n} refused updates of {name} (update_rejected)");
+            let story = match counted {
+                Some(_) => format!("Envoy counts {n} refused updates of {name} (update_rejected)"),
+                None => format!("Envoy's own log tells of {n} refused SDS updates"),
+            };
             let modes = refusals.into_iter().chain(["partial-subscribers", "wrong-secret-kind"]);
             let modes: Vec<_> = modes.map(|m| (m, Confidence::Possible)).collect();
             // A refused update that is no certificate was never delivered as one.
@@ -129,12 +143,18 @@ impl Case<'_> {
             let story = format!("Envoy accepts updates of {name}, and the certificate stays the same");
             return self.stop(None, many(&resends, &evidence, ISSUER_DECIDES), story);
         }
+        if let Some(heard) = heard.as_ref().filter(|heard| heard.in_vain() && self.only_one_served()) {
+            // Envoy does not say of which secret: only the bundle may have come again.
+            let modes: Vec<_> = resends.into_iter().chain([("never-renews", Confidence::Possible)]).collect();
+            return self.stop(None, many(&modes, &heard.evidence(), SECRET_DECIDES), heard.lately());
+        }
+        let silence = heard.as_ref().is_some_and(Activity::silent);
         let silent =
             ["never-renews", "issues-never-pushes", "provider-frozen", "bundle-only", "wrong-name", "empty-response"];
         let mut modes: Vec<_> = silent.into_iter().map(|m| (m, Confidence::Possible)).collect();
         modes.push(("wrong-type-url", Confidence::Possible));
         // Hidden counters are not zero; what moved may have been the renewals that did come; and of files, none moves.
-        if moved("update_success") != Some(0) || connected.is_none() {
+        if !silence && (moved("update_success") != Some(0) || connected.is_none()) {
             modes.extend(resends);
         }
         if connected.is_none() {
@@ -153,7 +173,11 @@ impl Case<'_> {
             let refusals = refusals.into_iter().filter(|_| in_dump.is_none());
             modes.extend(refusals.map(|m| (m, Confidence::Possible)));
         }
-        self.stop(None, many(&modes, &evidence, STREAM_DECIDES), "Envoy shows no sign of an update".to_owned())
+        let (story, decides) = match &heard {
+            Some(heard) => (heard.lately(), PROVIDER_DECIDES),
+            None => ("Envoy shows no sign of an update".to_owned(), STREAM_DECIDES),
+        };
+        self.stop(None, many(&modes, &evidence, decides), story)
     }
 
     /// What it serves took the place of another, and had expired when it was first shown: it came unfit, or it came in

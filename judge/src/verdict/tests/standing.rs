@@ -122,3 +122,172 @@ fn a_look_at_an_incident_is_judged_and_names_what_it_can() {
     assert!(v.candidates.iter().any(|c| c.mode == "resend-cached"), "{:?}", v.candidates);
     assert!(!v.candidates.iter().any(|c| c.mode == "never-renews"), "versions moved: {:?}", v.candidates);
 }
+
+/// Counters of SDS are hidden, as Istio hides them, and the last look was heard by the proxy's own log: what it said, line
+/// by line, in 90 s.
+fn heard(t: &Timeline, said: &[SdsMessage]) -> Timeline {
+    let mut t = attached(&without(t, |o| matches!(o.fact, Fact::Stats(_))));
+    let last = t.observations.iter().rfind(|o| matches!(o.fact, Fact::Certs(_))).unwrap();
+    let (mut at, proxy) = (last.at, last.proxy.clone());
+    let mut add = |after: u32, source: Source, line: String| {
+        at.mono += std::time::Duration::from_secs(after.into());
+        at.wall += jiff::SignedDuration::from_secs(after.into());
+        let seq = t.observations.len() as u64;
+        t.observations.push(Observation {
+            seq,
+            at,
+            source,
+            proxy: proxy.clone(),
+            secret: None,
+            fact: Log { line }.into(),
+        });
+    };
+    add(1, Source::Admin, format!("{CONFIG_AT_DEBUG} (was warning)"));
+    said.iter().for_each(|message| add(1, Source::Process, message.to_string()));
+    add(90, Source::Admin, format!("{CONFIG_PUT_BACK}: at warning"));
+    if let Some(footer) = &mut t.footer {
+        footer.observations = t.observations.len() as u64;
+    }
+    t
+}
+
+/// Of the proxy that was heard.
+fn of_heard(t: &Timeline) -> (Standing, Vec<String>) {
+    let proxy = t.observations.last().unwrap().proxy.clone().unwrap();
+    let modes = judge(t).candidates.into_iter().map(|c| c.mode).collect();
+    (standings(t).into_iter().find(|s| s.proxy == proxy).unwrap(), modes)
+}
+
+fn came(version: &str, anew: bool) -> Vec<SdsMessage> {
+    let version = || version.to_owned();
+    let mut said = vec![SdsMessage::Received { version: version() }];
+    said.extend(anew.then_some(SdsMessage::Updated));
+    said.push(SdsMessage::Accepted { version: version() });
+    said
+}
+
+fn expired() -> Timeline {
+    let mut sketch = Sketch::fleet(1, 4, 3600, 1200).new_envoy();
+    for _ in 0..6 {
+        sketch.step(1200, Twist::ResendCached);
+    }
+    sketch.finish()
+}
+
+#[test]
+fn its_own_log_tells_updates_in_vain_from_silence() {
+    let again = [came("7", false), came("8", false)].concat();
+    let (s, modes) = of_heard(&heard(&expired(), &again));
+    assert_eq!(s.state, State::Expired);
+    let remark = "Envoy's own log tells of 2 SDS updates in";
+    assert!(
+        s.remarks.iter().any(|r| r.starts_with(remark) && r.ends_with("version 8): none brought anything new")),
+        "{s:?}"
+    );
+    assert!(
+        modes.contains(&"resend-cached".to_owned()) && !modes.contains(&"issues-never-pushes".to_owned()),
+        "{modes:?}"
+    );
+
+    let (s, modes) = of_heard(&heard(&expired(), &[]));
+    assert!(s.remarks.iter().any(|r| r.contains("Envoy's own log tells of no SDS update in 90 s")), "{s:?}");
+    assert!(modes.contains(&"never-renews".to_owned()), "{modes:?}");
+    for gone in ["resend-cached", "stream-refused"] {
+        assert!(!modes.contains(&gone.to_owned()), "a stream on which nothing comes: {modes:?}");
+    }
+
+    // Without it, both are possible.
+    let unheard = attached(&without(&expired(), |o| matches!(o.fact, Fact::Stats(_))));
+    let modes: Vec<_> = judge(&unheard).candidates.into_iter().map(|c| c.mode).collect();
+    for mode in ["resend-cached", "never-renews", "stream-refused"] {
+        assert!(modes.contains(&mode.to_owned()), "{modes:?}");
+    }
+}
+
+#[test]
+fn a_bundle_that_comes_anew_renews_no_certificate() {
+    let (s, _) = of_heard(&heard(&expired(), &came("7", true)));
+    assert!(s.remarks.iter().any(|r| r.ends_with("it brought something new, and its certificate stayed")), "{s:?}");
+    assert!(s.suspected.contains(&"bundle-only") && !s.suspected.contains(&"resend-cached"), "{s:?}");
+}
+
+#[test]
+fn its_own_log_tells_a_refusal_and_a_stream_that_is_lost() {
+    let refused = [
+        SdsMessage::Received { version: "7".into() },
+        SdsMessage::Updated,
+        SdsMessage::Refused { reason: "Failed to load private key" },
+    ];
+    let (s, modes) = of_heard(&heard(&expired(), &refused));
+    let told = "Envoy's own log tells of 1 refused SDS updates (the last at";
+    assert!(s.remarks.iter().any(|r| r.starts_with(told) && r.ends_with("Failed to load private key")), "{s:?}");
+    assert!(s.suspected.contains(&"nack-key-mismatch"), "{s:?}");
+    assert!(
+        modes.contains(&"nack-key-mismatch".to_owned()) && !modes.contains(&"never-renews".to_owned()),
+        "{modes:?}"
+    );
+
+    let lost = [came("7", false), vec![SdsMessage::Closed { status: 14 }]].concat();
+    let (s, _) = of_heard(&heard(&expired(), &lost));
+    assert!(s.remarks.iter().any(|r| r.contains("gRPC status 14), and of no SDS update since")), "{s:?}");
+    let up_again = [vec![SdsMessage::Closed { status: 14 }], came("7", false)].concat();
+    let (s, _) = of_heard(&heard(&expired(), &up_again));
+    assert!(!s.suspected.contains(&"stream-refused"), "{s:?}");
+}
+
+#[test]
+fn of_a_proxy_that_is_renewed_its_own_log_is_told_and_nothing_is_suspected() {
+    let said = [came("7", true), came("7", false)].concat();
+    let healthy = || night(Twist::Healthy, 1, 12);
+    let (s, _) = of_heard(&heard(&healthy(), &said));
+    assert!(s.remarks.is_empty() && s.suspected.is_empty(), "{s:?}");
+    assert!(
+        s.comes.iter().any(|c| c.contains("2 SDS updates in") && c.ends_with("1 of them brought something new")),
+        "{s:?}"
+    );
+}
+
+#[test]
+fn who_no_longer_listened_proves_no_silence() {
+    let mut deaf = heard(&expired(), &[]);
+    let raised =
+        deaf.observations.iter().rfind(|o| matches!(&o.fact, Fact::Log(l) if l.line.starts_with(CONFIG_AT_DEBUG)));
+    let at = raised.unwrap().at;
+    let silence = |t: &Timeline| of_heard(t).0.remarks.iter().any(|r| r.contains("no SDS update"));
+    assert!(silence(&deaf));
+    let last = deaf.observations.last_mut().unwrap();
+    last.fact = Blind { layer: None, what: CONFIG_UNHEARD.into(), why: "the node ended it".into() }.into();
+    last.at = at;
+    assert!(!silence(&deaf));
+}
+
+/// The proxy's connections to the provider's socket, each time somebody looked, a second apart.
+fn counted(t: &Timeline, looks: &[&[u64]], own: bool) -> Standing {
+    let mut t = attached(t);
+    let last = t.observations.iter().rfind(|o| matches!(o.fact, Fact::Certs(_))).unwrap();
+    let (mut at, proxy) = (last.at, last.proxy.clone());
+    for sockets in looks {
+        at.wall += jiff::SignedDuration::from_secs(1);
+        let pids = if own { vec![7; sockets.len()] } else { Vec::new() };
+        let peers = Peers { socket: "/s".into(), pids, sockets: sockets.to_vec() };
+        let seq = t.observations.len() as u64;
+        let (source, fact) = (Source::Census, peers.into());
+        t.observations.push(Observation { seq, at, source, proxy: proxy.clone(), secret: None, fact });
+    }
+    standings(&t).into_iter().find(|s| Some(&s.proxy) == proxy.as_ref()).unwrap()
+}
+
+#[test]
+fn a_connection_that_stays_is_told_from_one_that_is_dialled_anew() {
+    let healthy = night(Twist::Healthy, 1, 12);
+    let said = |looks: &[&[u64]], own| counted(&healthy, looks, own).comes.pop().unwrap();
+    let stays = said(&[&[41], &[41], &[41]], true);
+    assert_eq!(stays, "Envoy has 1 connection to the provider's socket (the same at each of 3 looks in 2 s)");
+    let anew = said(&[&[41], &[42]], true);
+    assert!(anew.contains("not the same at each of 2 looks in 1 s: 2 different ones"), "{anew}");
+    assert!(said(&[&[41]], false).starts_with("something in its pod has 1 connection"));
+
+    let none = counted(&healthy, &[&[41], &[]], true);
+    assert!(none.remarks[0].ends_with("and had at 1 of 2 looks in 1 s"), "{none:?}");
+    assert!(none.suspected.contains(&"stream-refused"), "{none:?}");
+}

@@ -1,0 +1,188 @@
+//! What Envoy's own log tells of SDS, while its logger `config` was at debug.
+
+use super::evidence::{clock_time, held_since, span};
+use crate::timeline::ledger::{Mark, ProxyLedger};
+use crate::timeline::{CONFIG_AT_DEBUG, CONFIG_PUT_BACK, CONFIG_UNHEARD, SdsMessage};
+
+/// Envoy opens a stream again within half a minute: one that is not up shows in so many seconds.
+const DIALS_WITHIN: i64 = 60;
+/// Who listened for less than so many seconds can't say that nothing comes.
+const LISTENED: i64 = 20;
+
+/// What became of a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// A TLS context was made anew.
+    New,
+    /// It brought what was there.
+    Same,
+    Refused(&'static str),
+    /// The log ends in the middle of it.
+    Open,
+}
+
+/// One response. Of which secret, Envoy does not say.
+struct Update {
+    mark: Mark,
+    version: String,
+    outcome: Outcome,
+}
+
+/// What was heard, from when to when.
+pub(super) struct Activity {
+    from: Mark,
+    until: Mark,
+    /// Since when its contexts hold the certificate that they hold, or since the beginning.
+    held: Mark,
+    updates: Vec<Update>,
+    /// Ends of streams: when, and the gRPC status.
+    closed: Vec<(Mark, u8)>,
+}
+
+impl Activity {
+    /// Absent where the level was not raised, or nothing could be heard.
+    pub(super) fn of(p: &ProxyLedger) -> Option<Self> {
+        let (from, _) = p.logs.iter().find(|(_, line)| line.starts_with(CONFIG_AT_DEBUG))?;
+        let unheard = p.blind.iter().find(|(mark, what)| mark.seq > from.seq && what.starts_with(CONFIG_UNHEARD));
+        let back = p.logs.iter().find(|(mark, line)| mark.seq > from.seq && line.starts_with(CONFIG_PUT_BACK));
+        let ends = [unheard.map(|(mark, _)| *mark), back.map(|(mark, _)| *mark)];
+        let last = p.logs.last().map(|(mark, _)| *mark).into_iter().chain(p.loads.last().map(|load| load.mark));
+        let until = ends.into_iter().flatten().min_by_key(|mark| mark.seq).or(last.max_by_key(|mark| mark.seq))?;
+        let held = held_since(p).filter(|held| held.seq > from.seq).unwrap_or(*from);
+        let mut heard = Self { from: *from, until, held, updates: Vec::new(), closed: Vec::new() };
+        let mut made_anew = false;
+        for (mark, line) in p.logs.iter().filter(|(mark, _)| mark.seq > from.seq && mark.seq <= until.seq) {
+            match SdsMessage::of_message(line) {
+                Some(SdsMessage::Received { version }) => {
+                    made_anew = false;
+                    heard.updates.push(Update { mark: *mark, version, outcome: Outcome::Open });
+                }
+                Some(SdsMessage::Updated) => made_anew = true,
+                Some(SdsMessage::Accepted { .. }) => {
+                    heard.conclude(if made_anew { Outcome::New } else { Outcome::Same });
+                }
+                Some(SdsMessage::Refused { reason }) => heard.conclude(Outcome::Refused(reason)),
+                Some(SdsMessage::Closed { status }) => heard.closed.push((*mark, status)),
+                None => {}
+            }
+        }
+        Some(heard)
+    }
+
+    fn conclude(&mut self, outcome: Outcome) {
+        if let Some(update) = self.updates.last_mut().filter(|update| update.outcome == Outcome::Open) {
+            update.outcome = outcome;
+        }
+    }
+
+    /// Responses from this moment on.
+    fn since(&self, from: Mark) -> impl Iterator<Item = &Update> {
+        self.updates.iter().filter(move |update| update.mark.seq > from.seq)
+    }
+
+    /// Whether responses came since its contexts hold what they hold, and none brought anything new.
+    pub(super) fn in_vain(&self) -> bool {
+        let mut lately = self.since(self.held).peekable();
+        lately.peek().is_some() && lately.all(|update| update.outcome == Outcome::Same)
+    }
+
+    /// Whether no response came since its contexts hold what they hold, for long enough to say so.
+    pub(super) fn silent(&self) -> bool {
+        let seconds = self.until.at.wall.duration_since(self.held.at.wall).as_secs();
+        seconds >= LISTENED && self.since(self.held).next().is_none()
+    }
+
+    /// How many responses were refused.
+    pub(super) fn refused(&self) -> u64 {
+        self.updates.iter().filter(|update| matches!(update.outcome, Outcome::Refused(_))).count() as u64
+    }
+
+    /// Whether there was a stream at the end; absent where that can't be told yet.
+    pub(super) fn connected(&self) -> Option<bool> {
+        let answered = self.updates.last().map(|update| update.mark.seq);
+        match self.closed.last().map(|(mark, _)| mark.seq) {
+            // Of two streams, one may be up again when the other was heard to end.
+            Some(ended) => answered.is_none_or(|seq| seq < ended).then_some(false),
+            None => {
+                let seconds = self.until.at.wall.duration_since(self.from.at.wall).as_secs();
+                (answered.is_some() || seconds >= DIALS_WITHIN).then_some(true)
+            }
+        }
+    }
+
+    /// Of which observations it speaks.
+    pub(super) fn evidence(&self) -> Vec<u64> {
+        vec![self.from.seq, self.updates.last().map_or(self.until.seq, |update| update.mark.seq)]
+    }
+
+    /// What it comes to since its contexts hold what they hold.
+    pub(super) fn lately(&self) -> String {
+        self.told(self.held)
+    }
+
+    /// The same of the whole time.
+    pub(super) fn all(&self) -> String {
+        self.told(self.from)
+    }
+
+    fn told(&self, from: Mark) -> String {
+        let time = span(self.until.at.wall.duration_since(from.at.wall).as_secs());
+        let updates: Vec<_> = self.since(from).collect();
+        let Some(last) = updates.last() else {
+            return format!("Envoy's own log tells of no SDS update in {time}");
+        };
+        let at = clock_time(last.mark.at.wall);
+        let new = updates.iter().filter(|update| update.outcome == Outcome::New).count();
+        let brought = match (updates.len(), new) {
+            (1, 0) => "it brought nothing new".to_owned(),
+            (1, _) => "it brought something new".to_owned(),
+            (_, 0) => "none brought anything new".to_owned(),
+            (all, new) if new == all => "each brought something new".to_owned(),
+            (_, new) => format!("{new} of them brought something new"),
+        };
+        let s = if updates.len() == 1 { "" } else { "s" };
+        let n = updates.len();
+        format!(
+            "Envoy's own log tells of {n} SDS update{s} in {time} (the last at {at}, version {}): {brought}",
+            last.version
+        )
+    }
+
+    /// What is wrong by it, each in a sentence, with the modes that it fits. `late`: a renewal should have come.
+    pub(super) fn remarks(&self, late: bool) -> Vec<(String, &'static [&'static str])> {
+        let mut said: Vec<(String, &'static [&'static str])> = Vec::new();
+        let other = self.since(self.held).any(|update| update.outcome == Outcome::New);
+        if late && self.in_vain() {
+            said.push((self.lately(), &["resend-cached", "resend-stale", "never-renews"]));
+        } else if late && self.silent() {
+            said.push((self.lately(), &["never-renews", "issues-never-pushes", "provider-frozen"]));
+        } else if late && other {
+            said.push((self.lately() + ", and its certificate stayed", &["bundle-only", "starved-by-bundle-churn"]));
+        }
+        let refused = self.updates.iter().rev().find_map(|update| match update.outcome {
+            Outcome::Refused(reason) => Some((update.mark, reason)),
+            _ => None,
+        });
+        if let Some((mark, reason)) = refused {
+            let (n, at) = (self.refused(), clock_time(mark.at.wall));
+            let modes: &[&str] = if reason.contains("private key") {
+                &["nack-key-mismatch"]
+            } else {
+                &["nack-key-mismatch", "nack-bad-pem", "nack-chain-one-block"]
+            };
+            said.push((
+                format!("Envoy's own log tells of {n} refused SDS updates (the last at {at}): {reason}"),
+                modes,
+            ));
+        }
+        if let (Some(false), Some((mark, status))) = (self.connected(), self.closed.last()) {
+            let (n, at) = (self.closed.len(), clock_time(mark.at.wall));
+            said.push((
+                format!("Envoy's own log tells that its streams to the provider ended or failed {n} times (the last at {at}, \
+                     gRPC status {status}), and of no SDS update since"),
+                &["stream-refused", "socket-gone", "stale-bind-mount"],
+            ));
+        }
+        said
+    }
+}
