@@ -5,7 +5,7 @@ use camino::Utf8PathBuf;
 use super::{CliError, Exit};
 use crate::fleet::{KindConfig, SpireImages};
 use crate::plan::InCluster;
-use crate::timeline::{ImageReference, ProgramRequest};
+use crate::timeline::{EnvoyRequest, ImageReference, IstioRequest, ProgramRequest};
 
 const HEADING: &str = "With --topology kind";
 
@@ -44,14 +44,27 @@ pub(super) struct KindArgs {
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     istio_tag: String,
+    /// The image of the proxies, where it is not Istio's own; which it is of those that are named.
+    proxy: Option<(ImageReference, usize)>,
     node_image: Option<String>,
     nodes: u32,
 }
 
 impl KindArgs {
-    /// Every combination of what is named, each once.
-    pub(super) fn wanted(&self) -> Result<Vec<Wanted>, CliError> {
-        if self.istio_tags.is_empty() {
+    /// Every combination of what is named, each once. Istios are named by a tag; Envoys by an image that has Istio's agent too.
+    pub(super) fn wanted(&self, envoys: &[EnvoyRequest], istios: &[IstioRequest]) -> Result<Vec<Wanted>, CliError> {
+        let tags: Vec<String> = match istios {
+            [] => self.istio_tags.clone(),
+            named => named.iter().map(tag).collect::<Result<_, _>>()?,
+        };
+        let proxies: Vec<Option<(ImageReference, usize)>> = match envoys {
+            [] => vec![None],
+            named => (1..)
+                .zip(unique(named))
+                .map(|(nth, envoy)| Ok::<_, CliError>(Some((image(envoy)?, nth))))
+                .collect::<Result<_, _>>()?,
+        };
+        if tags.is_empty() {
             let hint =
                 "name the tag of Istio's images; `istioctl version --remote=false` says which one it would install";
             return Err(CliError::with_hint(
@@ -65,18 +78,22 @@ impl KindArgs {
             named => unique(named).into_iter().map(Some).collect(),
         };
         let mut all = Vec::new();
-        for istio_tag in unique(&self.istio_tags) {
-            for node_image in &node_images {
-                all.extend(unique(&self.nodes).into_iter().map(|nodes| Wanted {
-                    istio_tag: istio_tag.clone(),
-                    node_image: node_image.cloned(),
-                    nodes: *nodes,
-                }));
+        for proxy in &proxies {
+            for istio_tag in unique(&tags) {
+                for node_image in &node_images {
+                    all.extend(unique(&self.nodes).into_iter().map(|nodes| Wanted {
+                        istio_tag: istio_tag.clone(),
+                        proxy: proxy.clone(),
+                        node_image: node_image.cloned(),
+                        nodes: *nodes,
+                    }));
+                }
             }
         }
         if let Some(name) = self.cluster.as_ref().filter(|_| all.len() > 1) {
             let hint = "run them one after the other, or leave out --cluster: a cluster is then made for each";
-            let what = format!("the cluster {name} can't be {} combinations of Istio, Kubernetes and nodes", all.len());
+            let what =
+                format!("the cluster {name} can't be {} combinations of Envoy, Istio, Kubernetes and nodes", all.len());
             return Err(CliError::with_hint(Exit::Usage, what, hint));
         }
         Ok(all)
@@ -85,14 +102,15 @@ impl KindArgs {
     /// What is tested in such a cluster, and how a cell says that it is there.
     pub(super) fn place(&self, wanted: &Wanted) -> Result<InCluster, CliError> {
         let name = format!("{}/proxyv2:{}", self.istio_hub, wanted.istio_tag);
-        let image: ImageReference =
+        let istio: ImageReference =
             name.parse().map_err(|e| CliError::new(Exit::Usage, format!("{name} names no image: {e}")))?;
+        let (envoy, nth_envoy) = wanted.proxy.clone().unwrap_or_else(|| (istio.clone(), 1));
         let several = |named: usize| named > 1;
         let kubernetes = wanted.node_image.as_ref().filter(|_| several(unique(&self.node_images).len()));
         let kubernetes = kubernetes.map(|image| format!("k8s-{}", version_of(image)));
         let nodes = several(unique(&self.nodes).len()).then(|| format!("nodes-{}", wanted.nodes));
         let name: Vec<String> = kubernetes.into_iter().chain(nodes).collect();
-        Ok(InCluster { options: self.options(wanted), name: name.join("+"), image })
+        Ok(InCluster { options: self.options(wanted), name: name.join("+"), envoy, nth_envoy, istio })
     }
 
     /// The SPIRE that issues there, where one does.
@@ -108,6 +126,7 @@ impl KindArgs {
             nodes: wanted.nodes,
             istio_hub: self.istio_hub.clone(),
             istio_tag: wanted.istio_tag.clone(),
+            proxy_image: wanted.proxy.as_ref().map(|(image, _)| image.to_string()),
             istio_manifests: self.istio_manifests.clone(),
             relay_image: self.relay_image.clone(),
             spire: SpireImages::of(&self.spire_image),
@@ -122,11 +141,36 @@ impl KindArgs {
             ("--cluster", self.cluster.clone()),
             ("--node-image", wanted.node_image.clone()),
             ("--nodes", nodes),
+            ("--envoy", wanted.proxy.as_ref().map(|(image, _)| format!("image={image}"))),
             ("--istio-hub", Some(self.istio_hub.clone())),
             ("--istio-tag", Some(wanted.istio_tag.clone())),
             ("--istio-manifests", self.istio_manifests.as_ref().map(ToString::to_string)),
         ];
         given.into_iter().filter_map(|(option, value)| Some((option, value?))).collect()
+    }
+}
+
+/// The tag of Istio's images that a version is.
+fn tag(istio: &IstioRequest) -> Result<String, CliError> {
+    match istio {
+        IstioRequest::Of(ProgramRequest::Version(version)) => Ok(version.to_string()),
+        other => {
+            let hint = "--istio VERSION names a tag there, as --istio-tag does; --istio-hub says whose images";
+            let what = format!("in a cluster, Istio is that of images, which {other} does not name");
+            Err(CliError::with_hint(Exit::Usage, what, hint))
+        }
+    }
+}
+
+/// The image that has an Envoy.
+fn image(envoy: &EnvoyRequest) -> Result<ImageReference, CliError> {
+    match envoy {
+        EnvoyRequest::Image(image) => Ok(image.clone()),
+        other => {
+            let hint = "--envoy image=NAME:TAG names an image with Istio's agent and that Envoy; without it, it is Istio's own";
+            let what = format!("in a cluster, Envoy is that of an image, which {other} does not name");
+            Err(CliError::with_hint(Exit::Usage, what, hint))
+        }
     }
 }
 
@@ -160,6 +204,10 @@ mod tests {
     }
 
     fn wanted(words: &[&str]) -> Result<Vec<String>, CliError> {
+        wanted_of(words, &[], &[])
+    }
+
+    fn wanted_of(words: &[&str], envoys: &[&str], istios: &[&str]) -> Result<Vec<String>, CliError> {
         let line = ["x", "--istio-hub", "docker.io/istio"].iter().chain(words);
         let mut kind = Line::try_parse_from(line).unwrap().kind;
         // What is not said here may be said by whoever runs the tests, in the environment.
@@ -170,11 +218,14 @@ mod tests {
             kind.node_images.clear();
         }
         let place = |wanted: &Wanted| {
-            let InCluster { options, name, image } = kind.place(wanted)?;
+            let InCluster { options, name, envoy, nth_envoy, istio } = kind.place(wanted)?;
             let options: Vec<String> = options.iter().map(|(option, value)| format!("{option} {value}")).collect();
-            Ok(format!("{image} [{name}] {}", options.join(" ")))
+            let own = if envoy == istio { String::new() } else { format!("{nth_envoy}: {envoy}, ") };
+            Ok(format!("{own}{istio} [{name}] {}", options.join(" ")))
         };
-        kind.wanted()?.iter().map(place).collect()
+        let envoys: Vec<_> = envoys.iter().map(|envoy| envoy.parse().unwrap()).collect();
+        let istios: Vec<_> = istios.iter().map(|istio| istio.parse().unwrap()).collect();
+        kind.wanted(&envoys, &istios)?.iter().map(place).collect()
     }
 
     #[test]
@@ -186,6 +237,22 @@ mod tests {
         assert_eq!(all.len(), 8, "{all:#?}");
         assert!(all[0].starts_with("docker.io/istio/proxyv2:1.28.3 [k8s-v1.33.1+nodes-1] --node-image"), "{all:#?}");
         assert!(all[7].starts_with("docker.io/istio/proxyv2:1.29.0 [k8s-v1.34.0+nodes-2] --node-image"), "{all:#?}");
+    }
+
+    #[test]
+    fn envoys_are_images_and_istios_are_tags() {
+        let all = wanted_of(&[], &["image=me/proxyv2:a", "image=me/proxyv2:b"], &["1.29.0"]).unwrap();
+        assert_eq!(
+            all,
+            [
+                "1: docker.io/me/proxyv2:a, docker.io/istio/proxyv2:1.29.0 [] --envoy image=docker.io/me/proxyv2:a \
+                 --istio-hub docker.io/istio --istio-tag 1.29.0",
+                "2: docker.io/me/proxyv2:b, docker.io/istio/proxyv2:1.29.0 [] --envoy image=docker.io/me/proxyv2:b \
+                 --istio-hub docker.io/istio --istio-tag 1.29.0",
+            ]
+        );
+        assert!(wanted_of(&["--istio-tag", "1.29.0"], &["1.38.3"], &[]).is_err());
+        assert!(wanted_of(&[], &[], &["none"]).is_err());
     }
 
     #[test]

@@ -330,7 +330,8 @@ impl Executables {
     #[cfg(feature = "kubernetes")]
     fn pods(kind: &Kind, cell: &Cell) -> Result<CellJob, CliError> {
         let source = format!("image {}", cell.envoy);
-        let istio = IstioSubject { version: kind.istio.clone(), source: source.clone(), name: None };
+        let of_istio = cell.istio.as_ref().map_or_else(|| source.clone(), |image| format!("image {image}"));
+        let istio = IstioSubject { version: kind.istio.clone(), source: of_istio, name: None };
         let subject = Subject {
             envoy: EnvoySubject { version: kind.envoy.clone(), source },
             provider: cell.scenario.provider.subject(Some(&istio.version), None),

@@ -20,13 +20,14 @@ pub(super) struct SelectionArgs {
     #[command(flatten)]
     library: LibraryArgs,
     /// An Envoy: a version of the lock file, `image=NAME:TAG` for the one in an image of the lock file, or `path=FILE` for
-    /// an executable of your own. Repeatable [default: those of matrix.yaml; ENVOY_PATH, if it is set, names an
+    /// an executable of your own. With `--topology kind`, `image=NAME:TAG` is one that has Istio's agent too, in place of
+    /// proxyv2. Repeatable [default: those of matrix.yaml; ENVOY_PATH, if it is set, names an
     /// executable instead].
     #[arg(long = "envoy", value_name = "VERSION|image=NAME|path=FILE")]
     envoys: Vec<EnvoyRequest>,
     /// An Istio whose agent starts the proxies: a version of the lock file, `image=NAME:TAG` for those in the images
     /// proxyv2 and pilot, `path=DIR` for programs of your own (pilot-agent, pilot-discovery, envoy_bootstrap.json), or
-    /// `none` for Envoys without Istio. Repeatable; every scenario meets each [default: as the scenario says, with those
+    /// `none` for Envoys without Istio. With `--topology kind`, a version is the tag of its images. Repeatable; every scenario meets each [default: as the scenario says, with those
     /// of matrix.yaml].
     #[arg(long = "istio", value_name = "VERSION|image=NAME|path=DIR|none")]
     istios: Vec<IstioRequest>,
@@ -202,19 +203,12 @@ impl SelectionArgs {
         if !selection.topology.is_some_and(FleetKind::is_cluster) {
             return Ok(selection);
         }
-        if !self.envoys.is_empty() || !self.istios.is_empty() {
-            let hint = "--istio-hub and --istio-tag name the image; leave out --envoy and --istio";
-            return Err(CliError::with_hint(
-                Exit::Usage,
-                "in a cluster, Envoy and Istio are those of Istio's image",
-                hint,
-            ));
-        }
         if !self.spires.is_empty() {
             let hint = "--spire-image names it; leave out --spire";
             return Err(CliError::with_hint(Exit::Usage, "in a cluster, SPIRE is that of an image", hint));
         }
-        let clusters = self.kind.wanted()?.iter().map(|cluster| self.kind.place(cluster)).collect::<Result<_, _>>()?;
+        let wanted = self.kind.wanted(&self.envoys, &self.istios)?;
+        let clusters = wanted.iter().map(|cluster| self.kind.place(cluster)).collect::<Result<_, _>>()?;
         Ok(Selection { spires: vec![self.kind.spire()], clusters, ..selection })
     }
 
@@ -229,7 +223,8 @@ impl SelectionArgs {
     pub(super) fn clusters(&self, keep: bool) -> Result<Vec<crate::fleet::KindConfig>, CliError> {
         match self.topology {
             Some(TopologyArg::Kind) => {
-                Ok(self.kind.wanted()?.iter().map(|cluster| self.kind.config(cluster, keep)).collect())
+                let wanted = self.kind.wanted(&self.envoys, &self.istios)?;
+                Ok(wanted.iter().map(|cluster| self.kind.config(cluster, keep)).collect())
             }
             _ => Ok(Vec::new()),
         }

@@ -45,8 +45,12 @@ pub struct InCluster {
     pub options: Vec<(&'static str, String)>,
     /// What tells it apart from the others in a cell's name, beside its Istio: `k8s-v1.34.0+nodes-2`; often nothing.
     pub name: String,
-    /// The image that has both Envoy and Istio's agent.
-    pub image: ImageReference,
+    /// The image that has Envoy and Istio's agent.
+    pub envoy: ImageReference,
+    /// Which it is of the images that are named: 1, 2, ...
+    pub nth_envoy: usize,
+    /// Istio's own image of that kind, which says the version of its control plane.
+    pub istio: ImageReference,
 }
 
 impl Plan {
@@ -330,7 +334,9 @@ mod tests {
         let cluster = |tag: &str, name: &str, nodes: &str| InCluster {
             options: vec![("--nodes", nodes.to_owned()), ("--istio-tag", tag.to_owned())],
             name: name.to_owned(),
-            image: format!("docker.io/istio/proxyv2:{tag}").parse().unwrap(),
+            envoy: format!("docker.io/istio/proxyv2:{tag}").parse().unwrap(),
+            nth_envoy: 1,
+            istio: format!("docker.io/istio/proxyv2:{tag}").parse().unwrap(),
         };
         let clusters =
             vec![cluster("1.28.3", "nodes-1", "1"), cluster("1.28.3", "nodes-2", "2"), cluster("1.29.0", "", "1")];

@@ -163,10 +163,9 @@ impl Product {
     /// What each cluster has; who issues is to be said yet.
     fn in_clusters(&self) -> Vec<Subject> {
         let there = |(nth, cluster): (usize, &InCluster)| Subject {
-            envoy: EnvoyRequest::Image(cluster.image.clone()),
-            // Its Istio, out of the same image, tells it apart.
-            nth_path: 1,
-            istio: Some(ProgramRequest::Image(cluster.image.clone())),
+            envoy: EnvoyRequest::Image(cluster.envoy.clone()),
+            nth_path: cluster.nth_envoy,
+            istio: Some(ProgramRequest::Image(cluster.istio.clone())),
             cluster: Some(nth),
             provider: ProviderKind::default(),
             spire: None,

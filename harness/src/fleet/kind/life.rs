@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{Asked, KindError, Place, SpireImages, measure};
 use crate::cluster::Cluster;
-use crate::fleet::agent::in_pods;
+use crate::fleet::agent::{disclosure, in_pods};
 use crate::fleet::call::{Call, CallError};
 use crate::fleet::owner;
 use crate::timeline::{ClusterSubject, Disclosure, EnvoyVersion};
@@ -37,6 +37,8 @@ pub struct KindConfig {
     pub istio_hub: String,
     /// Their tag: `1.29.0`.
     pub istio_tag: String,
+    /// The image of the proxies, with Istio's agent, where it is not Istio's own.
+    pub proxy_image: Option<String>,
     /// A directory with Istio's charts, for an istioctl that has none in it.
     pub istio_manifests: Option<Utf8PathBuf>,
     /// The image of rotacheck itself.
@@ -90,7 +92,13 @@ impl Kind {
         let there = u32::try_from(cluster.nodes().await?.len()).unwrap_or(u32::MAX);
         let subject = ClusterSubject { kubernetes: cluster.version().await?, nodes: there };
         talk("looking which Envoy the image has");
-        let image = format!("{}/proxyv2:{}", config.istio_hub, config.istio_tag);
+        let own = format!("{}/proxyv2:{}", config.istio_hub, config.istio_tag);
+        let image = config.proxy_image.clone().unwrap_or(own);
+        if config.proxy_image.is_some() && is_there(&image).await? {
+            talk("loading the proxies' image");
+            let args = ["load", "docker-image", &image, "--name", &nodes.name];
+            call(&nodes, "load the proxies' image", "kind", TO_CREATE, &args).await?;
+        }
         let measured = measure::measure(&cluster, &image, &nodes.token).await?;
         talk("installing Istio");
         install(&config, &nodes, measured.own_envoy).await?;
@@ -130,7 +138,12 @@ impl Kind {
 
     /// Where what is tested is not as its makers ship it, in cells in which these are asked for certificates.
     pub fn disclosures(&self, asked: Option<&Asked>) -> Vec<Disclosure> {
-        in_pods(self.own_envoy).into_iter().chain(asked.into_iter().flat_map(Asked::disclosures)).collect()
+        let config = &self.config;
+        let other = config.proxy_image.as_ref().map(|image| {
+            let own = format!("{}/proxyv2:{}", config.istio_hub, config.istio_tag);
+            disclosure("proxy-image", format!("proxies are of the image {image}, in place of {own}"))
+        });
+        in_pods(self.own_envoy).into_iter().chain(other).chain(asked.into_iter().flat_map(Asked::disclosures)).collect()
     }
 }
 
@@ -230,6 +243,11 @@ async fn call(
 
 /// Whoever has no image of ours shall hear it before a cluster is made.
 async fn relay_is_there(image: &str) -> Result<(), KindError> {
+    if is_there(image).await? { Ok(()) } else { Err(KindError::NoRelay { image: image.to_owned() }) }
+}
+
+/// Whether Docker has it here.
+async fn is_there(image: &str) -> Result<bool, KindError> {
     let args = ["image", "inspect", "--format", "{{.Id}}", image].map(str::to_owned).to_vec();
     let asked = Call {
         what: format!("look for the image {image}"),
@@ -239,10 +257,8 @@ async fn relay_is_there(image: &str) -> Result<(), KindError> {
         patience: TO_ANSWER,
     };
     match asked.run().await {
-        Err(CallError::Failed { said, .. }) if said.contains("No such image") => {
-            Err(KindError::NoRelay { image: image.to_owned() })
-        }
-        asked => Ok(asked.map(|_| ())?),
+        Err(CallError::Failed { said, .. }) if said.contains("No such image") => Ok(false),
+        asked => Ok(asked.map(|_| true)?),
     }
 }
 
@@ -254,6 +270,9 @@ async fn install(config: &KindConfig, nodes: &Nodes, own_envoy: bool) -> Result<
     }
     for value in [format!("hub={}", config.istio_hub), format!("tag={}", config.istio_tag)] {
         args.extend(["--set".to_owned(), value]);
+    }
+    if let Some(image) = &config.proxy_image {
+        args.extend(["--set".to_owned(), format!("values.global.proxy.image={image}")]);
     }
     args.extend(["--readiness-timeout".to_owned(), "240s".to_owned()]);
     if let Some(manifests) = &config.istio_manifests {
