@@ -793,7 +793,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__plan)
-            opts="-h --scenarios --envoy --istio --provider --spire --topology --envoy-path --socket --cluster --k8s --node-image --nodes --istio-hub --istio-tag --istio-manifests --relay-image --spire-image --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --format --json --shards --help"
+            opts="-h --scenarios --envoy --istio --provider --spire --topology --envoy-path --socket --cluster --k8s --node-image --nodes --istio-hub --istio-tag --istio-manifests --relay-image --spire-image --tbot-image --trust-domain --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --format --json --shards --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -864,6 +864,14 @@ _rotacheck() {
                     return 0
                     ;;
                 --spire-image)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tbot-image)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --trust-domain)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1013,7 +1021,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__run)
-            opts="-j -n -h --scenarios --envoy --istio --provider --spire --topology --envoy-path --socket --cluster --k8s --node-image --nodes --istio-hub --istio-tag --istio-manifests --relay-image --spire-image --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --report --jobs --timeout --keep --runs --offline --lock --on --context --namespace --job-image --shards --shard --require-controls --help"
+            opts="-j -n -h --scenarios --envoy --istio --provider --spire --topology --envoy-path --socket --cluster --k8s --node-image --nodes --istio-hub --istio-tag --istio-manifests --relay-image --spire-image --tbot-image --trust-domain --tbot --tbot-proxy --tbot-token --tbot-identity --clock --ttl --renew-every --proxies --contexts --stats --report --jobs --timeout --keep --runs --offline --lock --on --context --namespace --job-image --shards --shard --require-controls --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1084,6 +1092,14 @@ _rotacheck() {
                     return 0
                     ;;
                 --spire-image)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tbot-image)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --trust-domain)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -73,6 +73,8 @@ complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l istio-tag -d
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l istio-manifests -d 'A directory with Istio\'s charts [default: those in istioctl]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l relay-image -d 'The image of rotacheck itself, which carries bytes between the harness and the pods; it is loaded into the cluster' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l spire-image -d 'The image of SPIRE\'s server, where SPIRE issues; the agent\'s is the one beside it, named spire-agent, unless this one is named otherwise and has both' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l tbot-image -d 'The image of tbot, where it issues; what it runs by itself is tbot' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l trust-domain -d 'The trust domain of the mesh, where the provider, an external one or tbot, has another: peers are accepted from there' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l tbot -d 'The executable [default: tbot, as a shell finds it]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l tbot-proxy -d 'The address of the Teleport cluster\'s Proxy Service: teleport.example.com:443' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand run" -l tbot-token -d 'Where its join token is read: a file, or an environment variable. It is in no argument and no evidence' -r
@@ -137,6 +139,8 @@ complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l istio-tag -
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l istio-manifests -d 'A directory with Istio\'s charts [default: those in istioctl]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l relay-image -d 'The image of rotacheck itself, which carries bytes between the harness and the pods; it is loaded into the cluster' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l spire-image -d 'The image of SPIRE\'s server, where SPIRE issues; the agent\'s is the one beside it, named spire-agent, unless this one is named otherwise and has both' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l tbot-image -d 'The image of tbot, where it issues; what it runs by itself is tbot' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l trust-domain -d 'The trust domain of the mesh, where the provider, an external one or tbot, has another: peers are accepted from there' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l tbot -d 'The executable [default: tbot, as a shell finds it]' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l tbot-proxy -d 'The address of the Teleport cluster\'s Proxy Service: teleport.example.com:443' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand plan" -l tbot-token -d 'Where its join token is read: a file, or an environment variable. It is in no argument and no evidence' -r

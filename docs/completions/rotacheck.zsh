@@ -55,6 +55,8 @@ kind\:"Pods of a kind cluster, with the sidecars that Istio injects there"))' \
 '--istio-manifests=[A directory with Istio'\''s charts \[default\: those in istioctl\]]:DIR:_default' \
 '--relay-image=[The image of rotacheck itself, which carries bytes between the harness and the pods; it is loaded into the cluster]:IMAGE:_default' \
 '--spire-image=[The image of SPIRE'\''s server, where SPIRE issues; the agent'\''s is the one beside it, named spire-agent, unless this one is named otherwise and has both]:IMAGE:_default' \
+'--tbot-image=[The image of tbot, where it issues; what it runs by itself is tbot]:IMAGE:_default' \
+'--trust-domain=[The trust domain of the mesh, where the provider, an external one or tbot, has another\: peers are accepted from there]:DOMAIN:_default' \
 '--tbot=[The executable \[default\: tbot, as a shell finds it\]]:PATH:_default' \
 '--tbot-proxy=[The address of the Teleport cluster'\''s Proxy Service\: teleport.example.com\:443]:ADDRESS:_default' \
 '--tbot-token=[Where its join token is read\: a file, or an environment variable. It is in no argument and no evidence]:file=PATH|env=NAME:_default' \
@@ -139,6 +141,8 @@ kind\:"Pods of a kind cluster, with the sidecars that Istio injects there"))' \
 '--istio-manifests=[A directory with Istio'\''s charts \[default\: those in istioctl\]]:DIR:_default' \
 '--relay-image=[The image of rotacheck itself, which carries bytes between the harness and the pods; it is loaded into the cluster]:IMAGE:_default' \
 '--spire-image=[The image of SPIRE'\''s server, where SPIRE issues; the agent'\''s is the one beside it, named spire-agent, unless this one is named otherwise and has both]:IMAGE:_default' \
+'--tbot-image=[The image of tbot, where it issues; what it runs by itself is tbot]:IMAGE:_default' \
+'--trust-domain=[The trust domain of the mesh, where the provider, an external one or tbot, has another\: peers are accepted from there]:DOMAIN:_default' \
 '--tbot=[The executable \[default\: tbot, as a shell finds it\]]:PATH:_default' \
 '--tbot-proxy=[The address of the Teleport cluster'\''s Proxy Service\: teleport.example.com\:443]:ADDRESS:_default' \
 '--tbot-token=[Where its join token is read\: a file, or an environment variable. It is in no argument and no evidence]:file=PATH|env=NAME:_default' \

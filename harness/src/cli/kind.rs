@@ -5,9 +5,11 @@ use camino::Utf8PathBuf;
 use super::{CliError, Exit};
 use crate::fleet::{KindConfig, SpireImages};
 use crate::plan::InCluster;
+use crate::scenario::TRUST_DOMAIN;
 use crate::timeline::{EnvoyRequest, ImageReference, IstioRequest, ProgramRequest};
 
 const HEADING: &str = "With --topology kind";
+const TBOT_IMAGE: &str = "public.ecr.aws/gravitational/tbot-distroless:18.6.4";
 
 /// In which kind clusters proxies are to be.
 #[derive(Debug, Clone, clap::Args)]
@@ -38,6 +40,19 @@ pub(super) struct KindArgs {
     /// is named otherwise and has both.
     #[arg(long, value_name = "IMAGE", env = "ROTACHECK_SPIRE_IMAGE", hide_env_values = true, default_value = "ghcr.io/spiffe/spire-server:1.13.3", help_heading = HEADING)]
     spire_image: ImageReference,
+    /// The image of tbot, where it issues; what it runs by itself is tbot.
+    #[arg(long, value_name = "IMAGE", env = "ROTACHECK_TBOT_IMAGE", hide_env_values = true, default_value = TBOT_IMAGE, help_heading = HEADING)]
+    tbot_image: ImageReference,
+    /// The trust domain of the mesh, where the provider, an external one or tbot, has another: peers are accepted from there.
+    #[arg(long, value_name = "DOMAIN", default_value = TRUST_DOMAIN, value_parser = trust_domain, help_heading = HEADING)]
+    trust_domain: String,
+}
+
+/// As the SPIFFE ID specification has it (2.1).
+fn trust_domain(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._".contains(c);
+    let is_one = !text.is_empty() && text.len() <= 255 && text.chars().all(fits);
+    is_one.then(|| text.to_owned()).ok_or_else(|| "a trust domain is of a-z, 0-9, '-', '.' and '_'".to_owned())
 }
 
 /// One of the clusters that are wanted.
@@ -130,13 +145,21 @@ impl KindArgs {
             istio_manifests: self.istio_manifests.clone(),
             relay_image: self.relay_image.clone(),
             spire: SpireImages::of(&self.spire_image),
+            tbot: self.tbot_image.clone(),
+            trust_domain: self.trust_domain.clone(),
             keep,
         }
+    }
+
+    /// The trust domain, where it is another than that of everybody else here.
+    pub(super) fn own_trust_domain(&self) -> Option<&str> {
+        (self.trust_domain != TRUST_DOMAIN).then_some(&*self.trust_domain)
     }
 
     /// What a command that repeats a cell has to say of it.
     fn options(&self, wanted: &Wanted) -> Vec<(&'static str, String)> {
         let nodes = (wanted.nodes > 1).then(|| wanted.nodes.to_string());
+        let tbot = self.tbot_image.to_string();
         let given = [
             ("--cluster", self.cluster.clone()),
             ("--node-image", wanted.node_image.clone()),
@@ -144,6 +167,8 @@ impl KindArgs {
             ("--envoy", wanted.proxy.as_ref().map(|(image, _)| format!("image={image}"))),
             ("--istio-hub", Some(self.istio_hub.clone())),
             ("--istio-tag", Some(wanted.istio_tag.clone())),
+            ("--trust-domain", self.own_trust_domain().map(str::to_owned)),
+            ("--tbot-image", (tbot != TBOT_IMAGE).then_some(tbot)),
             ("--istio-manifests", self.istio_manifests.as_ref().map(ToString::to_string)),
         ];
         given.into_iter().filter_map(|(option, value)| Some((option, value?))).collect()
@@ -260,5 +285,13 @@ mod tests {
         assert!(wanted(&[]).is_err());
         assert!(wanted(&["--istio-tag", "1.29.0", "--cluster", "mine"]).is_ok());
         assert!(wanted(&["--istio-tag", "1.29.0,1.28.3", "--cluster", "mine"]).is_err());
+    }
+
+    #[test]
+    fn a_trust_domain_is_nothing_that_istioctl_could_take_for_more() {
+        assert_eq!(trust_domain("teleport.example.com").as_deref(), Ok("teleport.example.com"));
+        for other in ["", "Example.com", "a,b=c", "a/b", "a b", &"x".repeat(256)] {
+            assert!(trust_domain(other).is_err(), "{other:?}");
+        }
     }
 }

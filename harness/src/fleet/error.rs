@@ -278,9 +278,10 @@ impl FleetError {
             Self::NotUp { .. } => Some("events.txt and the pods' logs tell more; --keep leaves the cluster to look at"),
             #[cfg(feature = "kubernetes")]
             Self::Relay(e) => Some(e.hint()),
-            Self::NoProvider { .. } => {
-                Some("is it running on each node, and does --socket name the path of its socket there?")
-            }
+            Self::NoProvider { .. } => Some(
+                "is it running on each node, and does --socket name the path of its socket there? What one says that is \
+                     started for a cell is in the run directory",
+            ),
             Self::NoTemplate { .. } => {
                 Some("an image without `cat` can't tell it (a distroless one?): --istio-tag names another")
             }

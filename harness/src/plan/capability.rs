@@ -152,8 +152,12 @@ const TOLD_TO_SPIRE: [ProviderAction; 6] = [
 /// What can't be had, or would not be what it says, where the proxies are pods.
 const NOT_IN_A_CLUSTER: &[OnlyProcess] = &[
     OnlyProcess {
-        asks: |s| matches!(s.provider.kind, ProviderKind::Files | ProviderKind::Tbot),
-        why: "in a kind cluster, proxies have their certificates from a socket, and no tbot is started there so far",
+        asks: |s| s.provider.kind == ProviderKind::Files,
+        why: "in a kind cluster, proxies have their certificates from a socket",
+    },
+    OnlyProcess {
+        asks: |s| s.provider.tbot.as_ref().is_some_and(|tbot| tbot.program.is_some()),
+        why: "in a kind cluster, tbot is that of an image (--tbot-image), and no program of this machine's",
     },
     OnlyProcess {
         asks: |s| !s.provider.command.is_empty(),

@@ -211,7 +211,7 @@ pub struct External {
     /// A SPIRE to which something can be done.
     spire: Option<Mutex<Spire>>,
     /// What it says that it signed, of those that are started for the cell: they serve the Workload API too.
-    signed: Option<Telling>,
+    signed: Vec<Telling>,
     /// Processes that are ended on purpose.
     ends: Ends,
     recorder: Recorder,
@@ -247,7 +247,7 @@ impl External {
             ends.tell(process, &recorder);
         }
         let spire = spire.map(Mutex::new);
-        let signed = signed.map(|log| Telling::start(log, &recorder));
+        let signed = signed.into_iter().map(|log| Telling::start(log, &recorder)).collect();
         let outlets = vec![Outlet { tap, upstream, of: None, present: AtomicBool::new(true) }];
         let (learnt, witness) = (Some(learnt), None);
         Ok(Self { outlets, next_stream, proxies, processes, spire, signed, ends, recorder, learnt, witness })
@@ -258,7 +258,7 @@ impl External {
     pub(super) fn behind(
         agents: &BTreeMap<ProxyId, Utf8PathBuf>,
         socket: &Utf8Path,
-        signed: Option<SignedLog>,
+        signed: Vec<SignedLog>,
         met: Option<Met>,
         recorder: Recorder,
     ) -> Result<Self, ProviderError> {
@@ -278,7 +278,7 @@ impl External {
             Ok::<_, ProviderError>(Outlet { tap, upstream: upstream.clone(), of: Some(id.clone()), present })
         };
         let outlets = agents.iter().map(outlet).collect::<Result<_, _>>()?;
-        let signed = signed.map(|log| Telling::start(log, &recorder));
+        let signed = signed.into_iter().map(|log| Telling::start(log, &recorder)).collect();
         Ok(Self {
             outlets,
             next_stream,
@@ -329,7 +329,7 @@ impl External {
     /// Asks once more, by the SPIFFE Workload API, where the provider is known to serve that on the same socket. What
     /// comes must be what its SDS gives: the API, and the client, are others.
     pub async fn ask_workload_api(&self, patience: Duration) {
-        if self.signed.is_none() {
+        if self.signed.is_empty() {
             return;
         }
         for outlet in self.outlets.iter().filter(|outlet| outlet.of.is_none()) {
@@ -390,9 +390,7 @@ impl External {
 
     /// Records what its own log says that it signed until now, where it has one that is understood.
     pub fn tell_signed(&self) {
-        if let Some(signed) = &self.signed {
-            signed.tell();
-        }
+        self.signed.iter().for_each(Telling::tell);
     }
 
     /// Takes the taps away; a provider that was started for this cell is asked to end.

@@ -29,6 +29,7 @@ pub use external::{External, Learnt, Met};
 pub use fake::{Fake, FakeConfig};
 pub use renewal::{Closed, Pushed, Renewal};
 pub use spire::{SpireFrom, SpirePrograms, server_log};
+pub use tbot::{tbot_files, version as tbot_version};
 
 use signed::SignedLog;
 
@@ -57,8 +58,8 @@ pub enum Approached {
     External(Box<Met>),
     /// It comes with the proxies, or stands beside them in their cluster.
     There {
-        /// What it says that it signed, where it has a log that tells.
-        signed: Option<SignedLog>,
+        /// What it says that it signed, where it has logs that tell.
+        signed: Vec<SignedLog>,
         /// What it gave to a pod that asked before the proxies came.
         met: Option<Box<Met>>,
     },
@@ -76,6 +77,8 @@ pub struct Ground<'a> {
     pub scratch: &'a Utf8Path,
     /// Where a provider that is beside the proxies, in their cluster, is asked from a pod.
     pub witness: Option<&'a Utf8Path>,
+    /// Where what is said by one that was put there is kept.
+    pub logs: &'a [Utf8PathBuf],
 }
 
 impl Approached {
@@ -88,11 +91,11 @@ impl Approached {
         Ok(match spec.kind {
             ProviderKind::Fake => Approached::Fake,
             ProviderKind::Files => Approached::Files,
-            ProviderKind::IstioCa => Approached::There { signed: None, met: None },
+            ProviderKind::IstioCa => Approached::There { signed: Vec::new(), met: None },
             ProviderKind::External => match ground.witness {
                 Some(door) => {
                     let met = Some(Box::new(Met::by_witness(door, ground.clock).await?));
-                    Approached::There { signed: None, met }
+                    Approached::There { signed: Vec::new(), met }
                 }
                 None => Approached::External(Box::new(Met::meet(spec, ground).await?)),
             },
@@ -101,12 +104,18 @@ impl Approached {
                     Approached::External(Box::new(Met::spire(spec, programs, ground).await?))
                 }
                 Some(SpireFrom::Pods) => {
-                    let signed = Some(spire::signed_in(&server_log(ground.directory)));
+                    let signed = vec![spire::signed_in(&server_log(ground.directory))];
                     Approached::There { signed, met: None }
                 }
                 None => return Err(ProviderError::NoProgram("spire-server".to_owned())),
             },
-            ProviderKind::Tbot => Approached::External(Box::new(Met::tbot(spec, ground).await?)),
+            ProviderKind::Tbot => match ground.witness {
+                Some(door) => {
+                    let met = Some(Box::new(Met::by_witness(door, ground.clock).await?));
+                    Approached::There { signed: ground.logs.iter().map(|log| tbot::issued_in(log)).collect(), met }
+                }
+                None => Approached::External(Box::new(Met::tbot(spec, ground).await?)),
+            },
         })
     }
 

@@ -276,7 +276,7 @@ async fn approach(
     site: &Site,
     stop: &Stop,
 ) -> Result<(CellJob, Approached), RunError> {
-    let ground = Ground { clock, guard, directory: kept.path(), scratch, witness: site.witness() };
+    let ground = Ground { clock, guard, directory: kept.path(), scratch, witness: site.witness(), logs: site.logs() };
     let provider = tokio::select! {
         biased;
         () = stop.requested() => return Err(RunError::Interrupted),

@@ -16,7 +16,7 @@ pub(super) struct Site {
     yard: Option<std::sync::Arc<crate::fleet::Yard>>,
     /// What issues there, if it was made for the cell.
     #[cfg(feature = "kubernetes")]
-    spire: Option<crate::fleet::SpireThere>,
+    issuer: Option<crate::fleet::IssuerThere>,
     /// Who is asked for certificates there, if somebody is.
     #[cfg(feature = "kubernetes")]
     asked: Option<crate::fleet::Asked>,
@@ -37,24 +37,31 @@ impl Site {
         stop: &Stop,
     ) -> Result<Self, RunError> {
         use crate::fleet::{Asked, Yard};
+        use crate::provider::{tbot_files, tbot_version};
         let Some(place) = &job.place else { return Ok(Self::default()) };
         let namespace = Yard::namespace(job.scenario.name.as_str());
         let prepare = async {
             let members = job.identities(Some(&namespace));
             let proxies: Vec<ProxyId> = members.iter().map(|(id, _)| id.clone()).collect();
             let yard = Yard::prepare(place, &namespace, &job.id, clock, &proxies).await?;
-            let spire = match &job.spire {
-                Some(crate::provider::SpireFrom::Pods) => {
-                    let log = crate::provider::server_log(directory);
-                    Some(yard.with_spire(&members, job.scenario.provider.ttl(), &log).await?)
+            let spec = &job.scenario.provider;
+            let issuer = match &job.asked {
+                Some(Asked::Spire) => {
+                    Some(yard.with_spire(&members, spec.ttl(), &crate::provider::server_log(directory)).await?)
+                }
+                Some(Asked::Tbot) => {
+                    let (token, socket) = (Yard::tbot_token(), Yard::tbot_socket());
+                    let (configuration, token) = tbot_files(spec, Utf8Path::new(&token), Utf8Path::new(&socket))?;
+                    Some(yard.with_tbot((&configuration, &token), tbot_version, directory).await?)
                 }
                 _ => None,
             };
-            let witness = match (&job.asked, proxies.first()) {
-                (Some(asked @ Asked::OnNode { .. }), Some(first)) => Some(yard.witness(asked, first, scratch).await?),
+            let met = job.asked.as_ref().and_then(|asked| Some((asked, asked.is_to_be_met()?)));
+            let witness = match (met, proxies.first()) {
+                (Some((asked, patience)), Some(first)) => Some(yard.witness(asked, first, patience, scratch).await?),
                 _ => None,
             };
-            Ok::<_, RunError>(Self { yard: Some(yard), spire, asked: job.asked.clone(), witness })
+            Ok::<_, RunError>(Self { yard: Some(yard), issuer, asked: job.asked.clone(), witness })
         };
         tokio::select! {
             biased;
@@ -68,6 +75,11 @@ impl Site {
         self.witness.as_deref()
     }
 
+    /// Where what is said by one that was made there is kept.
+    pub(super) fn logs(&self) -> &[Utf8PathBuf] {
+        self.issuer.as_ref().map_or(&[], |issuer| &issuer.logs)
+    }
+
     /// The namespace that the proxies' identities name, where it is a real one.
     pub(super) fn namespace(&self) -> Option<&str> {
         self.yard.as_ref().map(|yard| yard.name())
@@ -76,8 +88,8 @@ impl Site {
     /// The job, with the version that the provider there told.
     pub(super) fn with_what_is_learnt(&self, job: &CellJob) -> CellJob {
         let mut job = job.clone();
-        if let Some(spire) = &self.spire {
-            job.subject.provider.version.clone_from(&spire.version);
+        if let Some(issuer) = &self.issuer {
+            job.subject.provider.version.clone_from(&issuer.version);
         }
         job
     }
@@ -122,6 +134,11 @@ impl Site {
     #[expect(clippy::unused_self, reason = "as with clusters")]
     pub(super) fn witness(&self) -> Option<&Utf8Path> {
         None
+    }
+
+    #[expect(clippy::unused_self, reason = "as with clusters")]
+    pub(super) fn logs(&self) -> &[Utf8PathBuf] {
+        &[]
     }
 
     #[expect(clippy::unused_self, reason = "as with clusters")]

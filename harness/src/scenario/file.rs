@@ -532,6 +532,11 @@ impl ProviderKind {
         self == ProviderKind::Spire
     }
 
+    /// Whether it is Teleport's tbot.
+    pub fn has_tbot(self) -> bool {
+        self == ProviderKind::Tbot
+    }
+
     /// Whether Istio's agents serve the proxies what it issues.
     pub fn is_of_istio(self) -> bool {
         self == ProviderKind::IstioCa

@@ -1,6 +1,8 @@
 //! Whom the application's container of a proxy's pod asks for certificates, where the provider has to see from which pod it is
 //! asked.
 
+use std::time::Duration;
+
 use camino::Utf8PathBuf;
 use serde_json::{Value, json};
 
@@ -14,6 +16,10 @@ const AT: &str = "/run/rotacheck-provider";
 /// The volume with it. Istio's injector gives each pod one for the socket that its agent serves.
 const VOLUME: &str = "provider";
 const OF_THE_AGENT: &str = "workload-socket";
+/// What tbot serves there.
+pub(super) const TBOT_SOCKET: &str = "tbot.sock";
+/// How long it may take to join its cluster.
+const TO_JOIN: Duration = Duration::from_secs(60);
 
 /// Whom it asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +31,8 @@ pub enum Asked {
         /// Lifetime of the certificates that the agent is to ask istiod for.
         ttl: Span,
     },
+    /// Teleport's tbot on the pod's node, put there for the cell.
+    Tbot,
     /// Whoever serves this socket on the pod's node; the user's affair.
     OnNode {
         /// Its path there, which is absolute.
@@ -37,6 +45,7 @@ impl Asked {
     pub fn of(provider: &ProviderSpec) -> Option<Self> {
         match provider.kind {
             kind if kind.has_spire() => Some(Self::Spire),
+            kind if kind.has_tbot() => Some(Self::Tbot),
             kind if kind.is_of_istio() => Some(Self::Istio { ttl: provider.ttl() }),
             _ => provider.socket.clone().map(|socket| Self::OnNode { socket }),
         }
@@ -47,6 +56,7 @@ impl Asked {
         let name = match self {
             Self::Spire => "agent.sock",
             Self::Istio { .. } => "socket",
+            Self::Tbot => TBOT_SOCKET,
             Self::OnNode { socket } => socket.file_name().unwrap_or_default(),
         };
         Utf8PathBuf::from(AT).join(name)
@@ -56,7 +66,7 @@ impl Asked {
     pub(super) fn mount(&self) -> Value {
         let name = match self {
             Self::Istio { .. } => OF_THE_AGENT,
-            Self::Spire | Self::OnNode { .. } => VOLUME,
+            Self::Spire | Self::Tbot | Self::OnNode { .. } => VOLUME,
         };
         json!({ "name": name, "mountPath": AT, "readOnly": true })
     }
@@ -66,6 +76,7 @@ impl Asked {
         match self {
             Self::Istio { .. } => None,
             Self::Spire => Some(ground.spire_sockets().into()),
+            Self::Tbot => Some(ground.tbot_sockets().into()),
             Self::OnNode { socket } => socket.parent().map(Utf8PathBuf::from),
         }
     }
@@ -81,12 +92,21 @@ impl Asked {
         Some(json!({ "name": VOLUME, "hostPath": { "path": path, "type": "Directory" } }))
     }
 
+    /// Whether its lifetimes or identities are known only once somebody has asked it; and how long it may take until it serves.
+    pub fn is_to_be_met(&self) -> Option<Duration> {
+        match self {
+            Self::Spire | Self::Istio { .. } => None,
+            Self::Tbot => Some(TO_JOIN),
+            Self::OnNode { .. } => Some(Duration::ZERO),
+        }
+    }
+
     /// Why a pod that was not there at the beginning is not served as the others are.
     pub(super) fn unserved(&self) -> &'static str {
         match self {
             Self::Spire => "SPIRE knows only the pods of the beginning",
             Self::Istio { .. } => "its Envoy asks the agent of another pod, where the harness looks on",
-            Self::OnNode { .. } => "the provider on its node is asked, for it, from another pod",
+            Self::Tbot | Self::OnNode { .. } => "the provider on its node is asked, for it, from another pod",
         }
     }
 
@@ -95,6 +115,7 @@ impl Asked {
         let whom = match self {
             Self::Spire => "SPIRE's agent is asked, for the sidecar,",
             Self::Istio { .. } => "Istio's agent is asked, for its own Envoy,",
+            Self::Tbot => "tbot is asked, for the sidecar,",
             Self::OnNode { .. } => "the provider is asked, for the sidecar,",
         };
         let text = format!(

@@ -13,7 +13,7 @@ use crate::cluster::Cluster;
 use crate::fleet::agent::{disclosure, in_pods};
 use crate::fleet::call::{Call, CallError};
 use crate::fleet::owner;
-use crate::timeline::{ClusterSubject, Disclosure, EnvoyVersion};
+use crate::timeline::{ClusterSubject, Disclosure, EnvoyVersion, ImageReference};
 
 /// What is installed of Istio, and what is laid over it for an Envoy without Istio's own filters.
 const ISTIO: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../kind-config/istio.yaml"));
@@ -45,6 +45,10 @@ pub struct KindConfig {
     pub relay_image: String,
     /// SPIRE's images, for cells in which it issues.
     pub spire: SpireImages,
+    /// tbot's image, likewise.
+    pub tbot: ImageReference,
+    /// The trust domain of the mesh.
+    pub trust_domain: String,
     /// Leave a cluster that was made.
     pub keep: bool,
 }
@@ -121,6 +125,7 @@ impl Kind {
             cluster: self.cluster.clone(),
             relay_image: self.config.relay_image.clone(),
             spire: self.config.spire.clone(),
+            tbot: self.config.tbot.clone(),
             bootstrap: self.bootstrap.clone(),
             run: self.nodes.token.clone(),
         }
@@ -268,7 +273,8 @@ async fn install(config: &KindConfig, nodes: &Nodes, own_envoy: bool) -> Result<
     for (name, text) in files.into_iter().flatten() {
         args.extend(["-f".to_owned(), nodes.write(name, text)?.into_string()]);
     }
-    for value in [format!("hub={}", config.istio_hub), format!("tag={}", config.istio_tag)] {
+    let (hub, tag, domain) = (&config.istio_hub, &config.istio_tag, &config.trust_domain);
+    for value in [format!("hub={hub}"), format!("tag={tag}"), format!("meshConfig.trustDomain={domain}")] {
         args.extend(["--set".to_owned(), value]);
     }
     if let Some(image) = &config.proxy_image {

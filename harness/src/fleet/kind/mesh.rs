@@ -81,6 +81,19 @@ impl Ground {
         format!("{}/spire", self.files())
     }
 
+    /// Where tbot on a node serves.
+    pub(super) fn tbot_sockets(&self) -> String {
+        format!("{}/tbot", self.files())
+    }
+
+    /// Files that a pod of this name reads, and nobody else.
+    pub(super) fn secret(&self, name: &str, files: &[(&str, &str)]) -> Value {
+        let files: Map<String, Value> = files.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
+        let mut secret = self.object("v1", "Secret", name, Value::Null);
+        secret["stringData"] = Value::Object(files);
+        secret
+    }
+
     /// Made first.
     pub(super) fn namespace(&self, cell: &str) -> Value {
         json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": {
@@ -114,9 +127,7 @@ impl Ground {
 
     /// What needs only the namespace. `keys`: the relay's files.
     pub(super) fn relays(&self, keys: &[(&str, &str)]) -> Vec<Value> {
-        let keys: Map<String, Value> = keys.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
-        let mut secret = self.object("v1", "Secret", KEYS, Value::Null);
-        secret["stringData"] = Value::Object(keys);
+        let secret = self.secret(KEYS, keys);
         let labels = json!({ "app": NODE, RUN: self.run, "sidecar.istio.io/inject": "false" });
         let mount = |name: &str, path: String| {
             (json!({ "name": name, "mountPath": path }), host(name, path, "DirectoryOrCreate"))

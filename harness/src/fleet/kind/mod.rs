@@ -5,6 +5,7 @@
 mod asked;
 mod attend;
 mod error;
+mod issuer;
 mod life;
 mod lives;
 mod measure;
@@ -13,6 +14,7 @@ mod pods;
 mod present;
 mod spire;
 mod sweep;
+mod tbot;
 mod ways;
 mod yard;
 
@@ -21,13 +23,15 @@ use std::sync::Arc;
 
 pub use asked::Asked;
 pub use error::KindError;
+pub use issuer::IssuerThere;
 pub use life::{Kind, KindConfig};
 pub(super) use pods::{Pods, start};
-pub use spire::{SpireImages, SpireThere};
+pub use spire::SpireImages;
 pub(super) use sweep::{cluster, clusters, delete, left_in};
 pub use yard::Yard;
 
 use crate::cluster::Cluster;
+use crate::timeline::ImageReference;
 
 /// A cluster in which cells may be.
 #[derive(Clone)]
@@ -38,6 +42,8 @@ pub struct Place {
     relay_image: String,
     /// SPIRE's, for cells in which it issues.
     spire: SpireImages,
+    /// tbot's, likewise.
+    tbot: ImageReference,
     /// Istio's bootstrap template, if its image told it.
     bootstrap: Option<Arc<str>>,
     /// What is made there is labelled with this.

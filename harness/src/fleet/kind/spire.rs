@@ -9,6 +9,7 @@ use camino::Utf8Path;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
+use super::issuer::IssuerThere;
 use super::pods::log;
 use super::yard::Yard;
 use crate::clock::Deadline;
@@ -49,14 +50,6 @@ pub(super) struct Entries {
     ttl_s: AtomicU64,
 }
 
-/// A SPIRE in a cell's namespace, with which it goes.
-pub struct SpireThere {
-    /// As its server tells it.
-    pub version: String,
-    /// Its logs are kept as long as this is.
-    _logs: JoinSet<()>,
-}
-
 impl Yard {
     /// Has SPIRE issue certificates of this lifetime to the pods of the proxies that will come. What its server says is kept
     /// in `log`, what its agents say beside it.
@@ -65,10 +58,18 @@ impl Yard {
         proxies: &[(ProxyId, SpiffeId)],
         ttl: Span,
         server_log: &Utf8Path,
-    ) -> Result<SpireThere, FleetError> {
+    ) -> Result<IssuerThere, FleetError> {
         let images = &self.place.spire;
+        let sockets = self.ground.spire_sockets();
+        let filled = |manifest, image, server| {
+            self.filled(
+                manifest,
+                image,
+                &[("{server}", server), ("{sockets}", &sockets), ("{trust_domain}", TRUST_DOMAIN)],
+            )
+        };
         let mut logs = JoinSet::new();
-        self.create_in_order(&self.filled(SERVER, &images.server, "")?).await?;
+        self.create_in_order(&filled(SERVER, &images.server, "")?).await?;
         logs.spawn(log(self.clone(), SERVER_POD.to_owned(), CONTAINER, server_log.to_owned()));
         let selector = format!("app={SERVER_POD}");
         let server = self.wait_for("SPIRE's server", &selector, 1, Deadline::after(TO_START)).await?;
@@ -78,13 +79,13 @@ impl Yard {
         let entries = Entries { proxies: proxies.to_vec(), ttl_s: ttl.as_secs().into() };
         let entries = self.entries.get_or_init(|| entries);
         self.register("create", entries).await?;
-        self.create_in_order(&self.filled(AGENT, &images.agent, &ip)?).await?;
+        self.create_in_order(&filled(AGENT, &images.agent, &ip)?).await?;
         let (selector, wanted) = (format!("app={AGENT_PODS}"), self.nodes.len());
         for (pod, _) in self.wait_for("SPIRE's agents", &selector, wanted, Deadline::after(TO_START)).await? {
             let path = server_log.with_file_name(format!("{pod}.log"));
             logs.spawn(log(self.clone(), pod, CONTAINER, path));
         }
-        Ok(SpireThere { version, _logs: logs })
+        Ok(IssuerThere { version, logs: vec![server_log.to_owned()], _following: logs })
     }
 
     /// Every agent is one of the cluster's, whatever its node.
@@ -146,30 +147,6 @@ impl Yard {
     async fn ask_spire(&self, words: &[&str]) -> Result<String, FleetError> {
         let pod = PodName { namespace: self.name().to_owned(), name: SERVER_POD.to_owned() };
         Ok(self.place.cluster.run(&pod, CONTAINER, &[&["spire-server"], words].concat()).await?)
-    }
-
-    fn filled(&self, manifest: &str, image: &ImageReference, server: &str) -> Result<Vec<Value>, FleetError> {
-        let image = image.to_string();
-        let sockets = self.ground.spire_sockets();
-        let known = [
-            ("{namespace}", self.name()),
-            ("{uid}", &self.uid),
-            ("{run}", &self.place.run),
-            ("{trust_domain}", TRUST_DOMAIN),
-            ("{image}", &image),
-            ("{server}", server),
-            ("{sockets}", &sockets),
-        ];
-        let text = known.iter().fold(manifest.to_owned(), |text, (name, value)| text.replace(name, value));
-        serde_saphyr::from_multiple(&text).map_err(|e| FleetError::Manifest { why: e.to_string() })
-    }
-
-    /// A pod can't be made before its service account.
-    async fn create_in_order(&self, objects: &[Value]) -> Result<(), FleetError> {
-        for object in objects {
-            self.place.cluster.create(object).await?;
-        }
-        Ok(())
     }
 }
 

@@ -26,6 +26,8 @@ const TO_START: Duration = Duration::from_secs(90);
 const TO_PUT: Duration = Duration::from_secs(10);
 /// A file that is written over and over, to see whether the node answers.
 const BEAT: &str = "clock/beat";
+/// Between two looks whether somebody listens, which nothing tells.
+const LOOK: Duration = Duration::from_millis(200);
 /// How long a relay may take to answer that runs.
 const TO_ANSWER: Duration = Duration::from_secs(30);
 
@@ -205,19 +207,27 @@ impl Yard {
     }
 
     /// A socket in `directory` that leads to who is asked, from a pod that is to them like this proxy's.
+    /// It may take so long until somebody serves there.
     pub async fn witness(
         &self,
         asked: &Asked,
         like: &ProxyId,
+        patience: Duration,
         directory: &Utf8Path,
     ) -> Result<Utf8PathBuf, FleetError> {
+        let deadline = Deadline::after(patience);
         self.place.cluster.create(&self.ground.witness(like, asked)).await?;
         let selector = format!("app={WITNESS}");
         self.wait_for("a pod that asks the provider", &selector, 1, Deadline::after(TO_START)).await?;
         let link = self.link(WITNESS).await?;
         let target = Target::Unix(asked.socket());
         // Said here, for a door says nothing.
-        link.reaches(&target).await.map_err(|e| self.unreachable(asked, &e))?;
+        while let Err(e) = link.reaches(&target).await {
+            if deadline.passed() {
+                return Err(self.unreachable(asked, &e));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
         let door = Door::open(&directory.join("witness.sock"), target)?;
         door.lead_by(&link);
         let path = door.path().to_owned();

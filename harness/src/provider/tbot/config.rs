@@ -12,6 +12,8 @@ pub(super) struct Layout<'a> {
     pub(super) socket: &'a Utf8Path,
     pub(super) ttl: Span,
     pub(super) interval: Span,
+    /// It is to ask the node's kubelet which pod asks it.
+    pub(super) in_pods: bool,
 }
 
 impl Layout<'_> {
@@ -31,6 +33,9 @@ impl Layout<'_> {
         }
         service["credential_ttl"] = ttl.into();
         service["renewal_interval"] = interval.into();
+        if self.in_pods {
+            service["attestors"] = json!({ "kubernetes": { "enabled": true, "kubelet": { "skip_verify": true } } });
+        }
         json!({
             "version": "v2",
             "proxy_server": spec.proxy,
@@ -50,12 +55,13 @@ fn go_duration(span: Span) -> String {
 mod tests {
     use super::*;
 
-    fn configuration(spec: &TbotSpec) -> Value {
+    fn configuration(spec: &TbotSpec, in_pods: bool) -> Value {
         let layout = Layout {
             token: "/scratch/tbot/token".into(),
             socket: "/scratch/tbot/tbot.sock".into(),
             ttl: Span::seconds(60),
             interval: Span::seconds(20),
+            in_pods,
         };
         layout.configuration(spec)
     }
@@ -65,6 +71,6 @@ mod tests {
         let proxy = Some("teleport.example.com:443".to_owned());
         let newer = TbotSpec { proxy: proxy.clone(), workload_identity: Some("proxies".into()), ..TbotSpec::default() };
         let older = TbotSpec { proxy, svid_path: Some("/svc/proxies".into()), ..TbotSpec::default() };
-        insta::assert_json_snapshot!([configuration(&newer), configuration(&older)]);
+        insta::assert_json_snapshot!([configuration(&newer, false), configuration(&older, true)]);
     }
 }

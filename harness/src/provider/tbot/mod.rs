@@ -45,7 +45,8 @@ impl Tbot {
         std::fs::create_dir(&directory).map_err(|source| ProviderError::Files { path: directory.clone(), source })?;
         let socket = directory.join("tbot.sock");
         let token = token(&tbot, &directory)?;
-        let layout = Layout { token: &token, socket: &socket, ttl: spec.ttl(), interval: spec.interval() };
+        let (ttl, interval) = (spec.ttl(), spec.interval());
+        let layout = Layout { token: &token, socket: &socket, ttl, interval, in_pods: false };
         let file = directory.join("tbot.yaml");
         write_private(&file, &layout.configuration(&tbot).to_string())?;
 
@@ -65,9 +66,21 @@ impl Tbot {
         let start = ["start", "-c", file.as_str(), "--log-format=json"];
         let process = ground.guard.spawn(run("tbot", &start, ground.directory.join("tbot.log"))).await?;
         until_served(&process, &socket).await?;
-        let signed = SignedLog::new(&process.log, log::issued);
+        let signed = issued_in(&process.log);
         Ok(Self { socket, process: (at, process), signed, version })
     }
+}
+
+/// What a tbot of pods reads, which is told where it finds its token and where it is to serve; and that token.
+pub fn tbot_files(spec: &ProviderSpec, token: &Utf8Path, socket: &Utf8Path) -> Result<(String, String), ProviderError> {
+    let tbot = spec.tbot.clone().unwrap_or_default();
+    let layout = Layout { token, socket, ttl: spec.ttl(), interval: spec.interval(), in_pods: true };
+    Ok((layout.configuration(&tbot).to_string(), read_token(&tbot)?))
+}
+
+/// What such a one says in this log that was issued.
+pub(super) fn issued_in(log: &Utf8Path) -> SignedLog {
+    SignedLog::new(log, log::issued)
 }
 
 /// The user's environment, in which tbot finds what it needs to get out, without tokens.
@@ -81,8 +94,15 @@ fn environment(spec: &TbotSpec) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The file with the join token: the user's own, or one that is made for it.
+/// A file with the join token.
 fn token(spec: &TbotSpec, directory: &Utf8Path) -> Result<Utf8PathBuf, ProviderError> {
+    let path = directory.join("token");
+    write_private(&path, &read_token(spec)?)?;
+    Ok(path)
+}
+
+/// The join token, from where the scenario says.
+fn read_token(spec: &TbotSpec) -> Result<String, ProviderError> {
     let unfit = |from: String, why: String| ProviderError::Token { from, why };
     let (from, text) = match &spec.token {
         Some(TokenFrom::File(path)) => {
@@ -99,13 +119,11 @@ fn token(spec: &TbotSpec, directory: &Utf8Path) -> Result<Utf8PathBuf, ProviderE
     if text.is_empty() || text.len() > LONGEST_TOKEN || text.chars().any(char::is_control) {
         return Err(unfit(from, "that is no token".to_owned()));
     }
-    let path = directory.join("token");
-    write_private(&path, text)?;
-    Ok(path)
+    Ok(text.to_owned())
 }
 
 /// The version in what `tbot version` says: `Teleport v18.6.4 git:v18.6.4-0-g1a2b3c4 go1.24.12`.
-fn version(line: &str) -> Option<String> {
+pub fn version(line: &str) -> Option<String> {
     let word = line.strip_prefix("Teleport v")?.split_whitespace().next()?;
     let plain = |c: char| c.is_ascii_alphanumeric() || "-.+".contains(c);
     (word.len() <= 40 && word.starts_with(|c: char| c.is_ascii_digit()) && word.chars().all(plain))
@@ -123,6 +141,23 @@ mod tests {
         for other in ["", "tbot 18", "Teleport vX", "Teleport v1\u{1b}[2J x"] {
             assert_eq!(version(other), None, "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_tbot_of_pods_finds_its_token_in_a_file_and_not_in_its_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = Utf8Path::from_path(dir.path()).unwrap().join("mine");
+        std::fs::write(&file, "s3cret").unwrap();
+        let yaml = format!(
+            "name: x\nsummary: x\nprovider:\n  kind: tbot\n  ttl: 60s\n  renew_every: 20s\n  tbot:\n    proxy: t.example:443\n    \
+             token: {{ file: {file} }}\n    workload_identity: proxies\nclock: real\n"
+        );
+        let scenario = crate::scenario::Scenario::read(&yaml, "x.yaml").unwrap();
+        let (configuration, token) =
+            tbot_files(&scenario.provider, "/run/conf/token".into(), "/run/sockets/tbot.sock".into()).unwrap();
+        assert_eq!(token, "s3cret");
+        assert!(configuration.contains("/run/conf/token") && !configuration.contains("s3cret"), "{configuration}");
+        assert!(configuration.contains("unix:///run/sockets/tbot.sock") && configuration.contains("attestors"));
     }
 
     #[test]
