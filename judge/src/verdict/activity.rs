@@ -34,6 +34,8 @@ pub(super) struct Activity {
     until: Mark,
     /// Since when its contexts hold the certificate that they hold, or since the beginning.
     held: Mark,
+    /// The last look at its contexts.
+    looked: u64,
     updates: Vec<Update>,
     /// Ends of streams: when, and the gRPC status.
     closed: Vec<(Mark, u8)>,
@@ -49,7 +51,8 @@ impl Activity {
         let last = p.logs.last().map(|(mark, _)| *mark).into_iter().chain(p.loads.last().map(|load| load.mark));
         let until = ends.into_iter().flatten().min_by_key(|mark| mark.seq).or(last.max_by_key(|mark| mark.seq))?;
         let held = held_since(p).filter(|held| held.seq > from.seq).unwrap_or(*from);
-        let mut heard = Self { from: *from, until, held, updates: Vec::new(), closed: Vec::new() };
+        let looked = p.loads.last().map_or(0, |load| load.mark.seq);
+        let mut heard = Self { from: *from, until, held, looked, updates: Vec::new(), closed: Vec::new() };
         let mut made_anew = false;
         for (mark, line) in p.logs.iter().filter(|(mark, _)| mark.seq > from.seq && mark.seq <= until.seq) {
             match SdsMessage::of_message(line) {
@@ -151,12 +154,13 @@ impl Activity {
     /// What is wrong by it, each in a sentence, with the modes that it fits. `late`: a renewal should have come.
     pub(super) fn remarks(&self, late: bool) -> Vec<(String, &'static [&'static str])> {
         let mut said: Vec<(String, &'static [&'static str])> = Vec::new();
-        let other = self.since(self.held).any(|update| update.outcome == Outcome::New);
+        // What came after the last look may be the renewal.
+        let other = |update: &Update| update.outcome == Outcome::New && update.mark.seq < self.looked;
         if late && self.in_vain() {
             said.push((self.lately(), &["resend-cached", "resend-stale", "never-renews"]));
         } else if late && self.silent() {
             said.push((self.lately(), &["never-renews", "issues-never-pushes", "provider-frozen"]));
-        } else if late && other {
+        } else if late && self.since(self.held).any(other) {
             said.push((self.lately() + ", and its certificate stayed", &["bundle-only", "starved-by-bundle-churn"]));
         }
         let refused = self.updates.iter().rev().find_map(|update| match update.outcome {

@@ -128,23 +128,18 @@ fn a_look_at_an_incident_is_judged_and_names_what_it_can() {
 fn heard(t: &Timeline, said: &[SdsMessage]) -> Timeline {
     let mut t = attached(&without(t, |o| matches!(o.fact, Fact::Stats(_))));
     let last = t.observations.iter().rfind(|o| matches!(o.fact, Fact::Certs(_))).unwrap();
-    let (mut at, proxy) = (last.at, last.proxy.clone());
-    let mut add = |after: u32, source: Source, line: String| {
+    let (mut at, proxy, certs) = (last.at, last.proxy.clone(), last.fact.clone());
+    let mut add = |after: u32, source: Source, fact: Fact| {
         at.mono += std::time::Duration::from_secs(after.into());
         at.wall += jiff::SignedDuration::from_secs(after.into());
         let seq = t.observations.len() as u64;
-        t.observations.push(Observation {
-            seq,
-            at,
-            source,
-            proxy: proxy.clone(),
-            secret: None,
-            fact: Log { line }.into(),
-        });
+        t.observations.push(Observation { seq, at, source, proxy: proxy.clone(), secret: None, fact });
     };
-    add(1, Source::Admin, format!("{CONFIG_AT_DEBUG} (was warning)"));
-    said.iter().for_each(|message| add(1, Source::Process, message.to_string()));
-    add(90, Source::Admin, format!("{CONFIG_PUT_BACK}: at warning"));
+    let log = |line: String| Fact::from(Log { line });
+    add(1, Source::Admin, log(format!("{CONFIG_AT_DEBUG} (it was at warning)")));
+    said.iter().for_each(|message| add(1, Source::Process, log(message.to_string())));
+    add(1, Source::Admin, certs);
+    add(90, Source::Admin, log(format!("{CONFIG_PUT_BACK}: at warning")));
     if let Some(footer) = &mut t.footer {
         footer.observations = t.observations.len() as u64;
     }
@@ -190,7 +185,7 @@ fn its_own_log_tells_updates_in_vain_from_silence() {
     );
 
     let (s, modes) = of_heard(&heard(&expired(), &[]));
-    assert!(s.remarks.iter().any(|r| r.contains("Envoy's own log tells of no SDS update in 90 s")), "{s:?}");
+    assert!(s.remarks.iter().any(|r| r.contains("Envoy's own log tells of no SDS update in 91 s")), "{s:?}");
     assert!(modes.contains(&"never-renews".to_owned()), "{modes:?}");
     for gone in ["resend-cached", "stream-refused"] {
         assert!(!modes.contains(&gone.to_owned()), "a stream on which nothing comes: {modes:?}");
