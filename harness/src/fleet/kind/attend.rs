@@ -12,8 +12,9 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::lives::{Lives, Turn};
+use super::log::log;
 use super::mesh::{APPLICATION, SIDECAR, SOCKETS};
-use super::pods::{AGAIN, LOG, LOG_LINES, Pattern, log};
+use super::pods::{AGAIN, LOG, LOG_LINES, Pattern};
 use super::present::Present;
 use super::ways::{Ways, has_relay, reach, sides};
 use super::yard::Yard;

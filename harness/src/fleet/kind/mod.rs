@@ -8,6 +8,7 @@ mod error;
 mod issuer;
 mod life;
 mod lives;
+mod log;
 mod measure;
 mod mesh;
 mod pods;

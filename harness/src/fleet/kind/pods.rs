@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::asked::Asked;
 use super::attend::Attendance;
+use super::log::log;
 use super::mesh::{APPLICATION, DIAL_OUT, DIALLED, INBOUND, SERVICE, SIDECAR};
 use super::present::Present;
 use super::ways::{Ways, reach};
@@ -40,8 +41,6 @@ const SILENT_AT_THE_END: Duration = Duration::from_secs(8);
 const LOST: Duration = Duration::from_secs(45);
 /// After an API server did not answer, until it is asked again.
 pub(super) const AGAIN: Duration = Duration::from_secs(1);
-/// Until the log of a container that did not run is asked for again: nothing else tells that it does.
-const SOON: Duration = Duration::from_millis(300);
 /// What the API server may take to tell what happened.
 const TO_TELL: Duration = Duration::from_secs(10);
 /// What a pod's agent and its Envoy log.
@@ -341,24 +340,6 @@ fn address(made: &[serde_json::Value], id: &ProxyId) -> String {
 /// What is kept of a proxy.
 fn kept(config: &FleetConfig, id: &ProxyId) -> Utf8PathBuf {
     config.directory.join("proxies").join(id.as_str())
-}
-
-/// Keeps what a container logs, as it logs it, from one start to the next.
-pub(super) async fn log(yard: Arc<Yard>, pod: String, container: &'static str, path: Utf8PathBuf) {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    // Where the disk takes nothing, the recording fails as well, and says so.
-    let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path) else { return };
-    loop {
-        let mut lines = 0;
-        let follow = yard.place.cluster.follow_log(&yard.ground.namespace, &pod, container, |bytes| {
-            lines += bytes.len();
-            file.write_all(bytes)
-        });
-        // It does not run yet, or the API server does not answer: the pods' watch tells.
-        let _ = follow.await;
-        tokio::time::sleep(if lines == 0 { SOON } else { AGAIN }).await;
-    }
 }
 
 /// What the API server says of the namespace: `events.txt`, `pods.txt`.

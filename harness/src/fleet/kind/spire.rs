@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::issuer::IssuerThere;
-use super::pods::log;
+use super::log::log;
 use super::yard::Yard;
 use crate::clock::Deadline;
 use crate::cluster::PodName;

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::asked::TBOT_SOCKET;
 use super::issuer::IssuerThere;
-use super::pods::log;
+use super::log::log;
 use super::yard::Yard;
 use crate::clock::Deadline;
 use crate::cluster::PodName;
