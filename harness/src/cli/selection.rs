@@ -207,8 +207,8 @@ impl SelectionArgs {
             let hint = "--spire-image names it; leave out --spire";
             return Err(CliError::with_hint(Exit::Usage, "in a cluster, SPIRE is that of an image", hint));
         }
-        let brings_its_own = |provider: &ProviderArg| matches!(provider, ProviderArg::External | ProviderArg::Tbot);
-        let all_do = !self.providers.is_empty() && self.providers.iter().all(brings_its_own);
+        let own = |provider: &ProviderArg| provider.kind().has_own_trust_domain();
+        let all_do = !self.providers.is_empty() && self.providers.iter().all(own);
         if self.kind.own_trust_domain().is_some() && !all_do {
             let hint = "name --provider external or --provider tbot; all others issue for cluster.local";
             return Err(CliError::with_hint(Exit::Usage, "--trust-domain is that of a provider of yours", hint));

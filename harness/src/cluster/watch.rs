@@ -52,8 +52,8 @@ pub struct PodSeen {
     pub containers: BTreeMap<String, ContainerSeen>,
 }
 
-/// What a node says of a container that it can't make, for want of its image most often: it goes on trying.
-pub(super) const UNMAKEABLE: [&str; 7] = [
+/// What a node says of a container that it can't make or start, for want of its image most often: it goes on trying.
+pub(super) const UNMAKEABLE: [&str; 8] = [
     "CreateContainerConfigError",
     "CreateContainerError",
     "ErrImageNeverPull",
@@ -61,13 +61,20 @@ pub(super) const UNMAKEABLE: [&str; 7] = [
     "ImagePullBackOff",
     "InvalidImageName",
     "RegistryUnavailable",
+    "RunContainerError",
 ];
+
+impl ContainerSeen {
+    /// Whether its node fails to make it.
+    pub fn cannot_be_made(&self) -> bool {
+        self.reason.as_deref().is_some_and(|reason| UNMAKEABLE.contains(&reason))
+    }
+}
 
 impl PodSeen {
     /// Whether its node fails to make a container of it.
     pub fn cannot_be_made(&self) -> bool {
-        let reasons = self.containers.values().filter_map(|c| c.reason.as_deref());
-        reasons.into_iter().any(|reason| UNMAKEABLE.contains(&reason))
+        self.containers.values().any(ContainerSeen::cannot_be_made)
     }
 
     /// What keeps it from being ready, in words.

@@ -546,6 +546,11 @@ impl ProviderKind {
     pub fn has_own_timer(self) -> bool {
         matches!(self, ProviderKind::External | ProviderKind::Spire)
     }
+
+    /// Whether its identities are of a trust domain that is the user's to choose.
+    pub fn has_own_trust_domain(self) -> bool {
+        matches!(self, ProviderKind::External | ProviderKind::Tbot)
+    }
 }
 
 impl Profile {

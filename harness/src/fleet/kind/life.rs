@@ -53,6 +53,13 @@ pub struct KindConfig {
     pub keep: bool,
 }
 
+impl KindConfig {
+    /// Istio's own image of a proxy.
+    fn istios_own(&self) -> String {
+        format!("{}/proxyv2:{}", self.istio_hub, self.istio_tag)
+    }
+}
+
 /// A cluster with Istio. What was made ends when this is dropped.
 pub struct Kind {
     config: KindConfig,
@@ -96,8 +103,7 @@ impl Kind {
         let there = u32::try_from(cluster.nodes().await?.len()).unwrap_or(u32::MAX);
         let subject = ClusterSubject { kubernetes: cluster.version().await?, nodes: there };
         talk("looking which Envoy the image has");
-        let own = format!("{}/proxyv2:{}", config.istio_hub, config.istio_tag);
-        let image = config.proxy_image.clone().unwrap_or(own);
+        let image = config.proxy_image.clone().unwrap_or_else(|| config.istios_own());
         if config.proxy_image.is_some() && is_there(&image).await? {
             talk("loading the proxies' image");
             let args = ["load", "docker-image", &image, "--name", &nodes.name];
@@ -143,9 +149,8 @@ impl Kind {
 
     /// Where what is tested is not as its makers ship it, in cells in which these are asked for certificates.
     pub fn disclosures(&self, asked: Option<&Asked>) -> Vec<Disclosure> {
-        let config = &self.config;
-        let other = config.proxy_image.as_ref().map(|image| {
-            let own = format!("{}/proxyv2:{}", config.istio_hub, config.istio_tag);
+        let other = self.config.proxy_image.as_ref().map(|image| {
+            let own = self.config.istios_own();
             disclosure("proxy-image", format!("proxies are of the image {image}, in place of {own}"))
         });
         in_pods(self.own_envoy).into_iter().chain(other).chain(asked.into_iter().flat_map(Asked::disclosures)).collect()

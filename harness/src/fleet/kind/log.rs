@@ -35,28 +35,27 @@ struct Kept<W> {
     /// The first bytes of the start that was told last, and how many were kept of it.
     beginning: Vec<u8>,
     known: usize,
-    /// How far it was told this time; whether it is another start.
+    /// How far it was told this time.
     at: usize,
-    anew: bool,
 }
 
 impl<W: Write> Kept<W> {
     fn new(into: W) -> Self {
-        Self { into, beginning: Vec::new(), known: 0, at: 0, anew: false }
+        Self { into, beginning: Vec::new(), known: 0, at: 0 }
     }
 
     /// It is told from its beginning.
     fn begin(&mut self) {
-        (self.at, self.anew) = (0, false);
+        self.at = 0;
     }
 
     fn hear(&mut self, piece: &[u8]) -> io::Result<()> {
         let known = &self.beginning[self.at.min(self.beginning.len())..];
         let compared = known.len().min(piece.len());
-        if !self.anew && known[..compared] != piece[..compared] {
+        if known[..compared] != piece[..compared] {
             // What was taken for known is the beginning of another start.
             let same = self.beginning[..self.at].to_vec();
-            (self.beginning, self.known, self.at, self.anew) = (Vec::new(), 0, 0, true);
+            (self.beginning, self.known, self.at) = (Vec::new(), 0, 0);
             self.keep(&same)?;
         }
         self.keep(piece)

@@ -105,15 +105,9 @@ async fn ended(cluster: &Cluster, name: &str, image: &str) -> Result<Measured, K
 
 /// The image can't be had: waiting longer would not help.
 fn hopeless(pod: &PodSeen) -> bool {
-    let refused = |reason: &str| {
-        matches!(
-            reason,
-            "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" | "CreateContainerError" | "RunContainerError"
-        )
-    };
     // An image without shell tools can print nothing, and is well all the same.
     let needed = pod.containers.iter().filter(|(name, _)| *name != TEMPLATE);
-    needed.into_iter().any(|(_, c)| c.reason.as_deref().is_some_and(refused))
+    needed.into_iter().any(|(_, container)| container.cannot_be_made())
 }
 
 /// What the agent's build says, if whoever built it told it.
