@@ -85,6 +85,10 @@ impl CliError {
         Self { exit, report: diagnostic.into() }
     }
 
+    pub(super) fn cannot_listen(e: std::io::Error) -> Self {
+        Self::new(Exit::CouldNotTell, format!("cannot listen for signals: {e}"))
+    }
+
     /// An error of an executable's; `doing` completes "cannot ...".
     pub(super) fn artifact(doing: impl std::fmt::Display, e: &ArtifactError) -> Self {
         let exit = if e.is_configuration() { Exit::Invalid } else { Exit::CouldNotTell };

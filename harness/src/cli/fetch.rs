@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use camino::Utf8PathBuf;
 use futures::StreamExt as _;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::stderr::say;
 use super::{CliError, Exit, stdout};
@@ -64,9 +65,11 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
 
 /// Lets Ctrl-C end the work by dropping it, so that pip is killed and nothing half done stays in the cache.
 pub(super) async fn interruptible(work: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
+    // Before the work begins: until somebody listens, Ctrl-C kills us at once.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::cannot_listen)?;
     tokio::select! {
         result = work => result,
-        Ok(()) = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+        _ = interrupt.recv() => Ok(Exit::Interrupted),
     }
 }
 

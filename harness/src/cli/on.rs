@@ -73,7 +73,7 @@ impl OnArgs {
                 ));
             }
         }
-        stop.on_signals().map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot listen to signals: {e}")))?;
+        stop.on_signals().map_err(CliError::cannot_listen)?;
         let unable = |e: ClusterError| CliError::with_hint(Exit::CouldNotTell, format!("cannot {e}"), e.hint());
         let cluster = Cluster::of_context(self.context.as_deref()).await.map_err(unable)?;
         let labels = run_labels();

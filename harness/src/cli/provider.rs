@@ -103,9 +103,8 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         staples: false,
     };
     // Before the socket exists, so that no signal can leave it behind.
-    let cannot_listen = |e| CliError::new(Exit::CouldNotTell, format!("cannot listen for signals: {e}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_listen)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(cannot_listen)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::cannot_listen)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(CliError::cannot_listen)?;
     let talk = tokio::spawn(talk(recorder.clone()));
     let fake = Fake::start(config, recorder).await.map_err(cannot_serve)?;
     say(format_args!(

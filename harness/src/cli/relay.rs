@@ -55,10 +55,9 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         ));
     }
     let failed = |e: RemoteError| CliError::with_hint(Exit::Invalid, format!("cannot {e}"), e.hint());
-    let cannot_listen = |e| CliError::new(Exit::CouldNotTell, format!("cannot listen for signals: {e}"));
     // The first process of a container has no default for them.
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_listen)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(cannot_listen)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::cannot_listen)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(CliError::cannot_listen)?;
     let credentials = Credentials::read(&args.credentials).map_err(failed)?;
     let relay = Relay::start(args.listen, &credentials, args.files).await.map_err(failed)?;
     say(format_args!("relaying for whoever reaches {} with a certificate of this run", relay.addr()));

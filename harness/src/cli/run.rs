@@ -124,7 +124,7 @@ pub(super) async fn carry_out(
     clusters: Vec<ClusterWanted>,
     stop: &Stop,
 ) -> Result<(Option<Ran>, Exit), CliError> {
-    stop.on_signals().map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot listen to signals: {e}")))?;
+    stop.on_signals().map_err(CliError::cannot_listen)?;
     let executables = tokio::select! {
         biased;
         () = stop.requested() => return Ok((None, Exit::Interrupted)),

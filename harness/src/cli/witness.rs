@@ -54,10 +54,9 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
-    let cannot_listen = |e| CliError::new(Exit::CouldNotTell, format!("cannot listen for signals: {e}"));
     // The first process of a container has no default for them.
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_listen)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(cannot_listen)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::cannot_listen)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(CliError::cannot_listen)?;
     let node = node(args.workload.as_deref());
     let desk = Desk {
         question: Question { socket: &args.socket, name: &args.name, node: &node },

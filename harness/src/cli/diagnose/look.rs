@@ -30,7 +30,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         File::create(path).map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot write {path}: {e}")))
     });
     let stop = Stop::default();
-    stop.on_signals().map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot listen for signals: {e}")))?;
+    stop.on_signals().map_err(CliError::cannot_listen)?;
     let watching = attachment.watch;
     let tell = |looks: u32, passed: Duration| {
         if let Some(watch) = watching {
