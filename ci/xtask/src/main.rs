@@ -38,7 +38,7 @@ fn main() -> Result<(), Problem> {
 
 impl Bindings {
     fn dir(&self) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../harness/src").join(self.room).join("proto")
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../base/src").join(self.room).join("proto")
     }
 
     fn path(&self) -> PathBuf {

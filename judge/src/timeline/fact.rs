@@ -256,6 +256,9 @@ pub enum Fact {
     },
 }
 
+/// A fact without its kind.
+pub(super) struct Data<'a>(pub(super) &'a Fact);
+
 macro_rules! facts {
     ($($variant:ident = $kind:literal),* $(,)?) => {
         impl Fact {
@@ -268,15 +271,20 @@ macro_rules! facts {
             }
             /// What the timeline has under `data`.
             pub fn data_json(&self) -> serde_json::Result<String> {
-                match self {
-                    $(Fact::$variant(data) => serde_json::to_string(data),)*
-                    Fact::Unknown { data, .. } => serde_json::to_string(data),
-                }
+                serde_json::to_string(&Data(self))
             }
             pub(super) fn from_parts(kind: &str, data: &str) -> serde_json::Result<Fact> {
                 match kind {
                     $($kind => serde_json::from_str(data).map(Fact::$variant),)*
                     _ => Ok(Fact::Unknown { kind: kind.to_owned(), data: serde_json::from_str(data)? }),
+                }
+            }
+        }
+        impl Serialize for Data<'_> {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self.0 {
+                    $(Fact::$variant(data) => data.serialize(serializer),)*
+                    Fact::Unknown { data, .. } => data.serialize(serializer),
                 }
             }
         }

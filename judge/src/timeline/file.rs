@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::fact::Data;
 use super::{At, Fact, Footer, Header, Observation, SCHEMA_VERSION, Source};
 
 /// A whole recording.
@@ -87,7 +88,7 @@ struct LineOut<'a> {
     proxy: &'a Option<super::ProxyId>,
     secret: &'a Option<super::SecretName>,
     kind: &'a str,
-    data: Box<RawValue>,
+    data: Data<'a>,
 }
 
 /// Writes the first line.
@@ -95,7 +96,7 @@ struct LineOut<'a> {
 /// # Errors
 ///
 /// What writing gives.
-pub fn write_header(out: &mut impl Write, header: &Header) -> std::io::Result<()> {
+pub fn write_header(out: &mut dyn Write, header: &Header) -> std::io::Result<()> {
     json_line(out, &HeaderLine { header: header.clone() })
 }
 
@@ -104,7 +105,7 @@ pub fn write_header(out: &mut impl Write, header: &Header) -> std::io::Result<()
 /// # Errors
 ///
 /// What writing gives.
-pub fn write_footer(out: &mut impl Write, footer: &Footer) -> std::io::Result<()> {
+pub fn write_footer(out: &mut dyn Write, footer: &Footer) -> std::io::Result<()> {
     json_line(out, &FooterLine { footer: footer.clone() })
 }
 
@@ -113,8 +114,7 @@ pub fn write_footer(out: &mut impl Write, footer: &Footer) -> std::io::Result<()
 /// # Errors
 ///
 /// What writing gives.
-pub fn write_observation(out: &mut impl Write, o: &Observation) -> std::io::Result<()> {
-    let data = RawValue::from_string(o.fact.data_json()?)?;
+pub fn write_observation(out: &mut dyn Write, o: &Observation) -> std::io::Result<()> {
     json_line(
         out,
         &LineOut {
@@ -127,25 +127,31 @@ pub fn write_observation(out: &mut impl Write, o: &Observation) -> std::io::Resu
             proxy: &o.proxy,
             secret: &o.secret,
             kind: o.fact.kind(),
-            data,
+            data: Data(&o.fact),
         },
     )
 }
 
-fn json_line(out: &mut impl Write, value: &impl Serialize) -> std::io::Result<()> {
-    serde_json::to_writer(&mut *out, value)?;
-    out.write_all(b"\n")
+// Nothing that reads or writes is generic: the harness, which is compiled for a quick build, would have a slow copy.
+fn json_line(out: &mut dyn Write, value: &impl Serialize) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    out.write_all(&line)
 }
 
 impl Timeline {
     /// Reads a timeline. A file that ends early is read as far as it goes and has no footer.
     pub fn read(mut input: impl BufRead) -> Result<Self, ReadError> {
+        Self::read_lines(&mut input)
+    }
+
+    fn read_lines(input: &mut dyn BufRead) -> Result<Self, ReadError> {
         let mut number = 0;
         let mut text = String::new();
         let mut next = |text: &mut String| -> Result<Option<(usize, bool)>, ReadError> {
             text.clear();
             number += 1;
-            let mut limited = std::io::Read::take(&mut input, LONGEST_LINE as u64);
+            let mut limited = std::io::Read::take(&mut *input, LONGEST_LINE as u64);
             let n = limited.read_line(text).map_err(|e| match e.kind() {
                 std::io::ErrorKind::InvalidData => ReadError::Line { line: number, why: "it is not UTF-8".into() },
                 _ => e.into(),
@@ -211,12 +217,16 @@ impl Timeline {
 
     /// Writes the timeline in its form on disk.
     pub fn write(&self, mut out: impl Write) -> std::io::Result<()> {
-        write_header(&mut out, &self.header)?;
+        self.write_lines(&mut out)
+    }
+
+    fn write_lines(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        write_header(out, &self.header)?;
         for o in &self.observations {
-            write_observation(&mut out, o)?;
+            write_observation(out, o)?;
         }
         if let Some(f) = &self.footer {
-            write_footer(&mut out, f)?;
+            write_footer(out, f)?;
         }
         out.flush()
     }

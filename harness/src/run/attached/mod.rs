@@ -422,7 +422,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cluster::tests::{answering, status};
+    use crate::cluster::canned::{answering, status};
     use crate::timeline::Fact;
 
     fn attachment() -> Attachment {
