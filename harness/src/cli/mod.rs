@@ -135,7 +135,8 @@ pub fn main() -> ExitCode {
     if let Command::Mounted(args) = &cli.command {
         return mounted::run(args).into();
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build() {
+    // It mostly waits: with more workers they would mostly wake each other.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(1).build() {
         Ok(runtime) => runtime,
         Err(e) => return CliError::new(Exit::CouldNotTell, format!("cannot start the runtime: {e}")).render(),
     };
