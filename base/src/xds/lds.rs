@@ -45,9 +45,8 @@ impl Lds {
         let offers = proxies.iter().map(|id| (id.to_string(), (id.clone(), watch::Sender::new(Offer::default()))));
         let desk = Arc::new(Desk { offers: Mutex::new(offers.collect()), recorder });
         let service = ListenerDiscoveryServiceServer::new(Service { desk: desk.clone() });
-        let server = tonic::transport::Server::builder().add_service(service);
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(serve_until(server, listener, stopped));
+        let task = tokio::spawn(serve_until(service, listener, stopped));
         Ok(Self { desk, task, _stop: stop, _socket: socket })
     }
 

@@ -1,16 +1,22 @@
 //! One socket that serves SDS and the Workload API.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use http::{Request, Response};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::transport::server::{Router, UdsConnectInfo};
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service};
+use tonic::server::NamedService;
+use tonic::transport::server::UdsConnectInfo;
 use tonic::{Code, Status};
 
 use super::message::{Command, Event, Push, Rpc};
@@ -97,22 +103,53 @@ impl Listening {
         let listener =
             socket.take_listener().map_err(|source| SocketError::Io { path: socket.path().to_owned(), source })?;
         let (shutdown, stopped) = oneshot::channel::<()>();
-        // hyper allows 200 streams to a connection; an Envoy has one per secret.
-        let server = tonic::transport::Server::builder()
-            .max_concurrent_streams(Some(100_000))
-            .add_service(SecretDiscoveryServiceServer::new(Sds { hub: hub.clone() }))
-            .add_service(SpiffeWorkloadApiServer::new(WorkloadApi { hub: hub.clone() }));
-        let task = tokio::spawn(serve_until(server, listener, stopped));
+        let both = Both {
+            sds: SecretDiscoveryServiceServer::new(Sds { hub: hub.clone() }),
+            workload: SpiffeWorkloadApiServer::new(WorkloadApi { hub: hub.clone() }),
+        };
+        let task = tokio::spawn(serve_until(both, listener, stopped));
         Ok(Self { socket, shutdown: Some(shutdown), task })
     }
 }
 
+/// Both services behind one socket. tonic's own router is axum's, three crates for these two names.
+#[derive(Clone)]
+struct Both {
+    sds: SecretDiscoveryServiceServer<Sds>,
+    workload: SpiffeWorkloadApiServer<WorkloadApi>,
+}
+
+impl Service<Request<Body>> for Both {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // A path is `/service/Method`. What neither knows, either refuses as unimplemented.
+        match request.uri().path().split('/').nth(1) {
+            Some(SPIFFE_WORKLOAD_API) => self.workload.call(request),
+            _ => self.sds.call(request),
+        }
+    }
+}
+
+const SPIFFE_WORKLOAD_API: &str = <SpiffeWorkloadApiServer<WorkloadApi> as NamedService>::NAME;
+
 /// Serves until it is told to stop, or until whoever would tell is gone.
-pub(super) async fn serve_until(server: Router, listener: UnixListener, stopped: oneshot::Receiver<()>) {
+pub(super) async fn serve_until<S>(service: S, listener: UnixListener, stopped: oneshot::Receiver<()>)
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+{
     let stop = async {
         let _ = stopped.await;
     };
-    if let Err(e) = server.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop).await {
+    // hyper allows 200 streams to a connection; an Envoy has one per secret.
+    let server = tonic::transport::Server::builder().max_concurrent_streams(Some(100_000));
+    if let Err(e) = server.serve_with_incoming_shutdown(service, UnixListenerStream::new(listener), stop).await {
         tracing::error!("a socket is no longer served: {e}");
     }
 }
