@@ -11,6 +11,7 @@ mod faults;
 mod files;
 mod issuer;
 mod material;
+mod met;
 mod minting;
 mod profile;
 mod renewal;
@@ -20,13 +21,15 @@ mod signed;
 mod spire;
 mod streams;
 mod tbot;
+mod telling;
 
 use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-pub use external::{External, Learnt, Met};
+pub use external::External;
 pub use fake::{Fake, FakeConfig};
+pub use met::{Learnt, Met};
 pub use renewal::{Closed, Pushed, Renewal};
 pub use spire::{SpireFrom, SpirePrograms, server_log};
 pub use tbot::{tbot_files, version as tbot_version};

@@ -13,7 +13,7 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
-use super::external::until_served;
+use super::met::until_served;
 use super::signed::SignedLog;
 use super::{Ground, ProviderError, errand, write_private};
 use crate::clock::Deadline;

@@ -9,7 +9,7 @@ mod log;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::external::{until_served, which};
+use super::met::{until_served, which};
 use super::signed::SignedLog;
 use super::{Ground, ProviderError, errand, write_private};
 use crate::proc::{Process, Spawn};
