@@ -39,7 +39,7 @@ Examples:
   rotacheck diagnose -n shop --pod web-6f9c --watch 45m --witness rotacheck:0.1 --prober rotacheck:0.1
 
 Exit codes: 0 every proxy has a certificate that is not overdue, 1 some have not, 4 no proxy was found, 5 some could not be \
-looked at, or a logger could not be put back.")]
+looked at, or none was left to look at, or a logger could not be put back.")]
 pub struct Args {
     /// A context of your kubeconfig [default: the current one].
     #[arg(long, value_name = "NAME")]

@@ -64,6 +64,9 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         verdict: &verdict,
     };
     if args.json {
+        if standings.is_empty() {
+            say(page::NOBODY);
+        }
         print_json(&found.as_json());
     } else {
         let mut page = Page::new();
@@ -101,10 +104,12 @@ fn announce(attachment: &Attachment) {
 
 fn exit(attended: &Attended, standings: &[Standing]) -> Exit {
     let in_order = attended.left_raised.is_empty();
+    // Of nobody, nothing is as expected.
+    let looked_at_all = !standings.is_empty() && standings.len() + attended.gone.len() >= attended.pods.len();
     let any = |states: &[State]| standings.iter().any(|s| states.contains(&s.state));
     if any(&[State::Expired, State::NotYetValid, State::Mixed, State::Overdue, State::Empty]) {
         Exit::Failed
-    } else if !in_order || any(&[State::Unseen]) || standings.len() < attended.pods.len() - attended.gone.len() {
+    } else if !in_order || !looked_at_all || any(&[State::Unseen]) {
         Exit::CouldNotTell
     } else {
         Exit::AsExpected
@@ -118,4 +123,47 @@ fn refused(e: &ClusterError) -> CliError {
         _ => Exit::CouldNotTell,
     };
     CliError::with_hint(exit, format!("cannot {e}"), e.hint())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cluster::canned::answering;
+
+    fn pods(items: &Value) -> (u16, Value) {
+        (200, json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": items}))
+    }
+
+    #[tokio::test]
+    async fn where_nobody_is_left_nothing_is_as_expected() {
+        let state = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        let status = json!({"name": "istio-proxy", "restartCount": 0, "ready": true, "image": "", "imageID": "", "state": state});
+        let one = json!([{
+            "metadata": {"name": "db-0", "namespace": "ns1", "uid": "u"},
+            "spec": {"containers": [{"name": "istio-proxy", "image": "istio/proxyv2:1.31.0"}]},
+            "status": {"phase": "Running", "containerStatuses": [status]}}]);
+        let (cluster, _) = answering(vec![pods(&one), pods(&json!([]))]);
+        let attachment = Attachment {
+            namespace: Some("ns1".into()),
+            pod: None,
+            admin_port: 15000,
+            watch: Some(Duration::from_secs(60)),
+            every: Duration::from_millis(200),
+            renew_every: None,
+            witness: None,
+            prober: None,
+            raise_config_log: false,
+        };
+        let stop = Stop::default();
+        let tell = |looks: u32, _: Duration| {
+            if looks == 2 {
+                stop.ask();
+            }
+        };
+        let attended = attend(&cluster, &attachment, None, &stop, &tell).await.unwrap();
+        assert_eq!((attended.pods.len(), attended.gone.len()), (1, 1));
+        assert_eq!(exit(&attended, &[]), Exit::CouldNotTell);
+    }
 }

@@ -14,6 +14,9 @@ const EXPLAINED: usize = 1;
 /// Proxies that are named where the same is said of many.
 const NAMED: usize = 4;
 
+/// Where no proxy is left that could be spoken of.
+pub(super) const NOBODY: &str = "no proxy was left to be looked at: how its certificate stands could not be told";
+
 pub(super) struct Found<'a> {
     pub(super) context: &'a str,
     pub(super) attachment: &'a Attachment,
@@ -55,7 +58,8 @@ impl Found<'_> {
             counts
         });
         let counts: Vec<_> = counts.iter().map(|(state, n)| format!("{n} {}", state.words())).collect();
-        page.paragraph(0, &counts.join(", "));
+        let counts = if counts.is_empty() { NOBODY.to_owned() } else { counts.join(", ") };
+        page.paragraph(0, &counts);
         if self.attachment.prober.is_some() {
             page.paragraph(0, &self.handshakes());
         }
@@ -87,6 +91,9 @@ impl Found<'_> {
     }
 
     fn table(&self, page: &mut Page) {
+        if self.standings.is_empty() {
+            return;
+        }
         let mut sorted: Vec<_> = self.standings.iter().collect();
         sorted.sort_by_key(|s| (s.state, s.left_s, s.proxy.clone()));
         let rows: Vec<_> = sorted

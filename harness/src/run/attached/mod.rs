@@ -308,8 +308,16 @@ impl Attending<'_> {
                 let log_tail = vec![format!("the pod {pod} is gone")];
                 let exited = Exited { code: None, signal: None, expected: true, log_tail };
                 self.recorder.record(Source::Process, Some(id), None, exited);
+                // Whoever comes again under this name is said to have started, even if it is the same.
+                self.processes.remove(id);
             }
         }
+        // A StatefulSet gives its names again.
+        let fleet = &self.fleet;
+        self.gone.retain(|id| {
+            let pod = fleet.get(id).map(|attached| &attached.sidecar().pod);
+            pod.is_none_or(|pod| !here.contains(&(&pod.namespace, &pod.name)))
+        });
         join(self.cluster, self.attachment, sidecars, &mut self.fleet);
     }
 
@@ -474,6 +482,35 @@ mod tests {
         let attended = attend(&cluster, &attachment(), None, &Stop::default(), &|_, _| ()).await.unwrap();
         let standing = crate::verdict::standings(&attended.timeline).remove(0);
         assert!(standing.unseen[0].contains("CrashLoopBackOff"), "{standing:?}");
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_comes_again_under_its_name_is_looked_at_again() {
+        let here = || (200, pods(&json!({"waiting": {"reason": "CrashLoopBackOff"}})));
+        let none = (200, json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": []}));
+        let (cluster, _) = answering(vec![here(), none, here()]);
+        let (watch, every) = (Some(Duration::from_secs(60)), Duration::from_millis(200));
+        let attachment = Attachment { watch, every, ..attachment() };
+        let stop = Stop::default();
+        let tell = |looks: u32, _: Duration| {
+            if looks == 3 {
+                stop.ask();
+            }
+        };
+        let attended = attend(&cluster, &attachment, None, &stop, &tell).await.unwrap();
+        assert!(attended.gone.is_empty(), "{:?}", attended.gone);
+        let seen: Vec<&str> = attended
+            .timeline
+            .observations
+            .iter()
+            .filter_map(|o| match &o.fact {
+                Fact::Spawned(_) => Some("there"),
+                Fact::Exited(_) => Some("gone"),
+                Fact::Blind(_) => Some("asked"),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(seen, ["there", "asked", "gone", "there", "asked"]);
     }
 
     #[tokio::test]
