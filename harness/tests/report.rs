@@ -31,6 +31,7 @@ fn killed_run(base: &Utf8Path) -> RunDirectory {
         command_line: Vec::new(),
         jobs: 1,
         interrupted: false,
+        require_controls: false,
         host: Host { os: "Linux".into(), arch: "x86_64".into(), cpus: 2, memory_bytes: 1 << 30 },
         digests: BTreeMap::new(),
         parts: Vec::new(),

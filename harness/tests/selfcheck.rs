@@ -76,6 +76,13 @@ fn a_pass_whose_controls_are_missing_is_refused() {
     // The one that ran, and was caught, is not in want.
     assert!(!missing.contains("identity_unchanged"), "{missing}");
     assert_eq!(cell(&report, "wrong-identity")["as_expected"], true);
+    // Whoever judges the run again, or one cell of it, gets no other answer.
+    let again = rotacheck(place.path(), &["judge", "--report", "json=-"]);
+    let judged: Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!((again.status.code(), &cell(&judged, "rotation")["missing"]), (Some(5), &rotation["missing"]));
+    let directory = format!("rotacheck-runs/latest/cells/{}", rotation["id"].as_str().unwrap());
+    let alone = rotacheck(place.path(), &["judge", &directory]);
+    assert_eq!(alone.status.code(), Some(5), "{}", text(&alone.stdout));
 }
 
 #[test]

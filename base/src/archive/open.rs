@@ -76,6 +76,7 @@ impl Archive {
             command_line: Vec::new(),
             jobs: 1,
             interrupted: false,
+            require_controls: false,
             host: Host { os: "unknown".into(), arch: "unknown".into(), cpus: 0, memory_bytes: 0 },
             digests: BTreeMap::new(),
             parts: Vec::new(),

@@ -25,6 +25,9 @@ pub struct RunRecord {
     pub jobs: u32,
     /// Whether it was interrupted.
     pub interrupted: bool,
+    /// Whether a pass counts only where the controls of its checks were caught.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_controls: bool,
     /// The machine.
     pub host: Host,
     /// SHA-256 of the executables, by name and version.

@@ -39,7 +39,8 @@ use crate::plan::{CellReport, Outcome, Shard};
 use crate::scenario::Role;
 use crate::timeline::CellId;
 use lanes::{Lanes, Turn};
-use proof::{Proofs, proofs};
+use proof::Proofs;
+pub(crate) use proof::proofs;
 
 /// How a run is carried out.
 #[derive(Debug, Clone)]
@@ -155,7 +156,7 @@ where
     let mut unproven: BTreeSet<usize> =
         order.iter().filter(|(_, job)| is_control(job)).map(|(place, _)| *place).collect();
     let nothing =
-        || unproven.is_empty().then(|| if run.options.require_controls { proofs(&reports) } else { Proofs::new() });
+        || unproven.is_empty().then(|| if run.options.require_controls { proven_by(&reports) } else { Proofs::new() });
     let (prove, proven) = watched::channel(nothing());
     for (place, mut job) in order {
         let (run, cell) = (run.clone(), cell.clone());
@@ -209,7 +210,7 @@ where
                     reports[place] = report;
                 }
                 if unproven.remove(&place) && unproven.is_empty() {
-                    prove.send_replace(Some(proofs(&reports)));
+                    prove.send_replace(Some(proven_by(&reports)));
                 }
             }
             () = stop.requested(), if !asked => {
@@ -251,6 +252,10 @@ impl<L: FnMut(Told<'_>)> Audience<L> {
     }
 }
 
+fn proven_by(reports: &[CellReport]) -> Proofs {
+    proofs(reports.iter().map(|cell| cell.subject.envoy.clone()), reports)
+}
+
 /// The report of a cell that gave none: it panicked, or was aborted.
 fn broken_off(directory: &RunDirectory, planned: &CellReport, why: JoinError) -> CellReport {
     let reason = match why.try_into_panic() {
@@ -277,6 +282,7 @@ fn record(directory: &RunDirectory, options: &RunOptions) -> RunRecord {
         command_line: options.command_line.clone(),
         jobs: options.jobs,
         interrupted: false,
+        require_controls: options.require_controls,
         host: host(),
         digests: options.digests.clone(),
         parts: Vec::new(),

@@ -8,11 +8,10 @@ use crate::timeline::EnvoySubject;
 use crate::verdict::{CHECKS, CheckResult, Unproven};
 
 /// What is not proven, by subject. Of a subject that is not in it, nothing is.
-pub(super) type Proofs = BTreeMap<EnvoySubject, Vec<Unproven>>;
+pub(crate) type Proofs = BTreeMap<EnvoySubject, Vec<Unproven>>;
 
-/// Looks at the controls of a run, for every subject in it.
-pub(super) fn proofs(reports: &[CellReport]) -> Proofs {
-    let subjects = reports.iter().map(|cell| cell.subject.envoy.clone());
+/// Looks at the controls among these, for every one of the subjects.
+pub(crate) fn proofs(subjects: impl Iterator<Item = EnvoySubject>, reports: &[CellReport]) -> Proofs {
     subjects
         .map(|subject| {
             let unproven = unproven(reports, &subject);
@@ -61,6 +60,10 @@ mod tests {
         cell
     }
 
+    fn subjects(cells: &[CellReport]) -> impl Iterator<Item = EnvoySubject> {
+        cells.iter().map(|cell| cell.subject.envoy.clone())
+    }
+
     /// A control may prove several checks.
     fn all_caught() -> Vec<CellReport> {
         let mut cells: BTreeMap<&str, CellReport> = BTreeMap::new();
@@ -79,7 +82,7 @@ mod tests {
     fn what_was_caught_by_its_check_is_proven_there_and_nowhere_else() {
         let mut cells = all_caught();
         cells.push(sample::cell("rotation", "1.36.4", Role::Conformance, Outcome::Pass, true));
-        let proofs = proofs(&cells);
+        let proofs = proofs(subjects(&cells), &cells);
         let of = |version: &str| &proofs[&sample::subject(version).envoy];
         assert_eq!(of("1.38.3"), &[]);
         let expected = CHECKS.iter().filter(|c| !c.controls.is_empty()).count();
@@ -93,7 +96,7 @@ mod tests {
         let whys = |edit: &dyn Fn(&mut CellReport)| {
             let mut cells = all_caught();
             cells.iter_mut().for_each(edit);
-            let all = proofs(&cells).into_values().flatten().map(|u| u.why).collect::<Vec<_>>();
+            let all = proofs(subjects(&cells), &cells).into_values().flatten().map(|u| u.why).collect::<Vec<_>>();
             assert!(!all.is_empty());
             all
         };

@@ -26,6 +26,7 @@ pub fn record() -> RunRecord {
         command_line: vec!["rotacheck".into(), "run".into()],
         jobs: 2,
         interrupted: false,
+        require_controls: false,
         host: Host { os: "Linux 6.1".into(), arch: "x86_64".into(), cpus: 2, memory_bytes: 24 << 30 },
         digests: BTreeMap::from([("envoy 1.38.3".into(), "ab".repeat(32))]),
         parts: Vec::new(),
