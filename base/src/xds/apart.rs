@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::message::{Command, Event};
 use super::serve::{Outlet, Sink};
-use super::socket::Socket;
+use super::socket::{Socket, remove_dead};
 
 /// The first line of the child.
 #[derive(Debug, Serialize, Deserialize)]
@@ -140,9 +140,7 @@ impl OutletApart {
         }
         let _ = tokio::time::timeout(patience, &mut self.reader).await;
         // A killed one leaves its socket behind; a living one of somebody else stays.
-        if std::os::unix::net::UnixStream::connect(&self.path).is_err() {
-            let _ = std::fs::remove_file(&self.path);
-        }
+        remove_dead(&self.path);
     }
 }
 

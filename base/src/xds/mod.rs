@@ -5,6 +5,7 @@
 //! live in another process than the issuer.
 
 mod apart;
+mod dial;
 mod journal;
 mod lds;
 mod message;
