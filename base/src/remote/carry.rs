@@ -1,6 +1,7 @@
 //! One connection, carried both ways as pieces of a call.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -11,11 +12,15 @@ use tonic::{Status, Streaming};
 use super::Target;
 use super::pb::piece::Content;
 use super::pb::{End, Piece};
+use crate::xds::dial;
 
 /// As much is read at once.
 const CHUNK: usize = 32 << 10;
 /// Pieces that may wait to be sent; whoever reads slowly slows down who writes.
 pub(super) const PIECES: usize = 4;
+
+/// For room in the queue of whoever listens on a Unix socket.
+const ROOM: Duration = Duration::from_secs(5);
 
 /// A connection of either kind.
 pub(super) enum Conn {
@@ -33,7 +38,7 @@ impl Conn {
     pub(super) async fn to(target: &Target) -> io::Result<Self> {
         match target {
             Target::Tcp(host, port) => TcpStream::connect((host.as_str(), *port)).await.map(Self::tcp),
-            Target::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
+            Target::Unix(path) => dial(path, ROOM).await.map(Self::Unix),
         }
     }
 

@@ -43,6 +43,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::timeline::{ProxyId, SecretName};
 
 pub use apart::{ApartError, OutletApart, serve_apart};
+pub use dial::dial;
 pub use journal::{Announced, Journal, Subscribers};
 pub use lds::{Lds, LdsError};
 pub use message::{Command, Content, Event, Push, Rpc, SECRET_TYPE_URL, Secret};

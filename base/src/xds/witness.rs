@@ -1,14 +1,19 @@
 //! A subscription of the harness's own: what does a fresh subscriber get?
 
 use std::os::unix::fs::FileTypeExt as _;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
+use tonic::codegen::Service;
 use tonic::transport::Endpoint;
 
+use super::dial::dial;
 use super::message::{Rpc, SECRET_TYPE_URL};
 use super::pb::envoy::config::core::v3::Node;
 use super::pb::envoy::service::discovery::v3::DiscoveryRequest;
@@ -159,7 +164,14 @@ async fn subscribe(
         note(fact);
     };
     let mut roots = Vec::new();
-    let talked = tokio::time::timeout(time, talk(question, stream, until, &mut heard, &mut roots)).await;
+    let began = std::time::Instant::now();
+    let talked = match connection(question.socket, time).await {
+        Ok(connected) => {
+            let talk = talk(question, connected, stream, until, &mut heard, &mut roots);
+            tokio::time::timeout(time.saturating_sub(began.elapsed()), talk).await
+        }
+        Err(e) => Ok(Err(Ended::For(e))),
+    };
     let (by, status) = match &talked {
         Ok(Ok(())) => ("proxy", "Ok".to_owned()),
         Ok(Err(Ended::Status(status))) => ("provider", status.clone()),
@@ -195,15 +207,16 @@ enum Ended {
 
 async fn talk(
     Question { socket, name, node }: Question<'_>,
+    connected: UnixStream,
     stream: u64,
     until: Until,
     note: &mut impl FnMut(Fact),
     roots: &mut Vec<Vec<u8>>,
 ) -> Result<(), Ended> {
-    reachable(socket).await.map_err(Ended::For)?;
     let not_grpc = |why: String| Ended::For(WitnessError::NotGrpc { path: socket.to_owned(), why });
     let endpoint = Endpoint::from_shared(format!("unix:{socket}")).map_err(|e| not_grpc(e.to_string()))?;
-    let channel = endpoint.connect().await.map_err(|e| not_grpc(root_cause(&e)))?;
+    let channel =
+        endpoint.connect_with_connector(Connected(Some(connected))).await.map_err(|e| not_grpc(root_cause(&e)))?;
     let mut client = SecretDiscoveryServiceClient::new(channel).max_decoding_message_size(LARGEST);
     let (requests, outgoing) = mpsc::channel(2);
     let first = DiscoveryRequest {
@@ -252,8 +265,8 @@ async fn talk(
     Ok(())
 }
 
-/// Whether somebody listens there.
-pub(super) async fn reachable(socket: &Utf8Path) -> Result<(), WitnessError> {
+/// A connection to whoever listens there, who may have many to take in before.
+async fn connection(socket: &Utf8Path, patience: Duration) -> Result<UnixStream, WitnessError> {
     let refused = |source| WitnessError::Refused { path: socket.to_owned(), source };
     match std::fs::metadata(socket) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(WitnessError::Missing(socket.to_owned())),
@@ -261,7 +274,25 @@ pub(super) async fn reachable(socket: &Utf8Path) -> Result<(), WitnessError> {
         Ok(meta) if !meta.file_type().is_socket() => return Err(WitnessError::NotASocket(socket.to_owned())),
         Ok(_) => {}
     }
-    tokio::net::UnixStream::connect(socket).await.map(drop).map_err(refused)
+    dial(socket, patience).await.map_err(refused)
+}
+
+/// The one connection there is: a channel that lost it gets no other.
+struct Connected(Option<UnixStream>);
+
+impl Service<http::Uri> for Connected {
+    type Response = TokioIo<UnixStream>;
+    type Error = std::io::Error;
+    type Future = std::future::Ready<std::io::Result<TokioIo<UnixStream>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Uri) -> Self::Future {
+        let connected = self.0.take().map(TokioIo::new);
+        std::future::ready(connected.ok_or_else(|| std::io::ErrorKind::NotConnected.into()))
+    }
 }
 
 fn end(socket: &Utf8Path, name: &SecretName, status: &tonic::Status) -> Ended {
@@ -289,4 +320,29 @@ fn root_cause(e: &(dyn std::error::Error + 'static)) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dial::crowded;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_provider_with_a_full_queue_of_connections_is_reached_when_there_is_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(dir.path()).unwrap().join("s");
+        let (provider, waiting) = crowded(&path);
+        let name = SecretName::default_svid();
+        let in_vain = ask(Question::of(&path, &name), 1, Duration::ZERO, |_| ()).await.unwrap_err();
+        assert!(in_vain.to_string().contains("stayed full") && in_vain.blind().what == UNREACHED, "{in_vain}");
+        let asked = tokio::spawn({
+            let path = path.clone();
+            async move { ask(Question::of(&path, &SecretName::default_svid()), 2, Duration::from_secs(60), |_| ()).await }
+        });
+        tokio::task::yield_now().await;
+        // Everybody is taken in, and sent away.
+        tokio::task::spawn_blocking(move || (0..=waiting.len()).for_each(|_| drop(provider.accept().unwrap())));
+        let answer = asked.await.unwrap().unwrap_err();
+        assert!(matches!(answer, WitnessError::NotGrpc { .. }), "{answer}");
+    }
 }

@@ -70,11 +70,19 @@ pub fn census_works() -> Result<(), String> {
 /// ends, and the far one with the path that the provider bound, which need not be the one that leads to it here. Those of
 /// Envoys, where their processes may be seen; else those of everybody else, whose processes are not known then.
 pub async fn beside(socket: &Utf8Path) -> Result<Peers, String> {
-    let own = tokio::net::UnixStream::connect(socket).await;
+    let deadline = tokio::time::Instant::now() + TO_ACCEPT;
+    let own = loop {
+        match tokio::net::UnixStream::connect(socket).await {
+            // Its queue is full: nothing tells when there is room.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(TO_ACCEPT / 40).await;
+            }
+            own => break own,
+        }
+    };
     let own = own.map_err(|e| format!("{socket} can't be connected to: {e}"))?;
     let inode = own.as_fd().try_clone_to_owned().and_then(|fd| std::fs::File::from(fd).metadata());
     let inode = inode.map_err(|e| e.to_string())?.ino();
-    let deadline = tokio::time::Instant::now() + TO_ACCEPT;
     let (name, near) = loop {
         if let Some(found) = connected_as(inode, &ends().map_err(|e| e.to_string())?) {
             break found;

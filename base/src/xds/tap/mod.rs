@@ -17,6 +17,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::dial::dial;
 use super::{Journal, Socket, SocketError};
 
 /// Between two looks at the provider's path: nothing tells that somebody begins or ceases to listen.
@@ -208,13 +209,57 @@ impl Mirror {
     }
 
     async fn connect(&self) -> std::io::Result<UnixStream> {
-        match tokio::time::timeout(CONNECT, UnixStream::connect(&self.upstream)).await {
-            Ok(connected) => connected,
-            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
-        }
+        dial(&self.upstream, CONNECT).await
     }
 }
 
 fn present(path: &Utf8Path) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket() && meta.ino() != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::super::Subscribers;
+    use super::super::dial::crowded;
+    use super::*;
+    use crate::clock::Clock;
+    use crate::timeline::{Recorder, Source, Timeline};
+
+    fn ear() -> Arc<Ear> {
+        let header =
+            Timeline::read(&include_bytes!("../../../../fixtures/timelines/rotation.ndjson")[..]).unwrap().header;
+        let recorder = Recorder::new(header, Clock::real(), None);
+        let subscribers = Subscribers { nodes: HashMap::new(), pids: HashMap::new() };
+        Arc::new(Ear {
+            journal: Arc::new(Journal::new(recorder, Source::Tap, subscribers)),
+            next_stream: Arc::default(),
+            roots: watch::Sender::new(Vec::new()),
+            open: Mutex::default(),
+            left: AtomicU64::new(MOST_FACTS),
+            flooded: watch::Sender::new(None),
+        })
+    }
+
+    #[tokio::test]
+    async fn a_provider_with_a_full_queue_of_connections_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let (path, upstream) = (dir.join("tap"), dir.join("provider"));
+        let (provider, waiting) = crowded(&upstream);
+        let mirror = Mirror { path: path.clone(), upstream, ear: ear() };
+        let tap = tokio::spawn(mirror.run(Listener::bind(&path).unwrap()));
+        let proxy = UnixStream::connect(&path).await.unwrap();
+        let turned_away = tokio::time::timeout(3 * LOOK, proxy.readable()).await;
+        assert!(turned_away.is_err() && path.exists(), "{turned_away:?}");
+        // Behind those that wait there is the tap's own.
+        let taken = tokio::task::spawn_blocking(move || {
+            for _ in 0..=waiting.len() {
+                provider.accept().unwrap();
+            }
+        });
+        tokio::time::timeout(Duration::from_secs(20), taken).await.unwrap().unwrap();
+        tap.abort();
+    }
 }
