@@ -6,7 +6,7 @@ use std::io::Write as _;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::confined::Confined;
-use super::directory::{CELLS, ShardRecord, private, private_file};
+use super::directory::{CELLS, RUN, ShardRecord, private, private_file};
 use super::{Archive, ArchiveError, Host, Part, RunDirectory, RunRecord};
 use crate::plan::{CellReport, Outcome, Shard};
 use crate::timeline::CellId;
@@ -150,7 +150,7 @@ fn write(
     }
     let planned: Vec<CellReport> = plan.iter().map(as_planned).collect();
     directory.write_plan(&planned)?;
-    directory.write_record(&record(runs, directory, digests))?;
+    directory.write_record(&record(runs, directory, digests)?)?;
     directory.announce()
 }
 
@@ -192,16 +192,30 @@ fn copy(
     Ok(())
 }
 
-fn record(runs: &[Archive], directory: &RunDirectory, digests: BTreeMap<String, String>) -> RunRecord {
+/// When a run ended, if that is known. A duration may be any number that somebody wrote.
+fn end(run: &Archive) -> Result<Option<jiff::Timestamp>, ArchiveError> {
+    let RunRecord { started, duration_ms, .. } = run.record();
+    let Some(duration_ms) = duration_ms else { return Ok(None) };
+    let end = i64::try_from(*duration_ms).ok();
+    let end = end.and_then(|ms| started.checked_add(jiff::SignedDuration::from_millis(ms)).ok());
+    let why = || format!("with a duration_ms of {duration_ms} it would have ended after the year 9999");
+    end.map(Some).ok_or_else(|| ArchiveError::Malformed { path: run.path().join(RUN), why: why() })
+}
+
+fn record(
+    runs: &[Archive],
+    directory: &RunDirectory,
+    digests: BTreeMap<String, String>,
+) -> Result<RunRecord, ArchiveError> {
     let records = || runs.iter().map(Archive::record);
     let started = records().map(|r| r.started).min().unwrap_or_default();
     // They may have run at the same time: from the first start to the last end, if each of them has one.
-    let ends =
-        records().map(|r| Some(r.started + jiff::SignedDuration::from_millis(i64::try_from(r.duration_ms?).ok()?)));
-    let ended = ends.collect::<Option<Vec<_>>>().and_then(|ends| ends.into_iter().max());
+    let ends = runs.iter().map(end).collect::<Result<Vec<_>, _>>()?;
+    let ended = ends.into_iter().collect::<Option<Vec<_>>>().and_then(|ends| ends.into_iter().max());
     let duration_ms = ended.and_then(|ended| u64::try_from(ended.duration_since(started).as_millis()).ok());
-    let sum = |of: fn(&RunRecord) -> Option<u64>| records().map(of).sum::<Option<u64>>();
-    RunRecord {
+    let sum =
+        |of: fn(&RunRecord) -> Option<u64>| records().map(of).try_fold(0u64, |sum, one| Some(sum.saturating_add(one?)));
+    Ok(RunRecord {
         id: directory.id().to_owned(),
         directory: directory.path().to_string(),
         started,
@@ -211,7 +225,7 @@ fn record(runs: &[Archive], directory: &RunDirectory, digests: BTreeMap<String, 
             .chain(std::iter::once("merge".to_owned()))
             .chain(records().map(|r| r.id.clone()))
             .collect(),
-        jobs: records().map(|r| r.jobs).sum(),
+        jobs: records().map(|r| r.jobs).fold(0, u32::saturating_add),
         interrupted: records().any(|r| r.interrupted),
         require_controls: records().any(|r| r.require_controls),
         host: together(records().map(|r| &r.host)),
@@ -219,7 +233,7 @@ fn record(runs: &[Archive], directory: &RunDirectory, digests: BTreeMap<String, 
         parts: runs.iter().map(part).collect(),
         harness_cpu_ms: sum(|r| r.harness_cpu_ms),
         children_cpu_ms: sum(|r| r.children_cpu_ms),
-    }
+    })
 }
 
 fn part(run: &Archive) -> Part {

@@ -284,6 +284,17 @@ fn a_link_in_a_run_that_is_merged_leads_nowhere() {
 }
 
 #[test]
+fn a_run_that_would_have_ended_after_all_time_is_not_merged() {
+    let runs = runs();
+    let run = write_run(&runs);
+    run.write_record(&RunRecord { duration_ms: Some(1 << 62), ..record() }).unwrap();
+    let base = runs.base.join("merged");
+    let error = merge(&[Archive::open(run.path()).unwrap()], &base).unwrap_err();
+    assert!(error.to_string().contains("after the year 9999"), "{error}");
+    assert_eq!(std::fs::read_dir(&base).unwrap().count(), 0, "nothing half-merged is left");
+}
+
+#[test]
 fn the_same_program_by_name_must_be_the_same_by_digest() {
     let runs = runs();
     let (first, second) = (write_run(&runs), RunDirectory::create(&runs.base).unwrap());
