@@ -39,7 +39,6 @@ struct Fold<'t> {
     place: HashMap<u64, usize>,
     /// Responses that wait for their answer, by stream and nonce.
     waiting: HashMap<(u64, &'t str), Waiting>,
-    by_pid: HashMap<i32, usize>,
 }
 
 /// Pushes under one nonce that wait for their answers: more than one only where a provider repeats itself.
@@ -79,7 +78,6 @@ impl<'t> Fold<'t> {
             witness: HashMap::default(),
             place: HashMap::default(),
             waiting: with_room(timeline.observations.iter().filter(|o| matches!(o.fact, Fact::Sent(_))).count()),
-            by_pid: HashMap::default(),
         };
         for p in &timeline.header.proxies {
             let i = fold.proxy(&p.id);
@@ -238,21 +236,10 @@ impl<'t> Fold<'t> {
                     stream.end.get_or_insert(end);
                 }
             }
-            // Seen from the pod of one proxy: of the others it says nothing.
-            Fact::Peers(peers) if named.is_some() => {
-                if let Some(p) = named {
-                    let proxy = &mut self.ledger.proxies[p];
-                    proxy.connections.push((mark, u32::try_from(peers.pids.len()).unwrap_or(u32::MAX)));
-                    proxy.held.push((mark, !peers.pids.is_empty(), &peers.sockets));
-                }
-            }
+            // Seen from the pod of one proxy. A census of all is for whoever reads the recording: nothing is concluded from it.
             Fact::Peers(peers) => {
-                let mut counts = vec![0; self.ledger.proxies.len()];
-                for p in peers.pids.iter().filter_map(|pid| self.by_pid.get(pid)) {
-                    counts[*p] += 1;
-                }
-                for (p, n) in counts.into_iter().enumerate() {
-                    self.ledger.proxies[p].connections.push((mark, n));
+                if let Some(p) = named {
+                    self.ledger.proxies[p].held.push((mark, !peers.pids.is_empty(), &peers.sockets));
                 }
             }
             _ => {
@@ -324,9 +311,6 @@ impl<'t> Fold<'t> {
             && let Some(leaf) = h.chain.first()
         {
             self.see(leaf, mark);
-        }
-        if let Fact::Spawned(s) = &o.fact {
-            self.by_pid.insert(s.pid, p);
         }
         let proxy = &mut self.ledger.proxies[p];
         match &o.fact {

@@ -356,8 +356,6 @@ pub struct ProxyLedger<'t> {
     pub blind: Vec<(Mark, String)>,
     /// What a tap saw on its streams that is no message.
     pub remarks: Vec<(Mark, String)>,
-    /// Peers of the provider's socket that are this proxy, at each census.
-    pub connections: Vec<(Mark, u32)>,
     /// Connections to the provider's socket, by the inodes of their near ends, each time somebody looked from its pod; and
     /// whether they are known to be its own.
     pub held: Vec<(Mark, bool, &'t [u64])>,
@@ -399,7 +397,6 @@ impl<'t> ProxyLedger<'t> {
             logs: Vec::new(),
             blind: Vec::new(),
             remarks: Vec::new(),
-            connections: Vec::new(),
             held: Vec::new(),
             watches: Vec::new(),
             sockets: Vec::new(),
