@@ -12,6 +12,8 @@ use super::directory::{private, private_file};
 const MOST_ENTRIES: usize = 200_000;
 const MOST_BYTES: u64 = 16 << 30;
 const DEEPEST: usize = 12;
+/// Of a name, which GNU tar keeps in an entry of its own where it is long (PATH_MAX).
+const LONGEST_NAME: u64 = 4096;
 
 /// Writes a run directory, without what in it is no file and no directory.
 pub fn pack(run: &Utf8Path, to: impl Write) -> io::Result<()> {
@@ -28,10 +30,23 @@ pub fn unpack(from: impl Read, into: &Utf8Path) -> Result<(), ArchiveError> {
     let malformed = |why: String| ArchiveError::Malformed { path: into.to_owned(), why };
     let unreadable = |e: io::Error| malformed(format!("it is no parcel: {e}"));
     let mut bytes = 0u64;
-    for (n, entry) in tar::Archive::new(from).entries().map_err(unreadable)?.enumerate() {
+    let mut long_name = None;
+    // Raw: else a long name or an extended header, which may be of any length, would be held whole before it is seen here.
+    for (n, entry) in tar::Archive::new(from).entries().map_err(unreadable)?.raw(true).enumerate() {
         let mut entry = entry.map_err(unreadable)?;
-        let name = entry.path().map_err(unreadable)?.into_owned();
-        let path = inside(&name).ok_or_else(|| malformed(format!("a name in it leads elsewhere: {name:?}")))?;
+        if entry.header().entry_type().is_gnu_longname() {
+            if entry.size() > LONGEST_NAME || n >= MOST_ENTRIES {
+                return Err(malformed("a name in it is longer than any".to_owned()));
+            }
+            let mut name = Vec::new();
+            entry.read_to_end(&mut name).map_err(unreadable)?;
+            long_name = Some(name);
+            continue;
+        }
+        let name = long_name.take().unwrap_or_else(|| entry.path_bytes().into_owned());
+        let name = String::from_utf8(name).map_err(|_| malformed("a name in it is no UTF-8".to_owned()))?;
+        let name = name.trim_end_matches('\0');
+        let path = inside(name.as_ref()).ok_or_else(|| malformed(format!("a name in it leads elsewhere: {name:?}")))?;
         bytes = bytes.saturating_add(entry.size());
         if n >= MOST_ENTRIES || bytes > MOST_BYTES {
             return Err(malformed("there is more in it than in any run".to_owned()));
@@ -104,6 +119,45 @@ mod tests {
         let mut parcel = tar::Builder::new(Vec::new());
         parcel.append(&header, io::empty()).unwrap();
         parcel.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_long_name_is_kept_and_one_without_end_is_not_read() {
+        let ((_a, from), (_b, to)) = (scratch(), scratch());
+        let long = Utf8PathBuf::from("d".repeat(120)).join("f".repeat(120));
+        std::fs::create_dir_all(from.join(&long).parent().unwrap()).unwrap();
+        std::fs::write(from.join(&long), "x").unwrap();
+        let mut bytes = Vec::new();
+        pack(&from, &mut bytes).unwrap();
+        unpack(bytes.as_slice(), &to).unwrap();
+        assert_eq!(std::fs::read_to_string(to.join(long)).unwrap(), "x");
+        for kind in [tar::EntryType::GNULongName, tar::EntryType::GNULongLink, tar::EntryType::XHeader] {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(MOST_BYTES - 1);
+            header.set_cksum();
+            let read = std::cell::Cell::new(0);
+            let endless = Counted { inner: header.as_bytes().as_slice().chain(io::repeat(b'x')), read: &read };
+            unpack(endless, &scratch().1).unwrap_err();
+            assert!(read.get() < 1 << 20, "{kind:?}: {} bytes were read", read.get());
+        }
+    }
+
+    struct Counted<'a, R> {
+        inner: R,
+        read: &'a std::cell::Cell<u64>,
+    }
+
+    impl<R: Read> Read for Counted<'_, R> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            // Whoever goes on has failed already.
+            if self.read.get() > 1 << 24 {
+                return Err(io::Error::other("too much was read"));
+            }
+            let read = self.inner.read(buffer)?;
+            self.read.set(self.read.get() + read as u64);
+            Ok(read)
+        }
     }
 
     #[test]
