@@ -9,7 +9,7 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
-use super::PrivateKey;
+use super::{PrivateKey, bounded};
 use crate::timeline::{CertFacts, Fingerprint, Serial};
 
 /// Longer chains and bundles are refused: none of this trade comes near.
@@ -154,7 +154,7 @@ fn of(der: &[u8], cert: &X509Certificate<'_>) -> CertFacts {
             _ => {}
         }
     }
-    facts
+    bounded(facts)
 }
 
 /// "Never expires" is written as the end of the year 9999 (RFC 5280, 4.1.2.5), a day later than the last moment here.

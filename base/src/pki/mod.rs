@@ -5,6 +5,7 @@
 
 mod authorities;
 mod authority;
+mod cut;
 mod facts;
 mod key;
 mod ocsp;
@@ -12,6 +13,7 @@ mod ocsp;
 pub use authorities::Authorities;
 pub use authority::pem_of;
 pub use authority::{Authority, Leaf, LeafRequest, San, Validity};
+pub use cut::{bounded, bounded_serial, bounded_uris, cut, cut_error, cut_name};
 pub use facts::{ChainError, chain_der, chain_facts, facts, leaf_key_matches, leaf_key_pem_matches};
 pub use key::PrivateKey;
 

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::{
-    At, Fact, Footer, Header, Observation, ProxyId, SecretName, Source, Timeline, write_footer, write_header,
-    write_observation,
+    At, Blind, Fact, Footer, Header, Layer, LineTooLong, Observation, ProxyId, SecretName, Source, Timeline,
+    write_footer, write_header, write_observation,
 };
 use crate::clock::{Clock, Deadline};
 
@@ -105,14 +105,21 @@ impl Recorder {
                 request.to = now.to_string();
             }
         }
-        let o = Arc::new(Observation { seq, at, source, proxy, secret: secret.cloned(), fact });
+        let mut o = Observation { seq, at, source, proxy, secret: secret.cloned(), fact };
         if inner.error.is_none()
             && let Some(out) = inner.out.as_mut()
-            && let Err(e) = write_observation(out, &o)
         {
-            inner.error = Some(e.into());
+            let mut written = write_observation(out, &o);
+            if let Err(e) = &written
+                && let Some(too_long) = e.get_ref().and_then(|e| e.downcast_ref::<LineTooLong>())
+            {
+                // Whoever judges the run later must see what is seen now.
+                o.fact = unrecorded(&o.fact, too_long);
+                written = write_observation(out, &o);
+            }
+            inner.error = written.err().map(RecordError::from);
         }
-        inner.observations.push(o);
+        inner.observations.push(Arc::new(o));
         let len = inner.observations.len();
         drop(inner);
         self.len.send_replace(len);
@@ -215,10 +222,39 @@ impl Recorder {
     }
 }
 
+/// In the place of a fact for which the timeline has no room.
+fn unrecorded(fact: &Fact, why: &LineTooLong) -> Fact {
+    let layer = match fact {
+        Fact::Issued(_) => Some(Layer::Issued),
+        Fact::Sent(_) | Fact::Written(_) => Some(Layer::Sent),
+        Fact::ConfigDump(_) => Some(Layer::Dumped),
+        Fact::Certs(_) => Some(Layer::Loaded),
+        Fact::Handshake(_) => Some(Layer::Served),
+        _ => None,
+    };
+    Blind { layer, what: format!("{} (too large to be recorded)", fact.kind()), why: why.to_string() }.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::timeline::{Request, Step};
+    use crate::timeline::{Log, Request, Step};
+
+    #[test]
+    fn what_is_too_large_to_be_read_again_is_recorded_as_blindness() {
+        let text = include_bytes!("../../../fixtures/timelines/rotation.ndjson");
+        let header = Timeline::read(&text[..]).unwrap().header;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let recorder = Recorder::new(header, Clock::real(), Some(file.reopen().unwrap()));
+        // Six bytes of JSON for each.
+        recorder.record(Source::Process, None, None, Log { line: "\u{1}".repeat(3 << 20) });
+        recorder.record(Source::Process, None, None, Log { line: "short".into() });
+        let recorded = recorder.finish(None).unwrap();
+        let read = Timeline::read(std::io::BufReader::new(file.reopen().unwrap())).unwrap();
+        assert_eq!(read.observations, recorded.observations);
+        let Fact::Blind(blind) = &read.observations[0].fact else { panic!("{:?}", read.observations[0]) };
+        assert_eq!(blind.what, "log (too large to be recorded)");
+    }
 
     #[test]
     fn one_that_takes_anothers_place_is_recorded_by_its_own_name() {

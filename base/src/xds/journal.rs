@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::message::{Event, Rpc};
 use super::workload::type_url;
+use crate::pki::{cut, cut_error, cut_name};
 use crate::timeline::{
     Acked, Fact, Log, Nacked, ProxyId, Recorder, SecretName, Sent, SentSecret, Source, StreamClosed, StreamOpened,
     Subscribed, istio_workload,
@@ -26,7 +27,10 @@ impl Subscribers {
     }
 }
 
-/// Turns events of streams into observations.
+/// More names of one subscription are only counted: a stream asks for one.
+const MOST_NAMES: usize = 64;
+
+/// Turns events of streams into observations. Texts of subscribers are cut: they may be anything.
 pub struct Journal {
     recorder: Recorder,
     source: Source,
@@ -120,10 +124,10 @@ impl Journal {
                 }
                 let fact = Subscribed {
                     stream: *stream,
-                    type_url: type_url.clone(),
-                    names: names.clone(),
-                    version_info: version_info.clone(),
-                    node: node.clone(),
+                    type_url: cut(type_url),
+                    names: bounded_names(names),
+                    version_info: cut(version_info),
+                    node: cut(node),
                 };
                 self.record(&state, *stream, fact);
             }
@@ -141,24 +145,25 @@ impl Journal {
                 self.record(&state, *stream, fact);
             }
             Event::Acked { stream, nonce, version_info } => {
-                let fact = Acked { stream: *stream, nonce: nonce.clone(), version_info: version_info.clone() };
+                let fact = Acked { stream: *stream, nonce: cut(nonce), version_info: cut(version_info) };
                 self.record(&state, *stream, fact);
             }
             Event::Nacked { stream, nonce, version_info, error } => {
                 let fact = Nacked {
                     stream: *stream,
-                    nonce: nonce.clone(),
-                    version_info: version_info.clone(),
-                    error: error.clone(),
+                    nonce: cut(nonce),
+                    version_info: cut(version_info),
+                    error: cut_error(error),
                 };
                 self.record(&state, *stream, fact);
             }
             Event::Stale { stream, nonce } => {
+                let nonce = cut(nonce);
                 let line = format!("stream {stream}: ignored an answer to nonce {nonce:?}, which was never sent on it");
                 self.record(&state, *stream, Log { line });
             }
             Event::Closed { stream, by, status } => {
-                let fact = StreamClosed { stream: *stream, by: by.clone(), status: status.clone() };
+                let fact = StreamClosed { stream: *stream, by: by.clone(), status: cut(status) };
                 self.record(&state, *stream, fact);
                 return state.streams.remove(stream).and_then(|entry| entry.proxy);
             }
@@ -175,4 +180,12 @@ impl Journal {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn bounded_names(names: &[String]) -> Vec<String> {
+    let mut bounded: Vec<String> = names.iter().take(MOST_NAMES).map(|name| cut_name(name)).collect();
+    if let Some(more) = names.len().checked_sub(MOST_NAMES).filter(|more| *more > 0) {
+        bounded.push(format!("... {more} more"));
+    }
+    bounded
 }

@@ -9,7 +9,7 @@ use super::pb::envoy::extensions::transport_sockets::tls::v3::{
     self as tls, CertificateValidationContext, SpiffeCertValidatorConfig, TlsCertificate,
 };
 use super::pb::envoy::service::discovery::v3::{DiscoveryResponse, Resource};
-use crate::pki::{chain_der, chain_facts, facts, leaf_key_pem_matches};
+use crate::pki::{chain_der, chain_facts, cut, cut_name, facts, leaf_key_pem_matches};
 use crate::timeline::{CertFacts, Fingerprint, Payload, SentSecret};
 
 /// A resource in its wrapper (envoy.service.discovery.v3), which state-of-the-world responses may use too.
@@ -17,8 +17,6 @@ const WRAPPER_TYPE_URL: &str = "type.googleapis.com/envoy.service.discovery.v3.R
 
 /// More secrets of one response are only counted: a stream asks for one.
 const MOST_SECRETS: usize = 64;
-/// Longer texts are cut: whoever sends them wants them to be kept.
-const LONGEST_TEXT: usize = 512;
 
 /// What a response holds.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -42,16 +40,9 @@ pub(super) fn contents(response: &DiscoveryResponse) -> Contents {
     contents
 }
 
-/// A text of somebody else's, cut to a length that can be kept.
-pub(super) fn cut(text: &str) -> String {
-    match text.char_indices().nth(LONGEST_TEXT) {
-        Some((at, _)) => format!("{}...", &text[..at]),
-        None => text.to_owned(),
-    }
-}
-
 fn resource(any: &Any) -> (SentSecret, Vec<Vec<u8>>) {
-    let other = |name: &str, what: String| (SentSecret { name: cut(name), payload: Payload::Other { what } }, vec![]);
+    let other =
+        |name: &str, what: String| (SentSecret { name: cut_name(name), payload: Payload::Other { what } }, vec![]);
     if any.type_url == WRAPPER_TYPE_URL {
         return match Resource::decode(any.value.as_slice()) {
             Ok(Resource { resource: Some(inner), name, .. }) if inner.type_url == SECRET_TYPE_URL => {
@@ -72,7 +63,7 @@ fn secret(any: &Any, wrapped_as: &str) -> (SentSecret, Vec<Vec<u8>>) {
         Ok(secret) => secret,
         Err(e) => {
             let payload = Payload::Other { what: format!("a secret that can't be read: {e}") };
-            return (SentSecret { name: cut(wrapped_as), payload }, Vec::new());
+            return (SentSecret { name: cut_name(wrapped_as), payload }, Vec::new());
         }
     };
     let mut roots = Vec::new();
@@ -87,14 +78,14 @@ fn secret(any: &Any, wrapped_as: &str) -> (SentSecret, Vec<Vec<u8>>) {
         Some(tls::secret::Type::GenericSecret(_)) => Payload::Other { what: "a generic secret".to_owned() },
         None => Payload::Other { what: "nothing".to_owned() },
     };
-    (SentSecret { name: cut(&secret.name), payload }, roots)
+    (SentSecret { name: cut_name(&secret.name), payload }, roots)
 }
 
 fn certificate_payload(certificate: &TlsCertificate) -> Payload {
     let chain = inline(certificate.certificate_chain.as_ref());
     let (facts, problem) = match chain.map(chain_facts) {
         Ok(Ok(facts)) => (facts, None),
-        Ok(Err(e)) => (Vec::new(), Some(e.to_string())),
+        Ok(Err(e)) => (Vec::new(), Some(cut(&e.to_string()))),
         Err(why) => (Vec::new(), Some(why.to_owned())),
     };
     let chain = chain.unwrap_or_default();
@@ -118,7 +109,7 @@ fn bundle_payload(context: &CertificateValidationContext) -> (Payload, Vec<Vec<u
     for source in sources {
         match inline(Some(source)).map(chain_der) {
             Ok(Ok(der)) => roots.extend(der),
-            Ok(Err(e)) => problem = Some(e.to_string()),
+            Ok(Err(e)) => problem = Some(cut(&e.to_string())),
             Err(why) => problem = Some(why.to_owned()),
         }
     }

@@ -7,8 +7,7 @@ use camino::Utf8Path;
 use spiffe::WorkloadApiClient;
 
 use super::message::Rpc;
-use super::read;
-use crate::pki::facts;
+use crate::pki::{cut, facts};
 use crate::timeline::{
     Fact, Fingerprint, Payload, SecretName, Sent, SentSecret, StreamClosed, StreamOpened, Subscribed, WITNESS_NODE,
 };
@@ -35,7 +34,7 @@ pub async fn ask_workload_api(socket: &Utf8Path, stream: u64, patience: Duration
             note(Sent { stream, type_url, version_info: String::new(), nonce: String::new(), secrets }.into());
             ("proxy", "Ok".to_owned())
         }
-        Ok(Err(e)) => ("provider", read::cut(&e.to_string())),
+        Ok(Err(e)) => ("provider", cut(&e.to_string())),
         Err(_) => ("proxy", format!("no answer within {} s", patience.as_secs())),
     };
     note(StreamClosed { stream, by: by.to_owned(), status }.into());

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::read::cut;
+use crate::pki::{bounded, cut, cut_name};
 use crate::timeline::{
     At, Blind, CertFacts, Fact, Layer, Observation, Payload, SecretName, Source, UNCOUNTED, UNREACHED,
     read_observation, write_observation,
@@ -153,6 +153,7 @@ fn told(line: &[u8]) -> Result<Told, String> {
 /// As a subscription tells it: other kinds are none of its facts, texts and lists have an end.
 fn tame(fact: Fact) -> Option<Fact> {
     let short = |text: &mut String| *text = clean(text);
+    let name = |text: &mut String| *text = cut_name(&harmless(text));
     Some(match fact {
         Fact::StreamOpened(mut opened) => {
             short(&mut opened.rpc);
@@ -161,14 +162,14 @@ fn tame(fact: Fact) -> Option<Fact> {
         }
         Fact::Subscribed(mut subscribed) => {
             subscribed.names.truncate(MOST_SECRETS);
-            subscribed.names.iter_mut().for_each(short);
+            subscribed.names.iter_mut().for_each(name);
             [&mut subscribed.type_url, &mut subscribed.version_info, &mut subscribed.node].into_iter().for_each(short);
             subscribed.into()
         }
         Fact::Sent(mut sent) => {
             sent.secrets.truncate(MOST_SECRETS);
             for secret in &mut sent.secrets {
-                short(&mut secret.name);
+                name(&mut secret.name);
                 tame_payload(&mut secret.payload);
             }
             [&mut sent.type_url, &mut sent.version_info, &mut sent.nonce].into_iter().for_each(short);
@@ -212,17 +213,21 @@ fn tame_payload(payload: &mut Payload) {
 }
 
 fn tame_certificate(cert: &mut CertFacts) {
-    cert.uris.truncate(MOST_SECRETS);
     let texts = [&mut cert.subject, &mut cert.issuer, &mut cert.key_type].into_iter();
     let optional = [cert.subject_key_id.as_mut(), cert.authority_key_id.as_mut()].into_iter().flatten();
     for text in texts.chain(optional).chain(&mut cert.uris) {
-        *text = clean(text);
+        *text = harmless(text);
     }
+    *cert = bounded(cert.clone());
 }
 
-/// Without what could disturb a terminal, and cut to a length that can be kept.
+/// Without what could disturb a terminal, cut to a length that can be kept.
 fn clean(text: &str) -> String {
-    cut(&text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>())
+    cut(&harmless(text))
+}
+
+fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use super::pb::envoy::service::discovery::v3::DiscoveryRequest;
 use super::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
 use super::read;
 use super::serve::status_text;
+use crate::pki::cut;
 use crate::timeline::{
     Acked, Blind, CertFacts, Fact, Layer, Payload, SecretName, Sent, StreamClosed, StreamOpened, Subscribed, UNREACHED,
     WITNESS_NODE,
@@ -234,12 +235,12 @@ async fn talk(
             return Err(Ended::Status("Ok".to_owned()));
         };
         let contents = read::contents(&response);
-        let (version_info, nonce) = (read::cut(&response.version_info), read::cut(&response.nonce));
+        let (version_info, nonce) = (cut(&response.version_info), cut(&response.nonce));
         *roots = contents.roots;
         note(
             Sent {
                 stream,
-                type_url: read::cut(&response.type_url),
+                type_url: cut(&response.type_url),
                 version_info: version_info.clone(),
                 nonce: nonce.clone(),
                 secrets: contents.secrets,
@@ -297,7 +298,7 @@ impl Service<http::Uri> for Connected {
 
 fn end(socket: &Utf8Path, name: &SecretName, status: &tonic::Status) -> Ended {
     let path = socket.to_owned();
-    let why = status_text(status);
+    let why = cut(&status_text(status));
     // What the transport itself complains about is no gRPC server's word.
     if let Some(source) = std::error::Error::source(status) {
         return Ended::For(WitnessError::NotGrpc { path, why: root_cause(source) });

@@ -109,11 +109,11 @@ pub fn write_footer(out: &mut dyn Write, footer: &Footer) -> std::io::Result<()>
     json_line(out, &FooterLine { footer: footer.clone() })
 }
 
-/// Writes one line in between.
+/// Writes one line in between, as a whole or not at all.
 ///
 /// # Errors
 ///
-/// What writing gives.
+/// What writing gives; [`LineTooLong`] in it for one that could not be read again.
 pub fn write_observation(out: &mut dyn Write, o: &Observation) -> std::io::Result<()> {
     json_line(
         out,
@@ -132,10 +132,21 @@ pub fn write_observation(out: &mut dyn Write, o: &Observation) -> std::io::Resul
     )
 }
 
+/// A line that whoever reads the timeline would refuse.
+#[derive(Debug, thiserror::Error)]
+#[error("a line of {bytes} bytes is longer than any that is read")]
+pub struct LineTooLong {
+    /// With its line feed.
+    pub bytes: usize,
+}
+
 // Nothing that reads or writes is generic: the harness, which is compiled for a quick build, would have a slow copy.
 fn json_line(out: &mut dyn Write, value: &impl Serialize) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
+    if line.len() >= LONGEST_LINE {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, LineTooLong { bytes: line.len() }));
+    }
     out.write_all(&line)
 }
 

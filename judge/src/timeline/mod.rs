@@ -20,7 +20,7 @@ mod stats;
 
 pub use envoy_log::SdsMessage;
 pub use fact::*;
-pub use file::{ReadError, Timeline, read_observation, write_footer, write_header, write_observation};
+pub use file::{LineTooLong, ReadError, Timeline, read_observation, write_footer, write_header, write_observation};
 pub use header::*;
 pub use ids::*;
 pub use image::{ImageReference, InvalidImage};

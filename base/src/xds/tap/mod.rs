@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -39,13 +40,16 @@ struct Ear {
     roots: watch::Sender<Vec<Vec<u8>>>,
     /// What is overheard now.
     open: Mutex<Vec<Weak<overhear::Conversation>>>,
-    /// Facts that may still be recorded.
+    /// Facts that may still be recorded, and bytes of them.
     left: AtomicU64,
+    left_bytes: AtomicU64,
     flooded: watch::Sender<Option<String>>,
 }
 
 /// Facts that are recorded of one tap. More are a flood: what they would show is in what was recorded.
 const MOST_FACTS: u64 = 20_000;
+/// And bytes that they come to, as JSON.
+const MOST_BYTES: u64 = 128 << 20;
 
 impl Tap {
     /// Serves `path`, as `upstream` is served. Streams are numbered by `next_stream`; `roots` are the authorities that
@@ -64,6 +68,7 @@ impl Tap {
             roots: watch::Sender::new(roots),
             open: Mutex::default(),
             left: AtomicU64::new(MOST_FACTS),
+            left_bytes: AtomicU64::new(MOST_BYTES),
             flooded: watch::Sender::new(None),
         });
         let mirror = Mirror { path: path.to_owned(), upstream: upstream.to_owned(), ear: ear.clone() };
@@ -114,19 +119,39 @@ impl Ear {
         open.push(Arc::downgrade(conversation));
     }
 
-    /// Whether one more fact may be recorded.
-    fn room(&self) -> bool {
-        let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        if left == Err(0) {
-            self.flooded.send_if_modified(|why| {
-                let first = why.is_none();
-                why.get_or_insert_with(|| {
-                    format!("more than {MOST_FACTS} facts came from the streams of the provider")
-                });
-                first
-            });
-        }
-        left.is_ok()
+    /// Whether one more fact, of this size, may be recorded.
+    fn room(&self, fact: &impl Serialize) -> bool {
+        let mut size = Size(0);
+        // What can't be written as JSON will not be recorded either.
+        let _ = serde_json::to_writer(&mut size, fact);
+        let take = |from: &AtomicU64, n: u64| {
+            from.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(n)).is_ok()
+        };
+        let too_much = match () {
+            () if !take(&self.left, 1) => format!("more than {MOST_FACTS} facts"),
+            () if !take(&self.left_bytes, size.0) => format!("facts of more than {} MiB", MOST_BYTES >> 20),
+            () => return true,
+        };
+        self.flooded.send_if_modified(|why| {
+            let first = why.is_none();
+            why.get_or_insert_with(|| format!("{too_much} came from the streams of the provider"));
+            first
+        });
+        false
+    }
+}
+
+/// Counts what is written.
+struct Size(u64);
+
+impl std::io::Write for Size {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -238,8 +263,20 @@ mod tests {
             roots: watch::Sender::new(Vec::new()),
             open: Mutex::default(),
             left: AtomicU64::new(MOST_FACTS),
+            left_bytes: AtomicU64::new(MOST_BYTES),
             flooded: watch::Sender::new(None),
         })
+    }
+
+    #[test]
+    fn a_few_facts_of_many_bytes_are_a_flood_too() {
+        let ear = ear();
+        let large = "x".repeat(1 << 20);
+        let most = usize::try_from(MOST_BYTES >> 20).unwrap();
+        let recorded = (0..2 * most).take_while(|_| ear.room(&large)).count();
+        assert_eq!(recorded, most - 1);
+        assert!(!ear.room(&large));
+        assert!(ear.flooded.borrow().as_ref().unwrap().starts_with("facts of more than 128 MiB"));
     }
 
     #[tokio::test]

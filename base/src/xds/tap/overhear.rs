@@ -16,6 +16,7 @@ use super::super::read;
 use super::super::sds::Dialogue;
 use super::Ear;
 use super::deframe::{Deframer, Found};
+use crate::pki::cut;
 use crate::timeline::{Sent, UNREADABLE};
 
 /// One RPC that is overheard. Both directions share it; however it ends, its end is told once.
@@ -72,8 +73,8 @@ impl Conversation {
         let Found::Message(bytes) = found else { return self.opaque("request", found) };
         match DiscoveryRequest::decode(*bytes) {
             Ok(mut request) => {
-                request.response_nonce = read::cut(&request.response_nonce);
-                request.version_info = read::cut(&request.version_info);
+                request.response_nonce = cut(&request.response_nonce);
+                request.version_info = cut(&request.version_info);
                 dialogue.hear(self.stream, &request).into_iter().for_each(|event| self.note(event));
             }
             Err(e) => self.remark(&format!("a request that is no DiscoveryRequest: {e}")),
@@ -86,19 +87,19 @@ impl Conversation {
             Ok(response) => response,
             Err(e) => return self.remark(&format!("{UNREADABLE}: {e}")),
         };
-        if !self.ear.room() {
+        let contents = read::contents(&response);
+        let sent = Sent {
+            stream: self.stream,
+            type_url: cut(&response.type_url),
+            version_info: cut(&response.version_info),
+            nonce: cut(&response.nonce),
+            secrets: contents.secrets,
+        };
+        if !self.ear.room(&sent) {
             return;
         }
-        let contents = read::contents(&response);
-        let nonce = read::cut(&response.nonce);
-        dialogue.said(&nonce);
-        self.ear.journal.overheard(Sent {
-            stream: self.stream,
-            type_url: read::cut(&response.type_url),
-            version_info: read::cut(&response.version_info),
-            nonce,
-            secrets: contents.secrets,
-        });
+        dialogue.said(&sent.nonce);
+        self.ear.journal.overheard(sent);
         if !contents.roots.is_empty() {
             self.ear.roots.send_replace(contents.roots);
         }
@@ -127,17 +128,17 @@ impl Conversation {
         if let Some((came, of)) = state.said.unfinished() {
             self.remark(&format!("the provider ended in the middle of a response, {came} of {of} bytes had come"));
         }
-        self.note(Event::Closed { stream: self.stream, by: by.to_owned(), status: read::cut(status) });
+        self.note(Event::Closed { stream: self.stream, by: by.to_owned(), status: cut(status) });
     }
 
     fn note(&self, event: Event) {
-        if self.ear.room() {
+        if self.ear.room(&event) {
             self.ear.journal.note(&event);
         }
     }
 
     fn remark(&self, words: &str) {
-        if self.ear.room() {
+        if self.ear.room(&words) {
             self.ear.journal.remark(self.stream, words);
         }
     }

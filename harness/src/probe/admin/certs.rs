@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::{AnswerError, object};
+use crate::pki::{bounded_serial, bounded_uris};
 use crate::timeline::{Certs, LoadedCert, Serial};
 
 #[derive(Deserialize)]
@@ -60,9 +61,11 @@ fn count(known: &mut Vec<LoadedCert>, details: Details) -> Result<(), AnswerErro
         return Ok(());
     }
     let time = |what, text: &str| text.parse::<jiff::Timestamp>().map_err(|e| AnswerError::field(what, e));
+    let serial = Serial::parse(&details.serial_number).map_err(|e| AnswerError::field("a serial number", e))?;
     let cert = LoadedCert {
-        serial: Serial::parse(&details.serial_number).map_err(|e| AnswerError::field("a serial number", e))?,
-        uris: details.subject_alt_names.into_iter().filter_map(|name| name.uri).collect(),
+        // As they are cut where the certificate itself is read.
+        serial: bounded_serial(serial),
+        uris: bounded_uris(details.subject_alt_names.into_iter().filter_map(|name| name.uri).collect()),
         not_before: time("a validity", &details.valid_from)?,
         not_after: time("a validity", &details.expiration_time)?,
         contexts: 1,
