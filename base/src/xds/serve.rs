@@ -13,6 +13,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
 use tonic::server::NamedService;
@@ -31,6 +32,8 @@ pub type Sink = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// How long connections may take to end once all their streams have.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Until it is tried again to accept a connection.
+const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(20);
 
 /// A socket that is being served. It can be closed and opened again: a provider that goes and comes.
 pub struct Outlet {
@@ -149,9 +152,21 @@ where
     };
     // hyper allows 200 streams to a connection; an Envoy has one per secret.
     let server = tonic::transport::Server::builder().max_concurrent_streams(Some(100_000));
-    if let Err(e) = server.serve_with_incoming_shutdown(service, UnixListenerStream::new(listener), stop).await {
+    let incoming = rested(UnixListenerStream::new(listener));
+    if let Err(e) = server.serve_with_incoming_shutdown(service, incoming, stop).await {
         tracing::error!("a socket is no longer served: {e}");
     }
+}
+
+/// With a pause after each error, for tonic asks again at once: out of descriptors, it would keep a processor from those that
+/// could end.
+fn rested<C>(incoming: impl Stream<Item = std::io::Result<C>>) -> impl Stream<Item = std::io::Result<C>> {
+    incoming.then(|connection| async move {
+        if connection.is_err() {
+            tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
+        }
+        connection
+    })
 }
 
 impl Drop for Listening {
@@ -251,5 +266,19 @@ pub(super) fn status_text(status: &Status) -> String {
     match status.message() {
         "" => format!("{:?}", status.code()),
         message => format!("{:?}: {message}", status.code()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_can_accept_nobody_rests_before_it_tries_again() {
+        let began = tokio::time::Instant::now();
+        let failing = std::iter::repeat_with(|| Err::<(), _>(std::io::Error::other("too many open files")));
+        let errors = rested(tokio_stream::iter(failing.take(5))).filter(Result::is_err).collect::<Vec<_>>().await;
+        assert_eq!(errors.len(), 5);
+        assert!(began.elapsed() >= 5 * OUT_OF_DESCRIPTORS, "{:?}", began.elapsed());
     }
 }
