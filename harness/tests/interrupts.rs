@@ -226,3 +226,16 @@ fn proxies(place: &Place) -> BTreeMap<String, Pid> {
         })
         .collect()
 }
+
+#[test]
+fn a_provider_takes_its_socket_with_it_whichever_signal_ends_it() {
+    let place = Place::new();
+    let socket = place.root.join("sds.sock");
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut going = Going::start(place.rotacheck(&["provider", "--socket", socket.as_str()]));
+        going.says("serving SDS");
+        going.kill(signal);
+        let ended = going.ended();
+        assert_eq!((ended.code, socket.exists()), (Some(0), false), "{signal:?}: {}", ended.stderr);
+    }
+}

@@ -105,6 +105,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     // Before the socket exists, so that no signal can leave it behind.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::cannot_listen)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(CliError::cannot_listen)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(CliError::cannot_listen)?;
     let talk = tokio::spawn(talk(recorder.clone()));
     let fake = Fake::start(config, recorder).await.map_err(cannot_serve)?;
     say(format_args!(
@@ -125,6 +126,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
             }
             _ = interrupt.recv() => break Ok(Exit::AsExpected),
             _ = terminate.recv() => break Ok(Exit::AsExpected),
+            _ = hang_up.recv() => break Ok(Exit::AsExpected),
         }
     };
     fake.stop().await;
