@@ -158,25 +158,24 @@ impl Timeline {
 
     fn read_lines(input: &mut dyn BufRead) -> Result<Self, ReadError> {
         let mut number = 0;
-        let mut text = String::new();
-        let mut next = |text: &mut String| -> Result<Option<(usize, bool)>, ReadError> {
-            text.clear();
+        let mut bytes = Vec::new();
+        let mut next = |bytes: &mut Vec<u8>| -> Result<Option<(usize, bool)>, ReadError> {
+            bytes.clear();
             number += 1;
             let mut limited = std::io::Read::take(&mut *input, LONGEST_LINE as u64);
-            let n = limited.read_line(text).map_err(|e| match e.kind() {
-                std::io::ErrorKind::InvalidData => ReadError::Line { line: number, why: "it is not UTF-8".into() },
-                _ => e.into(),
-            })?;
+            let n = limited.read_until(b'\n', bytes)?;
             if n == LONGEST_LINE {
                 return Err(ReadError::Line { line: number, why: format!("it is longer than {LONGEST_LINE} bytes") });
             }
-            Ok((n > 0).then_some((number, text.ends_with('\n'))))
+            Ok((n > 0).then_some((number, bytes.ends_with(b"\n"))))
         };
+        let no_text = |line: usize| ReadError::Line { line, why: "it is not UTF-8".into() };
 
-        let Some((line, _)) = next(&mut text)? else { return Err(ReadError::Empty) };
+        let Some((line, _)) = next(&mut bytes)? else { return Err(ReadError::Empty) };
+        let text = std::str::from_utf8(&bytes).map_err(|_| no_text(line))?;
         let at = |line: usize| move |e: serde_json::Error| ReadError::Line { line, why: e.to_string() };
         // The version first: a later header may have another shape.
-        let probe: serde_json::Value = serde_json::from_str(&text).map_err(at(line))?;
+        let probe: serde_json::Value = serde_json::from_str(text).map_err(at(line))?;
         match probe.pointer("/header/schema_version").and_then(serde_json::Value::as_u64) {
             Some(v) if v == u64::from(SCHEMA_VERSION) => {}
             Some(v) => return Err(ReadError::Version { found: u32::try_from(v).unwrap_or(u32::MAX) }),
@@ -186,20 +185,26 @@ impl Timeline {
 
         let mut observations = Vec::new();
         let mut footer = None;
-        while let Some((line, whole)) = next(&mut text)? {
+        while let Some((line, whole)) = next(&mut bytes)? {
             if footer.is_some() {
                 return Err(ReadError::Line { line, why: "something follows the footer".into() });
             }
+            let text = match std::str::from_utf8(&bytes) {
+                Ok(text) => text,
+                // It was cut in the middle of a character.
+                Err(_) if !whole => break,
+                Err(_) => return Err(no_text(line)),
+            };
             if text.trim().is_empty() {
                 continue;
             }
-            match read_observation(&text) {
+            match read_observation(text) {
                 Ok(o) if o.seq == observations.len() as u64 => observations.push(o),
                 Ok(o) => {
                     let why = format!("seq is {}, {} was due", o.seq, observations.len());
                     return Err(ReadError::Line { line, why });
                 }
-                Err(e) => match serde_json::from_str::<FooterLine>(&text) {
+                Err(e) => match serde_json::from_str::<FooterLine>(text) {
                     Ok(end) => footer = Some(end.footer),
                     // A last line that was cut in the middle is what a killed writer leaves.
                     Err(_) if !whole => break,
@@ -261,4 +266,44 @@ pub fn read_observation(text: &str) -> serde_json::Result<Observation> {
         secret: line.secret,
         fact: Fact::from_parts(&line.kind, line.data.get())?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Log;
+    use super::*;
+
+    const RECORDED: &[u8] = include_bytes!("../../../fixtures/timelines/rotation.ndjson");
+
+    /// A recording of one fact, with these words.
+    fn recorded(line: &str) -> Timeline {
+        let mut timeline = Timeline::read(RECORDED).expect("a fixture");
+        timeline.observations.truncate(1);
+        timeline.observations[0].fact = Log { line: line.to_owned() }.into();
+        timeline.footer = None;
+        timeline
+    }
+
+    #[test]
+    fn a_recording_is_read_as_far_as_it_goes_wherever_it_is_cut() {
+        let mut bytes = Vec::new();
+        recorded("Zertifikat abgelaufen: \u{fc}berf\u{e4}llig \u{1f512}").write(&mut bytes).expect("memory");
+        let header = bytes.iter().position(|b| *b == b'\n').expect("a first line");
+        for end in header + 1..bytes.len() {
+            let read = Timeline::read(&bytes[..end]).unwrap_or_else(|e| panic!("cut at {end}: {e}"));
+            assert!(read.incomplete().is_some());
+        }
+        let at = bytes.iter().position(|b| *b >= 0x80).expect("a letter of two bytes");
+        bytes.remove(at);
+        let damaged = Timeline::read(bytes.as_slice()).expect_err("a line with an end is damaged, not cut");
+        assert!(damaged.to_string().contains("line 2: it is not UTF-8"), "{damaged}");
+    }
+
+    #[test]
+    fn a_line_that_nobody_could_read_is_not_written() {
+        let mut bytes = Vec::new();
+        let o = &recorded(&"x".repeat(LONGEST_LINE)).observations[0];
+        let refused = write_observation(&mut bytes, o).expect_err("it is too long");
+        assert!(refused.get_ref().is_some_and(|e| e.is::<LineTooLong>()) && bytes.is_empty(), "{refused}");
+    }
 }
