@@ -59,7 +59,7 @@ fn of_proxy(p: &ProxyLedger) -> Vec<Contradiction> {
             evidence: vec![first.mark.seq, newest.mark.seq, last],
         });
     }
-    let stat = format!("sds.{}.update_success", p.svid);
+    let stat = p.sds_stat("update_success");
     if let Some((from, to)) = p.counter(|n| n == stat).filter(|(from, to)| to > from) {
         let contexts = p.counter(|n| n.ends_with("ssl_context_update_by_sds"));
         let flat = contexts.filter(|(a, b)| a == b).map(|_| "; ssl_context_update_by_sds did not move".to_owned());

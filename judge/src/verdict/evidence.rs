@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::activity::Activity;
 use crate::timeline::ledger::{Generation, Load, Mark, MintedFor, ProxyLedger, Push, Row, Served, Stream};
-use crate::timeline::{CertFacts, Ledger, Signed, TlsRole};
+use crate::timeline::{CertFacts, Ledger, Payload, Signed, TlsRole};
 
 /// Within so long of a subscription, what is minted was minted for it.
 pub(super) const MINTED_FOR_ASKER: Duration = Duration::from_secs(2);
@@ -131,6 +131,12 @@ pub(super) fn is_stranger(ledger: &Ledger, p: &ProxyLedger, row: &Row) -> bool {
     if !ledger.streams_seen || row.sends > 0 || row.minted_for > MintedFor::Others {
         return false;
     }
+    // What names a file, for example, holds a certificate that nobody saw on the stream.
+    let unread =
+        |push: &Push| matches!(push.delivered(&p.svid), Some(Payload::Certificate { chain, .. }) if chain.is_empty());
+    if p.pushes_of(&p.svid).any(|push| push.accepted() && unread(push)) {
+        return false;
+    }
     let first_shown = [row.inbound.first(), row.outbound.first()].into_iter().flatten().map(|m| m.seq).min();
     let first_push = p.pushes_of(&p.svid).next().map_or(u64::MAX, |push| push.mark.seq);
     let streams = p.certificate_streams().next().is_some();
@@ -230,7 +236,7 @@ pub(super) fn unchanged<'a>(p: &'a ProxyLedger<'a>) -> Option<Unchanged<'a>> {
     let since = held_since(p)?;
     let dumps = p.dumps.iter().filter(|d| d.mark.seq > since.seq);
     let versions = dumps.filter_map(|d| d.active(&p.svid)).map(|s| s.version_info.as_str()).collect();
-    let stat = format!("sds.{}.update_success", p.svid);
+    let stat = p.sds_stat("update_success");
     let counted = p.stats.iter().filter(|s| s.mark.seq > since.seq);
     let counted: Vec<_> = counted.filter_map(|s| s.sum(|name| is_stat(name, &stat))).collect();
     let updates = counted.first().zip(counted.last()).map(|(from, to)| to.saturating_sub(*from));
@@ -238,10 +244,16 @@ pub(super) fn unchanged<'a>(p: &'a ProxyLedger<'a>) -> Option<Unchanged<'a>> {
     Some(Unchanged { since, versions, updates: updates.or_else(silent) })
 }
 
-/// A stream for the proxy's certificate that was open at this observation. One that ended later without a response
-/// was an attempt, refused a moment after it.
-pub(super) fn stream_open_at<'a>(p: &'a ProxyLedger<'_>, seq: u64) -> Option<&'a Stream> {
+/// A stream for the proxy's certificate that was open at this observation. One that ended soon and without a response was an
+/// attempt that was refused; one that lasted was open, though its provider had nothing to say to somebody who held a version.
+pub(super) fn stream_open_at<'a>(ledger: &Ledger, p: &'a ProxyLedger<'_>, seq: u64) -> Option<&'a Stream> {
     let served = |number: u64| p.pushes.iter().any(|push| push.stream == number);
-    p.certificate_streams()
-        .find(|s| s.opened.seq < seq && s.end.as_ref().is_none_or(|end| end.mark.seq > seq && served(s.number)))
+    let lasted = |s: &Stream, end: Mark| {
+        let real =
+            end.at.mono.saturating_sub(s.opened.at.mono).as_millis() > u128::from(ledger.header.criteria.lag_bound_ms);
+        real || end.at.wall.duration_since(s.opened.at.wall).as_millis()
+            > i128::from(ledger.header.criteria.lag_bound_ms)
+    };
+    let open = |s: &Stream, end: Mark| end.seq > seq && (served(s.number) || lasted(s, end));
+    p.certificate_streams().find(|s| s.opened.seq < seq && s.end.as_ref().is_none_or(|end| open(s, end.mark)))
 }

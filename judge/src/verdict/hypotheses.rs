@@ -99,7 +99,7 @@ impl Scene<'_> {
             let said = format!("config_dump of {} lists {name} among the dynamic secrets ({})", p.id, secret.state);
             return Told::no(said, [dump.mark.seq]);
         }
-        let prefix = format!("sds.{name}.");
+        let prefix = p.sds_stat("");
         if let Some(sample) = p.stats.iter().find(|s| s.values.keys().any(|n| n.starts_with(&prefix))) {
             return Told::no(format!("{} has statistics of the subscription ({prefix}*)", p.id), [sample.mark.seq]);
         }
@@ -125,7 +125,7 @@ impl Scene<'_> {
         }
         let Some(wrong) = self.wrong else { return Told::unseen("nothing was recorded") };
         let of_svid: Vec<_> = p.certificate_streams().collect();
-        if let Some(open) = stream_open_at(p, wrong.seq) {
+        if let Some(open) = stream_open_at(self.ledger, p, wrong.seq) {
             let ends = of_svid.iter().filter_map(|s| s.end.as_ref()).filter(|e| e.mark.seq < wrong.seq);
             let ends: Vec<u64> = ends.map(|e| e.mark.seq).collect();
             let brought = p.pushes.iter().filter(|push| push.stream == open.number).count();
@@ -162,13 +162,13 @@ impl Scene<'_> {
         let Some(sample) = sample else {
             return Told::unseen(format!("nobody saw the streams of {}, nor its statistics", p.id));
         };
-        let failures = format!("sds.{}.update_failure", p.svid);
+        let failures = p.sds_stat("update_failure");
         let failures = p.risen(sample.mark.seq, |n| is_stat(n, &failures));
         let lost_before = match failures {
             Some(n @ 1..) => format!("; it had been lost before (update_failure rose by {n})"),
             _ => String::new(),
         };
-        let state = format!("sds.{}.control_plane.connected_state", p.svid);
+        let state = p.sds_stat("control_plane.connected_state");
         let at = clock_time(sample.mark.at.wall);
         match value(sample, &state) {
             Some(0) => Told::yes(format!("{} said connected_state 0 at {at}{lost_before}", p.id), [sample.mark.seq]),

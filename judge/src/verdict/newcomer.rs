@@ -45,7 +45,7 @@ impl<'a> Newcomers<'a> {
     /// When the last one subscribed, if none was answered; and how it was sent away, if it was.
     pub(super) fn unanswered(&self) -> Option<(Mark, Option<&'a str>)> {
         let none = self.asked.iter().all(|asked| asked.answered.is_none());
-        self.asked.last().filter(|_| none).map(|asked| (asked.mark, asked.ended))
+        self.asked.last().filter(|_| none).map(|asked| (asked.mark, asked.ended.map(|(_, how)| how)))
     }
 
     pub(super) fn given(&self) -> Option<Given<'a>> {

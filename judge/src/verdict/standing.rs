@@ -356,7 +356,7 @@ impl Look<'_> {
         let Some(sample) = self.p.stats.last() else { return Vec::new() };
         let name = &self.p.svid;
         let value = |suffix: &str| {
-            let stat = format!("sds.{name}.{suffix}");
+            let stat = self.p.sds_stat(suffix);
             sample.values.iter().find(|(n, _)| is_stat(n, &stat)).map(|(_, value)| *value)
         };
         let mut said = Vec::new();

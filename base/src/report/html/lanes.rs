@@ -10,8 +10,8 @@ use super::prose::{clock, counted, moment};
 use super::shape::{Form, Marks, Shape, round};
 use super::table::TableRow;
 use crate::report::text::{plain, span};
-use crate::timeline::ledger::{Answer, Entry, Ledger, Mark, ProxyLedger};
-use crate::timeline::{CertFacts, Fingerprint, SecretName, TlsRole};
+use crate::timeline::ledger::{Answer, Bundle, Entry, Ledger, Mark, ProxyLedger};
+use crate::timeline::{CertFacts, Fingerprint, TlsRole};
 
 const LEFT: f64 = 128.0;
 /// Room that a character of an expiry's label takes, and what stays free between two labels.
@@ -332,12 +332,10 @@ impl<'a> Drawing<'a> {
 
     /// The trust bundle, where it changed: a colour for each content, and what the proxy said to it.
     fn bundle(&self) -> Option<Lane> {
-        let name = SecretName::root_ca();
         let mut contents: Vec<&Fingerprint> = Vec::new();
         let mut marks = Marks::default();
         let (mut count, mut refused) = (0, 0);
-        for push in self.proxy.pushes_of(&name) {
-            let Some((roots, digest)) = push.bundle(&name) else { continue };
+        for (push, Bundle { roots, digest, .. }) in self.proxy.bundles() {
             count += 1;
             let content = contents.iter().position(|d| *d == digest).unwrap_or_else(|| {
                 contents.push(digest);

@@ -139,7 +139,7 @@ impl<'t> Fold<'t> {
             Fact::Authority(a) => self.ledger.authorities.push((mark, a)),
             Fact::Issued(issued) => {
                 self.ledger.issuer_seen = true;
-                let issue = Issue { mark, proxy: o.proxy.as_ref(), stream: issued.stream };
+                let issue = Issue { mark, proxy: o.proxy.as_ref(), secret: o.secret.as_ref(), stream: issued.stream };
                 self.see(&issued.cert, mark).issued.push(issue);
             }
             Fact::Signed(signed) => {
@@ -278,7 +278,7 @@ impl<'t> Fold<'t> {
             }
             Fact::StreamClosed(closed) if closed.by != "proxy" => {
                 if let Some(i) = self.witness.get(&closed.stream) {
-                    self.ledger.witness[*i].ended = Some(&closed.status);
+                    self.ledger.witness[*i].ended = Some((mark, &closed.status));
                 }
             }
             Fact::Blind(b) if b.what == UNREACHED => self.ledger.unreachable.push((mark, b.why.clone())),
@@ -389,6 +389,7 @@ impl<'t> Fold<'t> {
                 let dumped = p.dumps.iter().find_map(|dump| dump.active(&p.svid)?.chain.first());
                 p.spiffe_id = sent.or(served).or(dumped).and_then(|leaf| leaf.uris.first().cloned());
             }
+            p.further = further_certificates(p);
             // Gateways' and file certificates stand in /certs as well.
             if let Some(id) = p.spiffe_id.clone() {
                 for load in &mut p.loads {
@@ -426,7 +427,7 @@ impl<'t> Fold<'t> {
         for (mark, signed) in &self.ledger.signed {
             for g in by_serial.get_mut(&signed.serial).into_iter().flatten().filter(|g| signed.is(g.cert)) {
                 let stream = first_sent.get(&g.cert.fingerprint).map(|(_, stream)| *stream);
-                g.issued.push(Issue { mark: *mark, proxy: None, stream });
+                g.issued.push(Issue { mark: *mark, proxy: None, secret: None, stream });
             }
         }
     }
@@ -446,4 +447,41 @@ fn name_of_certificate(p: &mut ProxyLedger<'_>) {
             return;
         }
     }
+    if let Some(name) = name_in_dumps(p) {
+        p.svid = name;
+    }
+}
+
+/// Other names under which it was sent certificates of its identity.
+fn further_certificates(p: &ProxyLedger<'_>) -> Vec<SecretName> {
+    let own = |leaf: &CertFacts| p.spiffe_id.as_ref().is_some_and(|id| leaf.uris.contains(id));
+    let mut names: Vec<&str> = Vec::new();
+    for push in p.pushes.iter().filter(|push| push.type_url == SECRET_TYPE_URL) {
+        for secret in push.secrets.iter().filter(|s| s.name != p.svid.as_str() && push.asked_for(&s.name)) {
+            if secret.payload.leaf().is_some_and(own) && !names.contains(&secret.name.as_str()) {
+                names.push(&secret.name);
+            }
+        }
+    }
+    names.into_iter().filter_map(|name| SecretName::parse(name).ok()).collect()
+}
+
+/// Where nobody saw its streams: under which name config_dump lists what it shows, or all that could be it.
+fn name_in_dumps(p: &ProxyLedger<'_>) -> Option<SecretName> {
+    let own = |leaf: &CertFacts| match &p.spiffe_id {
+        Some(id) => leaf.uris.contains(id),
+        None => leaf.uris.iter().any(|uri| uri.starts_with("spiffe://")),
+    };
+    let listed = p.dumps.iter().flat_map(|dump| dump.secrets).filter(|s| s.state == "active");
+    let listed = listed.filter_map(|s| Some((&s.name, s.chain.first().filter(|leaf| own(leaf))?)));
+    let all: Vec<(&SecretName, &CertFacts)> = listed.collect();
+    if all.iter().any(|(name, _)| **name == p.svid) {
+        return None;
+    }
+    let shown =
+        |leaf: &CertFacts| p.served.iter().filter_map(Served::leaf).any(|shown| shown.fingerprint == leaf.fingerprint);
+    let loaded = |leaf: &CertFacts| p.loads.iter().flat_map(|load| load.own.iter()).any(|held| is_same(held, leaf));
+    let found = all.iter().find(|(_, leaf)| shown(leaf)).or_else(|| all.iter().find(|(_, leaf)| loaded(leaf)));
+    let only = || all.first().filter(|(first, _)| all.iter().all(|(name, _)| name == first));
+    found.or_else(only).map(|(name, _)| (*name).clone())
 }

@@ -1,5 +1,6 @@
 //! The ledger: for every proxy, secret and generation, how far it came. One indexed fold over the observations.
 
+mod alone;
 mod chain;
 mod fold;
 mod owner;
@@ -11,13 +12,13 @@ use std::collections::BTreeMap;
 
 pub use proxy::is_same;
 pub use proxy::{
-    Answer, Dump, Exit, Join, LateListener, Load, ProxyLedger, Push, SECRET_TYPE_URL, Served, SocketSeen, StatSample,
-    Stream, StreamEnd, Subscription, Traffic,
+    Answer, Bundle, Dump, Exit, Join, LateListener, Load, ProxyLedger, Push, SECRET_TYPE_URL, Served, SocketSeen,
+    StatSample, Stream, StreamEnd, Subscription, Traffic,
 };
 pub use rows::{Entry, MintedFor, Row};
 pub use succession::Succession;
 
-use super::{At, Authority, CertFacts, Fingerprint, Header, Layer, ProxyId, Signed, Timeline};
+use super::{At, Authority, CertFacts, Fingerprint, Header, Layer, ProxyId, SecretName, Signed, Timeline};
 
 /// An observation's place in the timeline, and its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct Issue<'t> {
     pub mark: Mark,
     /// The proxy it was minted for, where the journal says so.
     pub proxy: Option<&'t ProxyId>,
+    /// The secret it was minted for, where the journal says so.
+    pub secret: Option<&'t SecretName>,
     /// The stream it was minted for, where the provider mints per stream.
     pub stream: Option<u64>,
 }
@@ -61,8 +64,8 @@ pub struct Asked<'t> {
     pub leaf: Option<&'t CertFacts>,
     /// Every certificate that came, with its version: who stays is sent more than one.
     pub came: Vec<(Mark, &'t str, &'t CertFacts)>,
-    /// How it was ended, if that was not by the harness.
-    pub ended: Option<&'t str>,
+    /// When and how it was ended, if that was not by the harness.
+    pub ended: Option<(Mark, &'t str)>,
     /// Through whose own socket, where that is known.
     pub proxy: Option<&'t ProxyId>,
 }

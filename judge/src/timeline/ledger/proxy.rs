@@ -74,6 +74,17 @@ pub enum Answer {
     Nacked(Mark, String),
 }
 
+/// Authorities that were delivered under a name.
+#[derive(Debug, Clone, Copy)]
+pub struct Bundle<'t> {
+    /// The name.
+    pub name: &'t str,
+    /// The authorities.
+    pub roots: &'t [CertFacts],
+    /// What tells it from others.
+    pub digest: &'t Fingerprint,
+}
+
 /// One response on a stream.
 #[derive(Debug, Clone)]
 pub struct Push<'t> {
@@ -99,9 +110,20 @@ pub struct Push<'t> {
 }
 
 impl<'t> Push<'t> {
-    /// Whether it went to a stream that is subscribed to this name.
+    /// Whether it went to a stream that is subscribed to this name. A response may bring only some of what its stream is
+    /// subscribed to: then it says nothing of the rest.
     pub fn concerns(&self, name: &SecretName) -> bool {
-        self.subscribed.iter().any(|n| n == name.as_str())
+        let of_others = || {
+            self.type_url == SECRET_TYPE_URL
+                && !self.secrets.is_empty()
+                && self.secrets.iter().all(|s| s.name != name.as_str() && self.asked_for(&s.name))
+        };
+        self.asked_for(name.as_str()) && !(self.subscribed.len() > 1 && of_others())
+    }
+
+    /// Whether its stream is subscribed to this name.
+    pub fn asked_for(&self, name: &str) -> bool {
+        self.subscribed.iter().any(|n| n == name)
     }
 
     /// What it delivered under this name: the stream is subscribed to it, and the response has the right type.
@@ -125,12 +147,13 @@ impl<'t> Push<'t> {
         self.delivered(name).filter(|payload| usable(payload)).and_then(|_| self.leaf(name))
     }
 
-    /// The bundle that it delivered under this name: its authorities and its digest.
-    pub fn bundle(&self, name: &SecretName) -> Option<(&'t [CertFacts], &'t Fingerprint)> {
-        match self.delivered(name)? {
-            Payload::Bundle { roots, digest, .. } => Some((roots, digest)),
+    /// The bundles that it delivered, each under its name: whatever that is, its stream is subscribed to it.
+    pub fn bundles(&self) -> impl Iterator<Item = Bundle<'t>> {
+        let sound = self.type_url == SECRET_TYPE_URL;
+        self.secrets.iter().filter(move |s| sound && self.asked_for(&s.name)).filter_map(|s| match &s.payload {
+            Payload::Bundle { roots, digest, .. } => Some(Bundle { name: &s.name, roots, digest }),
             _ => None,
-        }
+        })
     }
 
     /// Whether it was refused.
@@ -328,6 +351,8 @@ pub struct ProxyLedger<'t> {
     pub joined: Option<Join<'t>>,
     /// The secret that carries its certificate.
     pub svid: SecretName,
+    /// Further secrets that carry certificates of its identity: one for each role, for example.
+    pub further: Vec<SecretName>,
     /// Its streams, in the order of their opening.
     pub streams: Vec<Stream>,
     /// Responses to it.
@@ -383,6 +408,7 @@ impl<'t> ProxyLedger<'t> {
             contexts: None,
             joined: None,
             svid: SecretName::default_svid(),
+            further: Vec::new(),
             streams: Vec::new(),
             pushes: Vec::new(),
             answers_to_nothing: Vec::new(),
@@ -423,9 +449,28 @@ impl<'t> ProxyLedger<'t> {
         if self.seen_in(TlsRole::Inbound) { TlsRole::Inbound } else { TlsRole::Outbound }
     }
 
+    /// The secrets that carry certificates of its identity.
+    pub fn certificates(&self) -> impl Iterator<Item = &SecretName> {
+        std::iter::once(&self.svid).chain(&self.further)
+    }
+
+    /// Under which of these it was delivered; none where it was not.
+    pub fn carried_by(&self, leaf: &Fingerprint) -> Option<&SecretName> {
+        let by = |name: &&SecretName| {
+            self.pushes.iter().any(|push| push.leaf(name).is_some_and(|sent| sent.fingerprint == *leaf))
+        };
+        self.certificates().find(by)
+    }
+
     /// Its streams for its own certificate, in the order of their opening.
     pub fn certificate_streams(&self) -> impl DoubleEndedIterator<Item = &Stream> {
         self.streams.iter().filter(|s| s.asked_for(self.svid.as_str()))
+    }
+
+    /// Name of a statistic of its certificate's subscription, as Envoy keeps it: without the colons of the secret's name.
+    pub fn sds_stat(&self, stat: &str) -> String {
+        let name = self.svid.as_str().replace("://", "_").replace(":/", "_").replace(':', "_");
+        format!("sds.{name}.{stat}")
     }
 
     /// Full handshakes of one role.
@@ -436,6 +481,12 @@ impl<'t> ProxyLedger<'t> {
     /// Responses on streams that are subscribed to this name.
     pub fn pushes_of(&self, name: &SecretName) -> impl DoubleEndedIterator<Item = &Push<'t>> {
         self.pushes.iter().filter(move |p| p.concerns(name))
+    }
+
+    /// Bundles that it was sent, in their order. What came under the name of its certificate is none of them.
+    pub fn bundles(&self) -> impl Iterator<Item = (&Push<'t>, Bundle<'t>)> {
+        let all = self.pushes.iter().flat_map(|push| push.bundles().map(move |bundle| (push, bundle)));
+        all.filter(|(_, bundle)| bundle.name != self.svid.as_str())
     }
 
     /// In which way its configuration says that its certificate comes; none where that was not seen, or differs.

@@ -6,7 +6,7 @@ use foldhash::{HashMap, HashSet};
 
 use super::super::{CertFacts, Fingerprint, Layer, Serial, TlsRole};
 use super::proxy::{ProxyLedger, is_same};
-use super::{Answer, Generation, Ledger, Mark, succession};
+use super::{Answer, Generation, Ledger, Mark, Push, Stream, succession};
 use crate::spread::spread;
 
 /// How far a generation came, at one layer.
@@ -174,6 +174,15 @@ pub(super) fn build(ledger: &mut Ledger<'_>) {
     }
 }
 
+/// Builds the rows of one proxy anew, of those generations.
+pub(super) fn rebuild<'t>(ledger: &Ledger<'t>, p: &mut ProxyLedger<'t>, of: &dyn Fn(&Fingerprint) -> bool) {
+    let mut all: Vec<&Generation<'t>> = ledger.generations.values().filter(|g| of(&g.cert.fingerprint)).collect();
+    all.sort_by_key(|g| g.first.seq);
+    p.rows = rows_of(ledger, p, &all, &by_validity(&all), &twins(&all));
+    p.index = p.rows.iter().enumerate().map(|(i, row)| (row.generation, i)).collect();
+    p.successions = succession::build(ledger, p);
+}
+
 type Validity<'a> = (&'a Serial, jiff::Timestamp, jiff::Timestamp);
 
 fn validity(cert: &CertFacts) -> Validity<'_> {
@@ -249,7 +258,8 @@ fn rows_of<'t>(
         inbound: handshake(TlsRole::Inbound),
         outbound: handshake(TlsRole::Outbound),
     };
-    let streams: HashSet<u64> = p.certificate_streams().map(|s| s.number).collect();
+    let own = |s: &&Stream| p.certificates().any(|name| s.asked_for(name.as_str()));
+    let streams: HashSet<u64> = p.streams.iter().filter(own).map(|s| s.number).collect();
     let by_files = p.by_files();
     let mut rows = Vec::new();
     for g in all {
@@ -266,8 +276,8 @@ fn rows_of<'t>(
 
 fn gather(p: &ProxyLedger<'_>) -> HashMap<Fingerprint, Seen> {
     let mut all: HashMap<Fingerprint, Seen> = HashMap::default();
-    for push in &p.pushes {
-        let Some(leaf) = push.whole_leaf(&p.svid) else { continue };
+    let leaves = |push| p.certificates().filter_map(move |name| Push::whole_leaf(push, name));
+    for (push, leaf) in p.pushes.iter().flat_map(|push| leaves(push).map(move |leaf| (push, leaf))) {
         let seen = all.entry(leaf.fingerprint).or_default();
         seen.sends = seen.sends.saturating_add(1);
         seen.sent.get_or_insert(push.mark);
@@ -280,7 +290,7 @@ fn gather(p: &ProxyLedger<'_>) -> HashMap<Fingerprint, Seen> {
         }
     }
     for d in &p.dumps {
-        if let Some(leaf) = d.active(&p.svid).and_then(|s| s.chain.first()) {
+        for leaf in p.certificates().filter_map(|name| d.active(name)?.chain.first()) {
             all.entry(leaf.fingerprint).or_default().dumped.get_or_insert(d.mark);
         }
     }

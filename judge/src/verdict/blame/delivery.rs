@@ -1,14 +1,14 @@
 //! The provider's side: nothing newer was minted, or it did not reach the proxy's stream.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::super::Confidence;
 use super::super::evidence::{
     MINTED_FOR_ASKER, clock_time, defect, due, sent_only, signed_and_not_sent, stream_open_at,
 };
 use super::{Case, ISSUER_DECIDES, Stop, many, one};
-use crate::timeline::ledger::{Mark, MintedFor, Push, SECRET_TYPE_URL, StreamEnd};
-use crate::timeline::{CertFacts, Fingerprint, Layer, SecretName, UNREADABLE};
+use crate::timeline::ledger::{Asked, Bundle, Mark, MintedFor, Push, SECRET_TYPE_URL, StreamEnd};
+use crate::timeline::{CertFacts, Fingerprint, Layer, UNREADABLE};
 
 /// What tells a provider that does not push from one that does nothing at all.
 const OUTLET_DECIDES: &str = "a fresh subscription at the provider's socket: is it answered?";
@@ -87,7 +87,9 @@ impl<'a> Case<'a> {
     /// What it served was sent to it once more, after a newer one: the proxy did as it was told.
     pub(super) fn gone_back(&self) -> Option<Stop> {
         let served = self.served?;
-        let last = self.pushes.iter().rfind(|push| push.accepted() && push.leaf(&self.p.svid).is_some())?;
+        // What took its place in the end is not looked at, where the failure is that it came so late.
+        let counts = |push: &Push| push.leaf(&self.p.svid).is_some() && (!self.replaced || self.is_served(push));
+        let last = self.pushes.iter().rfind(|push| push.accepted() && counts(push))?;
         if !self.is_served(last) {
             return None;
         }
@@ -183,7 +185,7 @@ impl<'a> Case<'a> {
             let evidence = [self.seqs(), vec![mark.seq]].concat();
             return self.stop(Layer::Sent, one(mode, Confidence::Likely, evidence), story);
         }
-        let bundles = self.bundle_pushes();
+        let bundles = self.bundle_pushes(true);
         let churn = self.bundle_churn(&bundles);
         let repeats = self.repeats();
         let mut modes: Vec<(&str, Confidence)> = Vec::new();
@@ -196,6 +198,10 @@ impl<'a> Case<'a> {
                 if !certain {
                     modes.push(("resend-cached", Confidence::Possible));
                 }
+            } else if self.bundle_churn(&self.bundle_pushes(false)) {
+                // A bundle that is sent again may reset the timer as well as a new one does.
+                modes.push(("resend-cached", Confidence::Likely));
+                modes.push(("starved-by-bundle-churn", Confidence::Possible));
             } else {
                 modes.push(("resend-cached", sure));
             }
@@ -289,10 +295,13 @@ impl<'a> Case<'a> {
     fn frozen(&self, what: &str) -> Option<Stop> {
         let bound = u128::from(self.ledger.header.criteria.lag_bound_ms);
         let end = self.ledger.collecting.or(self.ledger.end)?;
-        let waited = |from: Mark| end.at.mono.saturating_sub(from.at.mono).as_millis();
+        let since_then = |from: Mark, to: Mark| to.at.mono.saturating_sub(from.at.mono).as_millis();
+        let waited = |from: Mark| since_then(from, end);
         let since = self.served.and_then(|row| row.sent.first()).map_or(0, |m| m.seq);
         let asked = self.ledger.witness.iter().filter(|a| a.mark.seq > since);
-        let unheard = asked.rev().find(|a| a.answered.is_none() && waited(a.mark) > bound)?;
+        // Who was turned away was answered, in a way.
+        let turned_away = |a: &&Asked| a.ended.is_some_and(|(end, _)| since_then(a.mark, end) <= bound);
+        let unheard = asked.rev().find(|a| a.answered.is_none() && waited(a.mark) > bound && !turned_away(a))?;
         let answered_later = self.ledger.witness.iter().any(|a| a.answered.is_some_and(|m| m.seq > unheard.mark.seq));
         let story = format!(
             "{what}; a fresh subscription at {} was not answered within {} ms",
@@ -310,7 +319,7 @@ impl<'a> Case<'a> {
         let ended =
             |s: &&&crate::timeline::ledger::Stream| s.end.as_ref().is_some_and(|e| e.mark.seq <= self.wrong.seq);
         let last = of_svid.iter().filter(ended).filter_map(|s| s.end.as_ref()).max_by_key(|e| e.mark.seq)?;
-        if stream_open_at(self.p, self.wrong.seq).is_some() {
+        if stream_open_at(self.ledger, self.p, self.wrong.seq).is_some() {
             return None;
         }
         let ends = of_svid.iter().filter(ended).count();
@@ -385,12 +394,12 @@ impl<'a> Case<'a> {
     }
 
     /// Responses on the right stream that delivered nothing under the subscribed name.
-    fn misaddressed(&self) -> Option<(&'static str, String)> {
+    pub(super) fn misaddressed(&self) -> Option<(&'static str, String)> {
         let push = self.pushes.iter().rev().find(|push| push.delivered(&self.p.svid).is_none())?;
         if push.type_url != SECRET_TYPE_URL {
             return Some(("wrong-type-url", format!("with the type {}", push.type_url)));
         }
-        match push.secrets.first() {
+        match push.secrets.iter().find(|s| !push.asked_for(&s.name)).or(push.secrets.first()) {
             None => Some(("empty-response", "without any secret in it".to_owned())),
             Some(other) => Some(("wrong-name", format!("under the name {}, not {}", other.name, self.p.svid))),
         }
@@ -410,7 +419,7 @@ impl<'a> Case<'a> {
 
     /// How often what is served was sent again, in the whole recording, on a stream that had it already: a stream that
     /// was opened anew is rightly sent what there is.
-    fn repeats(&self) -> usize {
+    pub(super) fn repeats(&self) -> usize {
         if !self.pushes.iter().any(|push| self.is_served(push)) {
             return 0;
         }
@@ -418,19 +427,17 @@ impl<'a> Case<'a> {
         self.p.pushes_of(&self.p.svid).filter(|push| self.is_served(push) && !has.insert(push.stream)).count()
     }
 
-    /// Responses with a bundle that differs from the one before, while what is served was the newest.
-    fn bundle_pushes(&self) -> Vec<&'a Push<'a>> {
-        let root = SecretName::root_ca();
+    /// Responses with a bundle (that differs from the one before), while what is served was the newest.
+    fn bundle_pushes(&self, changed_only: bool) -> Vec<&'a Push<'a>> {
         let from = self.served.and_then(|r| r.sent.first()).map_or(0, |m| m.seq);
         let until = self.successor().map_or(u64::MAX, |(_, came)| came.seq);
-        let mut held: Option<&Fingerprint> = None;
-        let mut changed = Vec::new();
-        for push in self.p.pushes_of(&root) {
-            if let Some((_, digest)) = push.bundle(&root) {
-                if held.is_some_and(|h| h != digest) && push.mark.seq > from && push.mark.seq < until {
-                    changed.push(push);
-                }
-                held = Some(digest);
+        let mut held: HashMap<&str, &Fingerprint> = HashMap::new();
+        let mut changed: Vec<&Push> = Vec::new();
+        for (push, Bundle { name, digest, .. }) in self.p.bundles() {
+            let other = held.insert(name, digest).is_some_and(|before| before != digest || !changed_only);
+            let again = changed.last().is_some_and(|last| last.mark.seq == push.mark.seq);
+            if other && !again && push.mark.seq > from && push.mark.seq < until {
+                changed.push(push);
             }
         }
         changed

@@ -30,7 +30,7 @@ pub(in crate::verdict) fn late_listener(ledger: &Ledger, p: &ProxyLedger) -> Opt
         let evidence = [vec![mark.seq], evidence].concat();
         return Some(stop(Some(Layer::Loaded), one("late-listener-poisoned", Confidence::Certain, evidence), story));
     }
-    let rejected = format!("sds.{}.update_rejected", p.svid);
+    let rejected = p.sds_stat("update_rejected");
     let before = p.risen(late.mark.seq, |n| n == rejected || n.ends_with(&format!(".{rejected}")));
     match (ledger.streams_seen, before) {
         (false, Some(0)) | (true, _) => Some(stop(None, Vec::new(), what)),

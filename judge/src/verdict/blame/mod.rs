@@ -45,6 +45,8 @@ struct Case<'a> {
     pushes: Vec<&'a Push<'a>>,
     /// Generations meant for it that came after what it served.
     newer: Vec<(&'a Row<'a>, &'a Generation<'a>)>,
+    /// The failure is the very moment at which something newer took the place of what it served.
+    replaced: bool,
 }
 
 /// Follows the proxy's own certificate, if one of the violated checks is about it.
@@ -55,11 +57,21 @@ pub(super) fn own_certificate(ledger: &Ledger, p: &ProxyLedger, violated: &[&Fin
     }
     let first = violated.iter().filter(about).filter_map(|f| f.evidence.last()).min().copied()?;
     let wrong = failure_moment(p, violated, first)?;
-    let case = Case::new(ledger, p, wrong);
+    // What befell one of several certificates says nothing of the others.
+    let alone = (!p.further.is_empty()).then(|| ledger.alone(p, ledger.shown_at(p, wrong.seq)));
+    let case = Case::new(ledger, alone.as_ref().unwrap_or(p), wrong, replaced_late(p, violated, wrong));
     if let Some(stop) = case.contexts_only(violated) {
         return Some(stop);
     }
     Some(case.follow())
+}
+
+/// Where the failure is that something was replaced too late: the handshake that showed it last.
+fn replaced_late(p: &ProxyLedger, violated: &[&Finding], wrong: Mark) -> Option<u64> {
+    let is_it = |f: &&&Finding| {
+        f.check == "renewal_margin" && f.secret.as_ref() == Some(&p.svid) && f.evidence.last() == Some(&wrong.seq)
+    };
+    violated.iter().find(is_it)?.evidence.first().copied()
 }
 
 /// The handshake (or look, or answer) at which the failure shows first.
@@ -106,12 +118,16 @@ fn row_of<'a>(p: &'a ProxyLedger<'a>, leaf: &LoadedCert) -> Option<&'a Row<'a>> 
 }
 
 impl<'a> Case<'a> {
-    fn new(ledger: &'a Ledger<'a>, p: &'a ProxyLedger<'a>, wrong: Mark) -> Self {
+    fn new(ledger: &'a Ledger<'a>, p: &'a ProxyLedger<'a>, wrong: Mark, replaced: Option<u64>) -> Self {
         // What it served at the failure, or last before it.
         let shown = p.full_handshakes(TlsRole::Inbound).chain(p.full_handshakes(TlsRole::Outbound));
         let at = shown.filter(|(s, _)| s.mark.seq <= wrong.seq).max_by_key(|(s, _)| s.mark.seq);
         let shown = || at.and_then(|(_, leaf)| p.row(&leaf.fingerprint));
-        let served = seen_expired(p, wrong).or_else(shown).or_else(|| held(p, wrong));
+        let before = replaced.and_then(|seq| p.served.iter().find(|s| s.mark.seq == seq)?.leaf());
+        let served = match before.and_then(|leaf| p.row(&leaf.fingerprint)) {
+            Some(row) => Some(row),
+            None => seen_expired(p, wrong).or_else(shown).or_else(|| held(p, wrong)),
+        };
         // The samples of one step are one look: answers and pushes of that step belong to the failure too.
         let from = served.and_then(|row| row.sent.first().or(row.issued.first())).map_or(0, |m| m.seq);
         let first_seen = served.and_then(|row| ledger.generations.get(&row.generation)).map(|g| g.first.seq);
@@ -123,7 +139,8 @@ impl<'a> Case<'a> {
                     && served.is_none_or(|s| s.generation != row.generation)
             })
             .collect();
-        Self { ledger, p, served, wrong, pushes: pushes_between(p, from, wrong.seq + 1), newer }
+        let pushes = pushes_between(p, from, wrong.seq + 1);
+        Self { ledger, p, served, wrong, pushes, newer, replaced: replaced.is_some() }
     }
 
     /// Handshakes show the newest, and nothing but `/certs` is amiss.
@@ -153,7 +170,7 @@ impl<'a> Case<'a> {
     /// tell.
     fn perhaps_refused(&self) -> (Option<Layer>, Vec<Candidate>) {
         let counter = if self.p.by_files() { "key_rotation_failed" } else { "update_rejected" };
-        let stat = format!("sds.{}.{counter}", self.p.svid);
+        let stat = self.p.sds_stat(counter);
         match self.p.risen(u64::MAX, |name| is_stat(name, &stat)) {
             Some(0) => (Some(Layer::Loaded), Vec::new()),
             Some(_) if !self.p.by_files() => {

@@ -1,11 +1,13 @@
 //! Nobody saw the proxy's own stream, but somebody subscribed beside it.
 
+use std::collections::HashMap;
+
 use super::super::Confidence;
 use super::super::evidence::{clock_time, unchanged};
 use super::super::newcomer::{Again, Given, Newcomers};
 use super::{Case, ISSUER_DECIDES, STREAM_DECIDES, Stop, many, one};
 use crate::timeline::ledger::{Mark, is_same};
-use crate::timeline::{CertFacts, Layer, SecretName};
+use crate::timeline::{CertFacts, Layer};
 
 impl Case<'_> {
     /// What newcomers are given decides between the provider and the proxy.
@@ -116,9 +118,10 @@ impl Case<'_> {
 
     /// Whether the authorities in config_dump were others at another look.
     fn bundle_changed(&self) -> bool {
-        let root = SecretName::root_ca();
-        let mut bundles = self.p.dumps.iter().filter_map(|dump| Some(&dump.active(&root)?.roots));
-        bundles.next().is_some_and(|first| bundles.any(|other| other != first))
+        let mut held = HashMap::new();
+        let listed = self.p.dumps.iter().flat_map(|dump| dump.secrets);
+        let mut bundles = listed.filter(|s| s.state == "active" && !s.roots.is_empty());
+        bundles.any(|s| held.insert(&s.name, &s.roots).is_some_and(|before| *before != s.roots))
     }
 
     /// Whether the proxy had time to take what was there at this moment.

@@ -37,11 +37,11 @@ impl Case<'_> {
         };
         let sampled = nearest(&mut self.p.stats.iter().map(|s| s.mark));
         let moved = |suffix: &str| {
-            let stat = format!("sds.{name}.{suffix}");
+            let stat = self.p.sds_stat(suffix);
             self.p.risen(sampled, |n| is_stat(n, &stat))
         };
         let connected = self.p.stats.iter().find(|s| s.mark.seq == sampled).and_then(|s| {
-            let stat = format!("sds.{name}.control_plane.connected_state");
+            let stat = self.p.sds_stat("control_plane.connected_state");
             s.values.iter().find(|(n, _)| is_stat(n, &stat)).map(|(_, v)| *v)
         });
         // Where the counters are hidden, its own log may have been heard.

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 use super::super::Confidence;
 use super::super::evidence::{Defect, clock_time, defect, delivered_by_provider, is_stranger, sent_only, span};
 use super::refusal::refusal_modes;
-use super::{Case, Stop, one};
-use crate::timeline::ledger::{Entry, Push, Row};
+use super::{Case, Stop, many, one};
+use crate::timeline::ledger::{Entry, Generation, Mark, MintedFor, Push, Row};
 use crate::timeline::{AGENT_SERVES, Layer};
 
 /// An answer takes milliseconds; on a busy machine a second.
@@ -141,13 +143,8 @@ impl<'a> Case<'a> {
                 unknown(Some(Layer::Loaded), format!("serial {serial} was accepted, but no TLS context holds it"))
             }
             Entry::Unseen { why } => unknown(None, format!("serial {serial} was accepted, and is not served ({why})")),
-            _ => match &row.inbound {
-                Entry::Reached { .. } if row.outbound.complete() => self.late(row),
-                _ => unknown(
-                    Some(Layer::Served),
-                    format!("serial {serial} is loaded, but full handshakes do not show it"),
-                ),
-            },
+            _ if row.entry(Layer::Served).complete() => self.late(row),
+            _ => unknown(Some(Layer::Served), format!("serial {serial} is loaded, but full handshakes do not show it")),
         }
     }
 
@@ -159,12 +156,14 @@ impl<'a> Case<'a> {
             Some(served) if served.generation != row.generation => Some(served),
             _ => self.predecessor(row),
         };
-        let sent = row.sent.first().copied();
-        match sent.and_then(|m| Some((m, old?.cert.not_after.duration_since(m.at.wall)))) {
-            Some((mark, left)) if left.as_millis() < floor || !left.is_positive() => {
-                let evidence = vec![mark.seq, self.wrong.seq];
-                self.stop(Layer::Sent, one("thin-margin", Confidence::Certain, evidence), sent_only(row.cert, left))
-            }
+        let left = |sent: Mark| Some((sent, old?.cert.not_after.duration_since(sent.at.wall)));
+        let thin = |(_, left): &(Mark, SignedDuration)| left.as_millis() < floor || !left.is_positive();
+        // Another one may have come in time, and was accepted: then it is not for lack of a newer one.
+        let in_time =
+            |r: &Row| r.acked.first().is_some() && r.sent.first().and_then(|m| left(*m)).is_some_and(|l| !thin(&l));
+        let another = self.newer.iter().any(|(r, _)| r.generation != row.generation && in_time(r));
+        match row.sent.first().and_then(|m| left(*m)).filter(thin) {
+            Some((mark, left)) if !another => self.sent_late(row, mark, left),
             _ => {
                 let shown = row.inbound.first().into_iter().chain(row.outbound.first());
                 // Both roles had shown it when the failure came: then serving it was not what failed.
@@ -178,6 +177,33 @@ impl<'a> Case<'a> {
                 stop
             }
         }
+    }
+
+    /// The renewals before it that came to nothing may be why it came so late.
+    fn sent_late(&self, row: &Row, sent: Mark, left: SignedDuration) -> Stop {
+        let evidence = [sent.seq, self.wrong.seq];
+        let mut modes = vec![("thin-margin", Confidence::Certain)];
+        let (mut layer, certain) = (Some(Layer::Sent), self.ledger.issuer_seen);
+        let misaddressed = self.misaddressed().map(|(mode, _)| mode);
+        modes.extend(misaddressed.map(|mode| (mode, Confidence::Possible)));
+        let unsent =
+            |(r, g): &&(&Row, &Generation)| r.sends == 0 && r.minted_for > MintedFor::Others && g.first.seq < sent.seq;
+        let held_back = self.newer.iter().any(|newer| unsent(&newer));
+        match self.repeats() {
+            0 if held_back && misaddressed.is_none() => modes.push(("issues-never-pushes", Confidence::Possible)),
+            0 => {}
+            _ => {
+                modes.extend(
+                    [("resend-cached", !held_back), ("resend-stale", held_back || !certain)]
+                        .into_iter()
+                        .filter(|(_, fits)| *fits)
+                        .map(|(mode, _)| (mode, Confidence::Possible)),
+                );
+                layer = layer.filter(|_| held_back);
+            }
+        }
+        let decides = "whether later renewals come as late";
+        self.stop(layer, many(&modes, &evidence, decides), sent_only(row.cert, left))
     }
 
     /// The row that was shown last before this one was.

@@ -22,6 +22,9 @@ impl Case<'_> {
             );
             return Some(self.stop(Layer::Sent, one("wrong-secret-kind", Confidence::Certain, evidence), story));
         }
+        if let Some(story) = self.refused_for_its_bundle(text) {
+            return Some(self.stop(Layer::Acked, Vec::new(), story));
+        }
         let story = self.refusal_story(push, mark, text);
         let mut candidates = refusal_modes(delivered, text, &evidence);
         // The refused bytes sent again are accepted, and change nothing.
@@ -60,6 +63,14 @@ impl Case<'_> {
             stop.candidates = one("partial-subscribers", Confidence::Likely, vec![mark.seq, first.seq]);
         }
         Some(stop)
+    }
+
+    /// Envoy makes its contexts of both: with a bundle that it refused, it refuses each certificate too.
+    fn refused_for_its_bundle(&self, text: &str) -> Option<String> {
+        let mut refused = self.p.bundles().filter_map(|(push, bundle)| Some((push.refusal()?, bundle.name)));
+        let ((mark, words), name) = refused.next().filter(|_| text.contains("trusted CA"))?;
+        let at = clock_time(mark.at.wall);
+        Some(format!("proxy refused the bundle {name} at {at}: {words}; with it, it takes no certificate either"))
     }
 
     /// All of them, also after the first sight of the failure: how often it was tried is worth knowing.

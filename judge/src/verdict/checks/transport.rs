@@ -52,8 +52,7 @@ pub(super) fn accepted(ledger: &Ledger) -> Vec<Finding> {
     for p in &ledger.proxies {
         let mut refused: BTreeMap<SecretName, Vec<&Push>> = BTreeMap::new();
         for push in p.pushes.iter().filter(|push| push.refusal().is_some()) {
-            let secret = push.subscribed.first().and_then(|n| SecretName::parse(n).ok());
-            refused.entry(secret.unwrap_or_else(|| p.svid.clone())).or_default().push(push);
+            refused.entry(refused_secret(p, push)).or_default().push(push);
         }
         for (secret, pushes) in refused {
             let Some((push, (mark, text))) = pushes.first().and_then(|push| Some((push, push.refusal()?))) else {
@@ -78,11 +77,21 @@ pub(super) fn accepted(ledger: &Ledger) -> Vec<Finding> {
     or_holds(found, NAME, format!("{answers} responses were accepted, none refused"))
 }
 
+/// Which secret a refused response was about: what it held, or else what its stream had asked for.
+fn refused_secret(p: &ProxyLedger, push: &Push) -> SecretName {
+    let held = push.secrets.iter().map(|s| s.name.as_str()).filter(|name| push.asked_for(name));
+    let names: Vec<&str> = held.chain(push.subscribed.first().map(String::as_str)).collect();
+    // Of several it may have been any: its certificate is what is looked into first.
+    let own = names.iter().any(|name| *name == p.svid.as_str());
+    let other = names.first().filter(|_| !own).and_then(|name| SecretName::parse(name).ok());
+    other.unwrap_or_else(|| p.svid.clone())
+}
+
 /// What it counts and logs, where it could not take files that it watches. Made good in time it is no failure: whoever
 /// publishes key and chain one after the other makes such moments.
 fn untaken_files(ledger: &Ledger, name: &str) -> Vec<Finding> {
     let of = |p: &ProxyLedger| {
-        let stat = format!("sds.{}.key_rotation_failed", p.svid);
+        let stat = p.sds_stat("key_rotation_failed");
         let counts = |s: &&StatSample| s.values.iter().any(|(name, value)| is_stat(name, &stat) && *value > 0);
         let said = p.reload_failures.first();
         let first = p.stats.iter().find(counts).map(|s| s.mark).into_iter().chain(said.map(|(m, _)| *m));

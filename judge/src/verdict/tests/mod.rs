@@ -2,6 +2,7 @@ mod attendance;
 mod chains;
 mod controls;
 mod hypotheses;
+mod named;
 mod newcomers;
 mod outlying;
 mod recorded;
@@ -12,6 +13,7 @@ mod sketch;
 mod standing;
 mod succession;
 mod twists;
+mod verifying;
 
 use super::*;
 use crate::timeline::*;

@@ -10,7 +10,7 @@ use super::recorded::{essence, renumber, shuffle_samples};
 use super::*;
 
 /// By name of the scenario.
-fn controls() -> &'static [(String, Timeline)] {
+pub(super) fn recordings() -> &'static [(String, Timeline)] {
     static ALL: LazyLock<Vec<(String, Timeline)>> = LazyLock::new(|| {
         let path = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/controls.zip");
         let mut archive = zip::ZipArchive::new(std::fs::File::open(path).unwrap()).unwrap();
@@ -28,17 +28,17 @@ fn controls() -> &'static [(String, Timeline)] {
 }
 
 fn healthy() -> impl Iterator<Item = &'static (String, Timeline)> {
-    controls().iter().filter(|(_, t)| t.header.expect.judgement == ExpectedJudgement::Pass)
+    recordings().iter().filter(|(_, t)| t.header.expect.judgement == ExpectedJudgement::Pass)
 }
 
 fn failing() -> impl Iterator<Item = &'static (String, Timeline)> {
-    controls().iter().filter(|(_, t)| t.header.expect.judgement == ExpectedJudgement::Fail)
+    recordings().iter().filter(|(_, t)| t.header.expect.judgement == ExpectedJudgement::Fail)
 }
 
 #[test]
 fn every_recorded_control_is_judged_as_it_should_be() {
-    assert!(controls().len() >= 30 && healthy().count() >= 3);
-    for (name, t) in controls() {
+    assert!(recordings().len() >= 30 && healthy().count() >= 3);
+    for (name, t) in recordings() {
         let (v, expect) = (judge(t), &t.header.expect);
         let expected = match expect.judgement {
             ExpectedJudgement::Pass => Judgement::Pass,
@@ -56,7 +56,7 @@ fn every_recorded_control_is_judged_as_it_should_be() {
 #[test]
 fn whatever_evidence_is_missing_nothing_untrue_is_said() {
     let mut wrong = Vec::new();
-    for (name, t) in controls() {
+    for (name, t) in recordings() {
         for blindfold in Blindfold::ALL {
             let v = judge_without(t, blindfold);
             if let Some(what) = untrue(&t.header.expect, &v) {
@@ -77,7 +77,7 @@ fn no_mode_is_noted_that_was_not_seen_with_all_evidence() {
         let modes = v.findings.iter().filter(|f| f.result == CheckResult::Noted && mode(&f.check).is_some());
         modes.map(|f| f.check.clone()).collect()
     };
-    for (name, t) in controls() {
+    for (name, t) in recordings() {
         let whole = noted(&judge(t));
         for blindfold in Blindfold::ALL {
             let less = noted(&judge_without(t, blindfold));
@@ -104,7 +104,7 @@ fn every_failure_answers_what_is_suspected_first_also_with_less_evidence() {
 
 #[test]
 fn the_faults_own_notes_and_later_kinds_of_observation_change_no_word() {
-    for (name, t) in controls() {
+    for (name, t) in recordings() {
         let mut less = without(t, |o| matches!(o.fact, Fact::FaultNote(_) | Fact::ServerInfo(_)));
         let mut later = less.observations[less.observations.len() / 2].clone();
         (later.source, later.proxy) = (Source::Harness, None);
@@ -119,7 +119,7 @@ fn the_faults_own_notes_and_later_kinds_of_observation_change_no_word() {
 #[test]
 fn a_clock_that_did_not_follow_makes_every_control_inconclusive() {
     let moved = |t: &Timeline| t.observations.iter().any(|o| matches!(o.fact, Fact::Jump(_)));
-    for (name, t) in controls().iter().filter(|(_, t)| moved(t) && t.observations.iter().any(is_receipt)) {
+    for (name, t) in recordings().iter().filter(|(_, t)| moved(t) && t.observations.iter().any(is_receipt)) {
         let mut t = t.clone();
         let last = t.observations.iter_mut().rev().find(|o| is_receipt(o)).unwrap();
         if let Fact::Receipt(r) = &mut last.fact {

@@ -1,5 +1,6 @@
 //! Failures with a twist: late, healed, on one proxy only, composed, or seen with one source less.
 
+use super::recorded::renumber;
 use super::sketch::scenes::duplicate_subscription;
 use super::*;
 
@@ -686,4 +687,99 @@ fn what_was_sent_as_the_stream_broke_off_may_not_have_arrived() {
     let v = judge(&s.finish());
     assert_eq!((v.judgement, v.layer), (Judgement::Fail, Some(Layer::Sent)), "{}", v.headline);
     assert!(v.headline.contains("was sent as its stream broke off"), "{}", v.headline);
+}
+
+/// Every 55 s a renewal, two minutes to live: one that is left out leaves ten seconds.
+fn one_renewal_is_lost(twist: Twist, at: u32) -> Verdict {
+    let mut s = Sketch::new(120, 55);
+    for k in 1..=8 {
+        s.step(55, if k == at { twist } else { Twist::Healthy });
+    }
+    judge(&s.finish())
+}
+
+#[test]
+fn one_renewal_that_is_lost_is_a_thin_margin_whatever_it_was_lost_for() {
+    // Of the others, what the proxy served, or said, names the fault itself.
+    let unseen = [
+        (Twist::NoRenewal, None),
+        (Twist::BundleOnly, None),
+        (Twist::NoPush, Some("issues-never-pushes")),
+        (Twist::ResendCached, Some("resend-cached")),
+        (Twist::ResendStale, Some("resend-stale")),
+        (Twist::WrongName, Some("wrong-name")),
+        (Twist::Empty, Some("empty-response")),
+        (Twist::WrongTypeUrl, Some("wrong-type-url")),
+    ];
+    for (twist, mode) in unseen {
+        for at in [1, 2, 4] {
+            let v = one_renewal_is_lost(twist, at);
+            let modes: Vec<&str> = v.candidates.iter().map(|c| c.mode.as_str()).collect();
+            let expected: Vec<&str> = ["thin-margin"].into_iter().chain(mode).collect();
+            assert_eq!((v.judgement, modes), (Judgement::Fail, expected), "{twist:?} at {at}: {}", v.headline);
+            // Minted late, or minted in time and held back: with the cache's own fault, the layer is open.
+            let layer = (twist != Twist::ResendCached).then_some(Layer::Sent);
+            assert_eq!(v.layer, layer, "{twist:?} at {at}: {}", v.headline);
+        }
+    }
+}
+
+#[test]
+fn a_provider_that_goes_back_again_and_again_is_told_so() {
+    let mut s = Sketch::new(120, 55);
+    s.step(1, Twist::Healthy);
+    let first = s.held();
+    for _ in 1..=4 {
+        s.step(50, Twist::Healthy);
+        s.deliver(&first).look();
+    }
+    let v = judge(&without(&s.finish(), |o| matches!(o.fact, Fact::Issued(_))));
+    assert_eq!(
+        named(&v),
+        (Judgement::Fail, Some(Layer::Sent), Some("resend-stale")),
+        "{}\n{:#?}",
+        v.headline,
+        v.findings
+    );
+    assert!(v.headline.contains("went back"), "{}", v.headline);
+}
+
+#[test]
+fn a_stream_that_had_nothing_to_say_and_ended_long_after_the_failure_was_open() {
+    let mut s = Sketch::new(3600, 1200);
+    s.step(1200, Twist::Healthy);
+    s.reconnect();
+    for _ in 2..=9 {
+        s.step(1200, Twist::NoRenewal);
+    }
+    s.reconnect();
+    s.step(1200, Twist::NoRenewal);
+    let v = judge(&s.finish());
+    fails(&v, Layer::Issued, "never-renews");
+}
+
+#[test]
+fn who_is_turned_away_met_no_frozen_provider() {
+    let asked = |ended: bool| {
+        let mut s = Sketch::new(3600, 1200);
+        for _ in 1..=9 {
+            s.step(1200, Twist::NoPush);
+        }
+        s.witness(false).step(1200, Twist::NoPush);
+        let mut t = s.finish();
+        // Those that are answered have lower numbers.
+        let asks = |o: &Observation| matches!(&o.fact, Fact::Subscribed(asked) if asked.stream >= 9000);
+        let n = t.observations.iter().position(asks).unwrap();
+        if let (true, Fact::Subscribed(asked)) = (ended, &t.observations[n].fact) {
+            let (stream, status) = (asked.stream, "PermissionDenied: no identity issued".to_owned());
+            let mut end = t.observations[n].clone();
+            end.fact = Fact::StreamClosed(StreamClosed { stream, by: "provider".to_owned(), status });
+            t.observations.insert(n + 1, end);
+            renumber(&mut t);
+        }
+        judge(&t)
+    };
+    assert_ne!(asked(true).diagnosis.as_deref(), Some("provider-frozen"));
+    // The control: who hears nothing.
+    assert_eq!(asked(false).diagnosis.as_deref(), Some("provider-frozen"));
 }
