@@ -79,8 +79,8 @@ pub(super) fn accepted(ledger: &Ledger) -> Vec<Finding> {
 
 /// Which secret a refused response was about: what it held, or else what its stream had asked for.
 fn refused_secret(p: &ProxyLedger, push: &Push) -> SecretName {
-    let held = push.secrets.iter().map(|s| s.name.as_str()).filter(|name| push.asked_for(name));
-    let names: Vec<&str> = held.chain(push.subscribed.first().map(String::as_str)).collect();
+    let held: Vec<&str> = push.secrets.iter().map(|s| s.name.as_str()).filter(|name| push.asked_for(name)).collect();
+    let names = if held.is_empty() { push.subscribed.iter().map(String::as_str).take(1).collect() } else { held };
     // Of several it may have been any: its certificate is what is looked into first.
     let own = names.iter().any(|name| *name == p.svid.as_str());
     let other = names.first().filter(|_| !own).and_then(|name| SecretName::parse(name).ok());

@@ -123,6 +123,37 @@ fn secrets_that_share_a_stream_are_judged_as_if_each_had_its_own() {
     }
 }
 
+#[test]
+fn a_bundle_that_is_refused_on_a_shared_stream_is_not_the_certificate() {
+    let mut s = Sketch::new(3600, 1200);
+    for k in 1..=6 {
+        s.step(1200, Twist::Healthy);
+        if k == 3 {
+            s.another_bundle();
+        }
+    }
+    let mut t = s.finish();
+    let is_bundle = |secret: &SentSecret| matches!(secret.payload, Payload::Bundle { .. });
+    let sent = t.observations.iter().rev().find_map(|o| match &o.fact {
+        Fact::Sent(sent) if sent.secrets.iter().any(is_bundle) => Some((sent.stream, sent.nonce.clone())),
+        _ => None,
+    });
+    for o in &mut t.observations {
+        if let Fact::Acked(acked) = &o.fact
+            && sent == Some((acked.stream, acked.nonce.clone()))
+        {
+            let (stream, nonce, version_info) = (acked.stream, acked.nonce.clone(), acked.version_info.clone());
+            let error = "Failed to load trusted CA certificates from <inline>".to_owned();
+            o.fact = Fact::Nacked(Nacked { stream, nonce, version_info, error });
+        }
+    }
+    for t in [on_one_stream(&t), t] {
+        let v = judge(&t);
+        assert_eq!((v.judgement, v.layer), (Judgement::Fail, Some(Layer::Acked)), "{}", v.headline);
+        assert!(v.headline.contains("refused 1 of 2 responses for ROOTCA"), "{}", v.headline);
+    }
+}
+
 /// The leaf of the second certificate that a proxy gets beside this one.
 fn twin(leaf: &CertFacts) -> CertFacts {
     let serial = Serial::from_be_bytes(&leaf.fingerprint.to_string().as_bytes()[..8]);
