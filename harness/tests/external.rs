@@ -23,7 +23,7 @@ type Expected = (i32, &'static str, Option<&'static str>, &'static [&'static str
 const PASS: Expected = (0, "pass", None, &[]);
 
 /// The server's faults.
-const FAULTS: [(&str, Expected); 19] = [
+const FAULTS: [(&str, Expected); 21] = [
     ("none", PASS),
     ("never-renews", (1, "fail", None, &["never-renews", "issues-never-pushes"])),
     ("resends", (1, "fail", None, &["resend-cached", "resend-stale"])),
@@ -42,6 +42,9 @@ const FAULTS: [(&str, Expected); 19] = [
     ("ten-megabytes", PASS),
     // No mode is known by it, and none is named.
     ("wrong-protobuf", (1, "fail", Some("sent"), &[])),
+    // Envoy's refusal quotes the whole secret, with its key. No mode is known by either.
+    ("other-resource", (1, "fail", Some("acked"), &[])),
+    ("stray-byte", (1, "fail", Some("acked"), &[])),
     ("replaced", PASS),
     ("unlinked", PASS),
 ];
@@ -62,10 +65,12 @@ const RAW_FAULTS: [(&str, Expected); 7] = [
 const FLOOD_KEPT: Expected = (1, "fail", None, &["resend-cached", "resend-stale"]);
 
 /// What the report must say beside the verdict.
-const NOTED: [(&str, &str); 7] = [
+const NOTED: [(&str, &str); 9] = [
     ("closes-once", "stream-closed-once"),
     ("replaced", "socket-replaced"),
     ("unlinked", "socket-unlinked-alive"),
+    ("other-resource", "a private key was left out"),
+    ("stray-byte", "a private key was left out"),
     ("half", "in the middle of a response"),
     ("half-hangs", "did not end it"),
     ("floods", "more than 20000 facts"),
@@ -155,6 +160,23 @@ fn judged(place: &Place, socket: &Utf8Path, more: &[&str]) -> (Ended, Value) {
     (ended, report["cells"][0].clone())
 }
 
+/// Files below, and whether what was said too, that have a key of the server's, however its lines are broken.
+fn with_keys(root: &Utf8Path, said: &[u8]) -> Vec<String> {
+    let has_key = |bytes: &[u8]| bytes.windows(11).any(|window| window == b"PRIVATE KEY");
+    let mut found = Vec::from_iter(has_key(said).then(|| "the terminal".to_owned()));
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in directory.read_dir_utf8().unwrap().map(|entry| entry.unwrap().into_path()) {
+            if entry.is_dir() && !entry.is_symlink() {
+                directories.push(entry);
+            } else if entry.is_file() && has_key(&fs::read(&entry).unwrap()) {
+                found.push(entry.to_string());
+            }
+        }
+    }
+    found
+}
+
 fn found(ended: &Ended, cell: &Value) -> (i32, String, Option<String>, Vec<String>) {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let candidates = cell["candidates"].as_array().unwrap().iter().map(|c| text(&c["mode"]).unwrap());
@@ -180,6 +202,9 @@ fn wrong(script: &'static str, faults: &'static [(&str, Expected)]) -> String {
         let modes: Vec<&str> = modes.iter().map(String::as_str).collect();
         place.nothing_is_left_but(server.child.id());
         assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+        let said = [ended.stdout.as_bytes(), ended.stderr.as_bytes()].concat();
+        let keys = with_keys(&place.root, &said);
+        assert!(keys.is_empty(), "{fault}: private keys in {keys:?}");
         let told = cell.to_string();
         let noted = NOTED.iter().filter(|(of, _)| of == fault).all(|(_, note)| told.contains(note));
         let got = (code, verdict.as_str(), layer.as_deref(), modes.as_slice());

@@ -122,6 +122,27 @@ async fn exited(process: &Process) -> Exit {
 }
 
 #[tokio::test]
+async fn a_private_key_that_a_process_says_never_comes_into_its_log() {
+    let scratch = Scratch::new();
+    let guard = Guard::start(exe(), Vec::new()).await.unwrap();
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    std::fs::write(scratch.path.join("key.pem"), &key).unwrap();
+    // As a file has it; as Envoy quotes it; and as somebody says it who is killed in the middle.
+    let script = format!(
+        "cd {}; echo before; cat key.pem; echo between
+         awk '{{ printf \"%s\\\\n\", $0 }}' key.pem; echo; echo after >&2; head -c 150 key.pem; kill -9 $$",
+        scratch.path
+    );
+    let process = guard.spawn(scratch.shell(&script)).await.unwrap();
+    assert_eq!(in_time("its end", process.exited()).await.signal, Some(9));
+    let tail = process.log_tail(20).unwrap();
+    guard.stop().await.unwrap();
+    let left_out = "(a private key was left out here)";
+    assert_eq!(tail, ["before", left_out, "between", left_out, "after", left_out]);
+    assert_eq!(scratch.log().lines().collect::<Vec<_>>(), tail);
+}
+
+#[tokio::test]
 async fn ends_are_reported_with_code_and_signal_to_all_who_wait() {
     let scratch = Scratch::new();
     let guard = start(vec![]).await;

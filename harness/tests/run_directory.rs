@@ -36,11 +36,11 @@ fn private_keys(directory: &Utf8Path) -> Vec<String> {
         .collect()
 }
 
-/// In the bytes as they are, in the strings of JSON in them, in base64 and hexadecimal in them, and so on `depth` times.
+/// In the bytes as they are, in the strings of JSON in them, in base64, hexadecimal and C's escapes in them, and so on `depth` times.
 fn keys_in(bytes: &[u8], depth: usize) -> Vec<&'static str> {
     let mut found: Vec<_> = STRUCTURES.iter().filter(|(_, is_there)| is_there(bytes)).map(|(name, _)| *name).collect();
     if depth > 0 {
-        for inner in strings(bytes).into_iter().chain(decoded(bytes)) {
+        for inner in strings(bytes).into_iter().chain(decoded(bytes)).chain(unescaped(bytes)) {
             found.extend(keys_in(&inner, depth - 1));
         }
     }
@@ -122,6 +122,34 @@ fn decoded(bytes: &[u8]) -> Vec<Vec<u8>> {
     found
 }
 
+/// What is meant where bytes are written as C, and protobuf's text format, escape them: `\\n`, `\\"`, `\\012`, `\\x0a`.
+fn unescaped(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut meant = Vec::new();
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|b| *b == b'\\') {
+        meant.extend(&rest[..at]);
+        let code = &rest[at + 1..];
+        let number = |from: usize, most: usize, base: u32| {
+            let digits = code.iter().skip(from).take(most).take_while(|b| char::from(**b).is_digit(base)).count();
+            let text = str::from_utf8(&code[from.min(code.len())..][..digits]).ok()?;
+            Some((u8::try_from(u32::from_str_radix(text, base).ok()?).ok()?, from + digits))
+        };
+        let (byte, length) = match code.first() {
+            Some(b'n') => (b'\n', 1),
+            Some(b'r') => (b'\r', 1),
+            Some(b't') => (b'\t', 1),
+            Some(b'x') => number(1, 2, 16).unwrap_or((b'\\', 0)),
+            Some(b'0'..=b'7') => number(0, 3, 8).unwrap_or((b'\\', 0)),
+            Some(other) if other.is_ascii_punctuation() => (*other, 1),
+            _ => (b'\\', 0),
+        };
+        meant.push(byte);
+        rest = &code[length..];
+    }
+    meant.extend(rest);
+    (meant != bytes).then_some(meant)
+}
+
 fn has_run(place: &Place) -> Utf8PathBuf {
     let rsa = "name: rsa\nsummary: RSA renews.\nprovider:\n  ttl: 2m\n  renew_every: 1m\n  key_type: rsa-2048\n";
     let rsa = place.file("rsa.yaml", rsa);
@@ -185,7 +213,28 @@ fn a_private_key_that_was_written_would_be_found() {
         format!("garbage{}", standard.encode(&der)).into(),
         pem.lines().filter(|line| !line.starts_with("-----")).collect::<Vec<_>>().join("\r\n").into(),
     ];
-    for (n, bytes) in hidden.iter().enumerate() {
+    // As Envoy quotes what it was sent, in a text that JSON may escape once more.
+    let octal = |all: bool| {
+        der.iter().fold(String::new(), |text, byte| match byte {
+            b'\\' | b'"' if !all => format!("{text}\\{}", char::from(*byte)),
+            0x20..=0x7e if !all => format!("{text}{}", char::from(*byte)),
+            _ => format!("{text}\\{byte:03o}"),
+        })
+    };
+    let body = pem.lines().filter(|line| !line.starts_with("-----")).collect::<Vec<_>>();
+    let quoted = [
+        octal(false),
+        octal(true),
+        body.join("\\n"),
+        der.iter().map(|byte| format!("\\x{byte:02x}")).collect(),
+        pem.bytes().map(|byte| format!("\\{byte:03o}")).collect(),
+    ];
+    let quoted = quoted.map(|text| format!("refused: goo.gle/debugstr value: \"\\n\\007default{text}\\377\""));
+    let hidden = hidden.into_iter().chain(quoted.iter().flat_map(|text| {
+        let twice = line(serde_json::json!({ "error": text }));
+        [text.clone().into_bytes(), twice.into_bytes()]
+    }));
+    for (n, bytes) in hidden.enumerate() {
         let place = Place::new();
         let deep = place.root.join("cells/a/proxies/b");
         fs::create_dir_all(&deep).unwrap();

@@ -5,18 +5,21 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use camino::Utf8Path;
 
+use crate::timeline::log_without_private_keys;
+
 /// However long the lines are, no more is read than this.
 const AT_MOST: u64 = 64 * 1024;
 
 /// The last `lines` lines of a log, of at most its last 64 KiB, fit for a terminal: control characters (colours,
-/// cursor movements) are replaced.
+/// cursor movements) are replaced, private keys left out.
 pub fn log_tail(log: &Utf8Path, lines: usize) -> io::Result<Vec<String>> {
     let mut file = File::open(log)?;
     let start = file.metadata()?.len().saturating_sub(AT_MOST);
     file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
     file.take(AT_MOST).read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes);
+    let kept = log_without_private_keys(&bytes);
+    let text = String::from_utf8_lossy(&kept);
     let mut tail: Vec<String> = text.lines().rev().take(lines).map(printable).collect();
     tail.reverse();
     Ok(tail)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
@@ -19,6 +19,7 @@ use signal_hook::consts::signal as sig;
 
 use super::wire::{self, Answer, Errno, Request, Step};
 use super::{Exit, cpu_times};
+use crate::timeline::LogFilter;
 
 /// What can't be killed for so long hangs in the kernel, or belongs to another user.
 const TO_KILL: Duration = Duration::from_secs(10);
@@ -44,6 +45,8 @@ struct Warden {
     scratch: Vec<Utf8PathBuf>,
     /// What was started and is not reaped.
     running: BTreeMap<i32, String>,
+    /// What they say, and what their children do, who may live longer.
+    talking: BTreeMap<i32, Talk>,
     /// What is to be run when all that has ended.
     at_end: Vec<wire::Command>,
     /// What was run at the end, and how that ended.
@@ -70,6 +73,7 @@ impl Warden {
             deaths,
             scratch: Vec::new(),
             running: BTreeMap::new(),
+            talking: BTreeMap::new(),
             at_end: Vec::new(),
             cleared: BTreeMap::new(),
         })
@@ -79,12 +83,17 @@ impl Warden {
         let mut received = Vec::new();
         let mut chunk = vec![0; 64 * 1024];
         loop {
-            let mut watched = [readable(&self.link), readable(&self.deaths)];
+            let mut watched = vec![readable(&self.link), readable(&self.deaths)];
+            watched.extend(self.talking.values().map(|talk| readable(&talk.pipe)));
             match poll(&mut watched, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(_) => return,
             }
-            let [link, deaths] = watched.map(|fd| !fd.revents().is_empty());
+            let ready: Vec<bool> = watched.iter().map(|fd| !fd.revents().is_empty()).collect();
+            let [link, deaths, talks @ ..] = &ready[..] else { return };
+            let (link, deaths) = (*link, *deaths);
+            let mut talks = talks.iter();
+            self.talking.retain(|_, talk| talks.next() != Some(&true) || talk.hear(AT_ONCE));
             if deaths {
                 self.reap();
             }
@@ -131,7 +140,8 @@ impl Warden {
                 self.tell(&Answer::Noted { id });
             }
             Request::Spawn { id, command } => match spawn(&command) {
-                Ok(pid) => {
+                Ok((pid, talk)) => {
+                    self.talking.insert(pid, talk);
                     self.running.insert(pid, command.what);
                     self.tell(&Answer::Spawned { id, pid });
                 }
@@ -168,6 +178,10 @@ impl Warden {
                     let exit = Exit { code: status.exit_status(), signal: status.terminating_signal() };
                     self.cleared.entry(pid).and_modify(|cleared| *cleared = exit);
                     if self.running.remove(&pid).is_some() {
+                        // Who hears of its end reads its last words next.
+                        if self.talking.get_mut(&pid).is_some_and(|talk| !talk.hear(AT_MOST)) {
+                            self.talking.remove(&pid);
+                        }
                         self.tell(&Answer::Exited { pid, exit });
                     }
                 }
@@ -193,6 +207,7 @@ impl Warden {
         let mut quiet = false;
         let mut left = Vec::new();
         while self.reap() {
+            self.hear_all();
             // Reading all of /proc is worth while only where something is left to be found.
             if self.running.is_empty() || quiet {
                 for (pid, name) in children() {
@@ -210,6 +225,8 @@ impl Warden {
         }
         killed.extend(adopted.into_values());
         left.extend(self.clear());
+        self.hear_all();
+        self.talking.clear();
         for dir in &self.scratch {
             if let Err(e) = remove(dir) {
                 left.push(format!("directory {dir} ({e})"));
@@ -225,7 +242,8 @@ impl Warden {
         let mut begun = Vec::new();
         for command in std::mem::take(&mut self.at_end) {
             match spawn(&command) {
-                Ok(pid) => {
+                Ok((pid, talk)) => {
+                    self.talking.insert(pid, talk);
                     self.cleared.insert(pid, Exit::UNSEEN);
                     begun.push((pid, command));
                 }
@@ -234,6 +252,7 @@ impl Warden {
         }
         let until = Instant::now() + AT_END;
         while self.reap() && Instant::now() < until {
+            self.hear_all();
             let _ = poll(&mut [readable(&self.deaths)], Some(&TICK));
         }
         for (pid, command) in begun {
@@ -249,29 +268,79 @@ impl Warden {
         left
     }
 
+    fn hear_all(&mut self) {
+        self.talking.retain(|_, talk| talk.hear(AT_MOST));
+    }
+
     /// A harness that no longer listens is noticed where it is read from.
     fn tell(&mut self, answer: &Answer) {
         let _ = self.link.write_all(&wire::line(answer));
     }
 }
 
-const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+/// Between two looks at the harness's requests, and at the end of a process whose children may talk for ever.
+const AT_ONCE: usize = 64 << 10;
+const AT_MOST: usize = 4 << 20;
 
-fn readable(socket: &UnixStream) -> PollFd<'_> {
-    PollFd::new(socket, PollFlags::IN)
+/// What a process says on its way into its log. It is no file of the process's own: what it quotes of private keys must
+/// never be on disk, however all of this ends.
+struct Talk {
+    pipe: PipeReader,
+    log: File,
+    filter: LogFilter,
 }
 
-fn spawn(spec: &wire::Command) -> Result<i32, (Step, io::Error)> {
+impl Talk {
+    /// Keeps what has come, of at most so many bytes. `false`: nothing will come any more.
+    fn hear(&mut self, at_most: usize) -> bool {
+        let mut chunk = [0; 16 << 10];
+        let mut heard = 0;
+        while heard < at_most {
+            match self.pipe.read(&mut chunk) {
+                Ok(0) => return false,
+                Ok(got) => {
+                    heard += got;
+                    let mut kept = Vec::new();
+                    self.filter.hear(&chunk[..got], &mut kept);
+                    // A process whose log can't be written is not to stand still for that.
+                    let _ = self.log.write_all(&kept);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return e.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+        true
+    }
+}
+
+impl Drop for Talk {
+    /// A last line without an end is one too.
+    fn drop(&mut self) {
+        let mut kept = Vec::new();
+        self.filter.finish(&mut kept);
+        let _ = self.log.write_all(&kept);
+    }
+}
+
+const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+
+fn readable(end: &impl AsFd) -> PollFd<'_> {
+    PollFd::new(end, PollFlags::IN)
+}
+
+fn spawn(spec: &wire::Command) -> Result<(i32, Talk), (Step, io::Error)> {
     let log_failed = |e| (Step::Log, e);
     let log = File::options().append(true).create(true).mode(0o600).open(&spec.log).map_err(log_failed)?;
+    let (pipe, said) = io::pipe().map_err(log_failed)?;
+    rustix::io::ioctl_fionbio(&pipe, true).map_err(|e| log_failed(e.into()))?;
     let mut command = Command::new(&spec.program);
     command
         .args(&spec.args)
         .env_clear()
         .envs(spec.env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
-        .stderr(log.try_clone().map_err(log_failed)?)
-        .stdout(log);
+        .stderr(said.try_clone().map_err(log_failed)?)
+        .stdout(said);
     if let Some(cwd) = &spec.cwd {
         // Otherwise it could not be told from a fault of the program. The dot asks for the right to enter it.
         fs::metadata(cwd.join(".")).map_err(|e| (Step::Cwd, e))?;
@@ -293,7 +362,10 @@ fn spawn(spec: &wire::Command) -> Result<i32, (Step, io::Error)> {
     let mut patience = 40;
     loop {
         match command.spawn() {
-            Ok(child) => return Ok(child.id().cast_signed()),
+            Ok(child) => {
+                let talk = Talk { pipe, log, filter: LogFilter::default() };
+                return Ok((child.id().cast_signed(), talk));
+            }
             // Somebody forked while the executable was being written, and still holds it open for a moment.
             Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy && patience > 0 => {
                 patience -= 1;

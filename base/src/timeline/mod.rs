@@ -4,3 +4,6 @@ mod recorder;
 
 pub use recorder::{RecordError, Recorder};
 pub use rotacheck_judge::timeline::*;
+
+#[cfg(test)]
+mod keys;

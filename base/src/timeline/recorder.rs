@@ -89,8 +89,18 @@ impl Recorder {
         source: Source,
         proxy: Option<&ProxyId>,
         secret: Option<&SecretName>,
-        mut fact: Fact,
+        fact: Fact,
     ) -> u64 {
+        // Texts of others may quote what they were sent, keys and all.
+        let mut fact = match fact.without_private_keys() {
+            Ok(None) => fact,
+            Ok(Some(fact)) => fact,
+            Err(_) => Fact::Blind(Blind {
+                layer: None,
+                what: fact.kind().to_owned(),
+                why: "it holds a private key and was not recorded".to_owned(),
+            }),
+        };
         let mut inner = self.lock();
         // The moment is taken under the lock, so that seq and time agree in their order.
         let at = at.unwrap_or_else(|| self.clock.at());

@@ -24,7 +24,7 @@ use super::pb::envoy::service::listener::v3::listener_discovery_service_server::
 };
 use super::serve::serve_until;
 use super::socket::{Socket, SocketError};
-use crate::timeline::{ListenerAnswered, ListenerSent, ProxyId, Recorder, Source};
+use crate::timeline::{ListenerAnswered, ListenerSent, ProxyId, Recorder, Source, said};
 
 const TYPE_URL: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
 
@@ -155,7 +155,7 @@ async fn converse(
                     if request.response_nonce == now.version.to_string()
                         && let Some((name, _)) = now.listeners.last()
                     {
-                        let error = request.error_detail.map(|e| e.message);
+                        let error = request.error_detail.map(|e| said(&e.message));
                         let answered = ListenerAnswered { name: name.clone(), error };
                         desk.recorder.record(Source::Harness, Some(&proxy), None, answered);
                     }

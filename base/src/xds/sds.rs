@@ -14,6 +14,7 @@ use super::pb::envoy::config::core::v3::{Node, node::UserAgentVersionType};
 use super::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 use super::pb::envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryService;
 use super::serve::{Hub, Open, Order, Orders, status_text};
+use crate::timeline::said;
 
 pub(super) struct Sds {
     pub(super) hub: Arc<Hub>,
@@ -135,7 +136,7 @@ impl Dialogue {
         if self.nonces.contains(&nonce) {
             events.push(match &request.error_detail {
                 None => Event::Acked { stream, nonce: nonce.clone(), version_info },
-                Some(e) => Event::Nacked { stream, nonce: nonce.clone(), version_info, error: e.message.clone() },
+                Some(e) => Event::Nacked { stream, nonce: nonce.clone(), version_info, error: said(&e.message) },
             });
         } else if self.names.is_some() && !nonce.is_empty() {
             return vec![Event::Stale { stream, nonce }];

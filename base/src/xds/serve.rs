@@ -26,6 +26,7 @@ use super::proto::spiffe_workload_api_server::SpiffeWorkloadApiServer;
 use super::sds::Sds;
 use super::socket::{Socket, SocketError};
 use super::workload::WorkloadApi;
+use crate::timeline::said;
 
 /// Hears what happens, in order per stream, before the peer can react to it. It must not block.
 pub type Sink = Arc<dyn Fn(Event) + Send + Sync>;
@@ -265,7 +266,7 @@ impl Drop for Open {
 pub(super) fn status_text(status: &Status) -> String {
     match status.message() {
         "" => format!("{:?}", status.code()),
-        message => format!("{:?}: {message}", status.code()),
+        message => said(&format!("{:?}: {message}", status.code())),
     }
 }
 

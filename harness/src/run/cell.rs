@@ -27,6 +27,7 @@ use crate::provider::{Approached, FakeConfig, Ground, Provider, SpireFrom};
 use crate::scenario::{ClockKind, Scenario, Span, TRUST_DOMAIN};
 use crate::timeline::{
     CellId, Disclosure, Header, ProxyId, Recorder, Role, SCHEMA_VERSION, SpiffeId, Subject, Timeline,
+    without_private_keys,
 };
 use crate::verdict::{Judgement, Unproven, judge};
 use crate::xds::Delivery;
@@ -184,6 +185,8 @@ pub(super) async fn run(
     if stop.asked() && report.outcome == Outcome::Inconclusive {
         report.reason = Some("the run was interrupted".to_owned());
     }
+    // It may have the words of others in it.
+    report.reason = report.reason.map(|reason| without_private_keys(&reason).into_owned());
     report.duration_ms = milliseconds(began.elapsed());
     if let Err(e) = kept.write_verdict(&report) {
         report.as_expected = false;

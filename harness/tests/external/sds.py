@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+OTHER = "type.googleapis.com/envoy.api.v2.auth.Secret"
 IDENTITY = "spiffe://python.test/ns/demo/sa/workload"
 
 
@@ -88,8 +89,8 @@ def inline(data):
     return field(2, data)  # DataSource.inline_bytes
 
 
-def response(version, nonce, secrets, type_url=SECRET):
-    resources = b"".join(field(2, field(1, SECRET) + field(2, secret)) for secret in secrets)
+def response(version, nonce, secrets, type_url=SECRET, each=SECRET):
+    resources = b"".join(field(2, field(1, each) + field(2, secret)) for secret in secrets)
     return field(1, version) + resources + field(4, type_url) + field(5, nonce)
 
 
@@ -201,7 +202,10 @@ class Provider:
         wrong = name == "default" and self.fault("wrong-type-url")
         if name == "default" and self.fault("ten-megabytes"):
             secrets.append(field(1, "padding") + field(2, field(1, inline(b"x" * (10 << 20)))))
-        data = response(version, nonce, secrets, SECRET.replace("v3", "v2") if wrong else SECRET)
+        each = OTHER if name == "default" and self.fault("other-resource") else SECRET
+        if name == "default" and self.fault("stray-byte"):
+            secrets = [secret + b"\xff" for secret in secrets]
+        data = response(version, nonce, secrets, SECRET.replace("v3", "v2") if wrong else SECRET, each)
         if name == "default" and self.fault("wrong-protobuf"):
             data = b"\xff" * 64
         return data

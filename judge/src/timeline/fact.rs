@@ -259,6 +259,36 @@ pub enum Fact {
 /// A fact without its kind.
 pub(super) struct Data<'a>(pub(super) &'a Fact);
 
+impl Fact {
+    /// Without private keys in its texts; `None`: there is none.
+    ///
+    /// # Errors
+    ///
+    /// One is where it can't be taken out.
+    pub fn without_private_keys(&self) -> serde_json::Result<Option<Fact>> {
+        let data = self.data_json()?;
+        if !super::holds_private_key(data.as_bytes()) {
+            return Ok(None);
+        }
+        let mut data = serde_json::from_str(&data)?;
+        take_keys_out(&mut data);
+        let data = data.to_string();
+        if super::holds_private_key(data.as_bytes()) {
+            return Err(serde::de::Error::custom("a private key is in more than one text"));
+        }
+        Fact::from_parts(self.kind(), &data).map(Some)
+    }
+}
+
+fn take_keys_out(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => *text = super::without_private_keys(text).into_owned(),
+        serde_json::Value::Array(values) => values.iter_mut().for_each(take_keys_out),
+        serde_json::Value::Object(members) => members.values_mut().for_each(take_keys_out),
+        _ => {}
+    }
+}
+
 macro_rules! facts {
     ($($variant:ident = $kind:literal),* $(,)?) => {
         impl Fact {
@@ -467,7 +497,7 @@ data! {
         nonce: String,
         /// The version still held.
         version_info: String,
-        /// `error_detail.message`.
+        /// `error_detail.message`, without private keys and of at most a few KiB.
         error: String,
     }
     /// A stream ended.

@@ -9,6 +9,7 @@ mod file;
 mod header;
 mod ids;
 mod image;
+mod keys;
 pub mod ledger;
 mod observation;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use file::{LineTooLong, ReadError, Timeline, read_observation, write_footer,
 pub use header::*;
 pub use ids::*;
 pub use image::{ImageReference, InvalidImage};
+pub use keys::{LogFilter, holds_private_key, log_without_private_keys, said, without_private_keys};
 pub use ledger::Ledger;
 pub use observation::{At, Observation, Source};
 pub use request::{EnvoyRequest, InvalidProgramRequest, InvalidRequest, IstioRequest, ProgramRequest};

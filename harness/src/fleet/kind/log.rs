@@ -9,6 +9,7 @@ use camino::Utf8PathBuf;
 
 use super::pods::AGAIN;
 use super::yard::Yard;
+use crate::timeline::LogFilter;
 
 /// Until the log of a container that did not run is asked for again: nothing else tells that it does.
 const SOON: Duration = Duration::from_millis(300);
@@ -19,7 +20,7 @@ const BEGINNING: usize = 4 << 10;
 pub(super) async fn log(yard: Arc<Yard>, pod: String, container: &'static str, path: Utf8PathBuf) {
     // Where the disk takes nothing, the recording fails as well, and says so.
     let Ok(file) = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path) else { return };
-    let mut kept = Kept::new(file);
+    let mut kept = Kept::new(Filtered { filter: LogFilter::default(), into: file });
     loop {
         kept.begin();
         let follow = yard.place.cluster.follow_log(&yard.ground.namespace, &pod, container, |piece| kept.hear(piece));
@@ -72,6 +73,33 @@ impl<W: Write> Kept<W> {
     }
 }
 
+/// Without private keys, in whole lines.
+struct Filtered<W: Write> {
+    filter: LogFilter,
+    into: W,
+}
+
+impl<W: Write> Write for Filtered<W> {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        let mut kept = Vec::new();
+        self.filter.hear(piece, &mut kept);
+        self.into.write_all(&kept)?;
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.into.flush()
+    }
+}
+
+impl<W: Write> Drop for Filtered<W> {
+    fn drop(&mut self) {
+        let mut kept = Vec::new();
+        self.filter.finish(&mut kept);
+        let _ = self.into.write_all(&kept);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,5 +124,16 @@ mod tests {
             // The first telling breaks off; the second goes on where it did.
             assert_eq!(kept(&[&long[..9000], &long, &long], size), long);
         }
+    }
+
+    #[test]
+    fn a_private_key_that_comes_in_pieces_is_not_kept() {
+        let mut file = Vec::new();
+        let mut kept = Kept::new(Filtered { filter: LogFilter::default(), into: &mut file });
+        let log =
+            b"a\n-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49\n-----END PRIVATE KEY-----\nunfinished";
+        log.chunks(7).for_each(|piece| kept.hear(piece).unwrap());
+        drop(kept);
+        assert_eq!(String::from_utf8(file).unwrap(), "a\n(a private key was left out here)\nunfinished");
     }
 }

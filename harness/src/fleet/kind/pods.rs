@@ -28,7 +28,9 @@ use crate::fleet::ready::{self, Live};
 use crate::fleet::{Dialled, Fleet, FleetError, Newcomer, Proxy, keep};
 use crate::remote::{Link, Local, Serving, Target};
 use crate::scenario::ProviderAction;
-use crate::timeline::{AGENT_SAYS, Blind, FaultNote, ProxyId, Recorder, Source, Spawned, SpiffeId, Stall};
+use crate::timeline::{
+    AGENT_SAYS, Blind, FaultNote, ProxyId, Recorder, Source, Spawned, SpiffeId, Stall, log_without_private_keys,
+};
 use crate::xds::Delivery;
 
 /// How long pods may take until they are ready: images may have to be pulled.
@@ -365,7 +367,8 @@ async fn keep_words(
             Ok(Ok(lines)) => {
                 let path = directory.join(name);
                 let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
-                keep::file(&path, text.as_bytes()).map_err(|source| FleetError::Write { path, source })?;
+                keep::file(&path, &log_without_private_keys(text.as_bytes()))
+                    .map_err(|source| FleetError::Write { path, source })?;
                 continue;
             }
             Ok(Err(e)) => e.to_string(),
