@@ -4,8 +4,10 @@ use super::LEFT_OUT;
 
 /// So many encodings around a key are undone: JSON in a string of JSON, base64 of base64.
 const DEPTH: usize = 4;
-/// Letters of a run that may be base64 of a key: the shortest key, Ed25519's, has 64.
-const RUN: usize = 40;
+/// Letters of a run that may be base64 of a key: its first line alone, which every PEM begins with, has 36.
+const RUN: usize = 32;
+/// Bytes of a value that may be a key.
+const VALUE: usize = 40;
 
 /// Offset of the first thing that is a private key, or may be one.
 pub(super) fn first(bytes: &[u8]) -> Option<usize> {
@@ -307,5 +309,5 @@ fn judged(bytes: &[u8], at: usize, length: usize) -> Value {
     let is_path = value.starts_with(b"/") && value.contains(&b'.') && !value.contains(&b'\\');
     // What stands for a key is not taken for one, or it would be taken out again and again, with what follows.
     let is_gone = value.trim_ascii_start().starts_with(LEFT_OUT.as_bytes());
-    if length >= RUN && !is_path && !is_gone { Value::Key(at) } else { Value::Harmless }
+    if length >= VALUE && !is_path && !is_gone { Value::Key(at) } else { Value::Harmless }
 }
