@@ -260,6 +260,10 @@ pub enum Fact {
 pub(super) struct Data<'a>(pub(super) &'a Fact);
 
 impl Fact {
+    pub(super) fn unknown(kind: &str, data: &str) -> serde_json::Result<Fact> {
+        Ok(Fact::Unknown { kind: kind.to_owned(), data: serde_json::from_str(data)? })
+    }
+
     /// Without private keys in its texts; `None`: there is none.
     ///
     /// # Errors
@@ -316,7 +320,7 @@ macro_rules! facts {
             pub(super) fn from_parts(kind: &str, data: &str) -> serde_json::Result<Fact> {
                 match kind {
                     $($kind => serde_json::from_str(data).map(Fact::$variant),)*
-                    _ => Ok(Fact::Unknown { kind: kind.to_owned(), data: serde_json::from_str(data)? }),
+                    _ => Fact::unknown(kind, data),
                 }
             }
         }

@@ -264,7 +264,11 @@ pub fn read_observation(text: &str) -> serde_json::Result<Observation> {
         source: line.source,
         proxy: line.proxy,
         secret: line.secret,
-        fact: Fact::from_parts(&line.kind, line.data.get())?,
+        fact: match line.source {
+            // A known kind may mean something else there.
+            Source::Unknown => Fact::unknown(&line.kind, line.data.get())?,
+            _ => Fact::from_parts(&line.kind, line.data.get())?,
+        },
     })
 }
 
@@ -305,5 +309,27 @@ mod tests {
         let o = &recorded(&"x".repeat(LONGEST_LINE)).observations[0];
         let refused = write_observation(&mut bytes, o).expect_err("it is too long");
         assert!(refused.get_ref().is_some_and(|e| e.is::<LineTooLong>()) && bytes.is_empty(), "{refused}");
+    }
+
+    #[test]
+    fn what_a_source_that_is_not_known_saw_is_kept_and_ignored() {
+        let text = std::str::from_utf8(RECORDED).unwrap();
+        let known = Timeline::read(RECORDED).unwrap();
+        let later = text.replace("\"source\":\"census\"", "\"source\":\"moon\"");
+        assert_ne!(later, text);
+        let read = Timeline::read(later.as_bytes()).unwrap();
+        assert_eq!(read.observations.len(), known.observations.len());
+        for (read, known) in read.observations.iter().zip(&known.observations) {
+            match known.source {
+                Source::Census => assert!(
+                    matches!(&read.fact, Fact::Unknown { kind, .. } if kind == known.fact.kind())
+                        && read.source == Source::Unknown
+                ),
+                _ => assert_eq!(read, known),
+            }
+        }
+        let mut written = Vec::new();
+        read.write(&mut written).unwrap();
+        assert_eq!(Timeline::read(&written[..]).unwrap(), read);
     }
 }

@@ -47,6 +47,10 @@ pub enum Source {
     Process,
     /// The harness itself.
     Harness,
+    /// One that this version does not know: what it saw is kept, and ignored.
+    #[serde(other)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
+    Unknown,
 }
 
 /// One timed fact from one source.
