@@ -84,7 +84,7 @@ fn secret(any: &Any, wrapped_as: &str) -> (SentSecret, Vec<Vec<u8>>) {
 fn certificate_payload(certificate: &TlsCertificate) -> Payload {
     let chain = inline(certificate.certificate_chain.as_ref());
     let (facts, problem) = match chain.map(chain_facts) {
-        Ok(Ok(facts)) => (facts, None),
+        Ok(Ok(facts)) => (facts, chain.is_ok_and(is_der).then(|| NO_PEM.to_owned())),
         Ok(Err(e)) => (Vec::new(), Some(cut(&e.to_string()))),
         Err(why) => (Vec::new(), Some(why.to_owned())),
     };
@@ -108,7 +108,12 @@ fn bundle_payload(context: &CertificateValidationContext) -> (Payload, Vec<Vec<u
     let mut roots = Vec::new();
     for source in sources {
         match inline(Some(source)).map(chain_der) {
-            Ok(Ok(der)) => roots.extend(der),
+            Ok(Ok(der)) => {
+                roots.extend(der);
+                if inline(Some(source)).is_ok_and(is_der) {
+                    problem = Some(NO_PEM.to_owned());
+                }
+            }
             Ok(Err(e)) => problem = Some(cut(&e.to_string())),
             Err(why) => problem = Some(why.to_owned()),
         }
@@ -124,6 +129,13 @@ fn bundle_payload(context: &CertificateValidationContext) -> (Payload, Vec<Vec<u
     (Payload::Bundle { roots: known, digest, problem }, roots)
 }
 
+/// Envoy takes PEM only, whatever else can be read.
+const NO_PEM: &str = "it is DER, and no PEM";
+
+fn is_der(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&0x30)
+}
+
 fn inline(source: Option<&DataSource>) -> Result<&[u8], &'static str> {
     match source.and_then(|s| s.specifier.as_ref()) {
         Some(Specifier::InlineBytes(bytes)) => Ok(bytes),
@@ -131,5 +143,25 @@ fn inline(source: Option<&DataSource>) -> Result<&[u8], &'static str> {
         Some(Specifier::Filename(_)) => Err("it names a file instead of holding it"),
         Some(Specifier::EnvironmentVariable(_)) => Err("it names an environment variable instead of holding it"),
         None => Err("it is empty"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn der_can_be_read_and_is_said_to_be_no_pem() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = rcgen::CertificateParams::new(vec!["a.test".into()]).unwrap().self_signed(&key).unwrap();
+        let source = |bytes: &[u8]| Some(DataSource { specifier: Some(Specifier::InlineBytes(bytes.to_vec())) });
+        for (bytes, expected) in [(made.der().to_vec(), Some(NO_PEM)), (made.pem().into_bytes(), None)] {
+            let chain = TlsCertificate { certificate_chain: source(&bytes), ..Default::default() };
+            let bundle = CertificateValidationContext { trusted_ca: source(&bytes), ..Default::default() };
+            let Payload::Certificate { chain, problem, .. } = certificate_payload(&chain) else { panic!() };
+            assert_eq!((chain.len(), problem.as_deref()), (1, expected));
+            let (Payload::Bundle { roots, problem, .. }, _) = bundle_payload(&bundle) else { panic!() };
+            assert_eq!((roots.len(), problem.as_deref()), (1, expected));
+        }
     }
 }
