@@ -67,6 +67,7 @@ impl Scene<'_> {
         self.look(0, true, Depth::Complete, Deadline::after(self.patience().min(deadline.left()))).await;
         let mut seen = Seen::default();
         let mut from = seen.take_in(&self.recorder.since(0));
+        seen.take_in_shown(&self.recorder.since(0));
         seen.forget_replaced();
         let mut times = Times::of(self, &seen);
         let mut events = self.scenario.provider.events.iter().peekable();
@@ -126,6 +127,7 @@ impl Scene<'_> {
             let sample_from = from;
             from = seen.take_in(&self.recorder.since(from)) + from;
             self.look(sample_from, false, Depth::Complete, deadline).await;
+            seen.take_in_shown(&self.recorder.since(sample_from));
             times.learn(self, &seen);
             tokio::time::sleep(BETWEEN).await;
         }
@@ -146,7 +148,7 @@ impl Scene<'_> {
         !self.fleet.proxies().iter().any(|p| p.id == proxy.id)
     }
 
-    /// Whether every proxy accepted as many generations after the first expiry as are to be seen, and newer ones at all.
+    /// Whether every proxy served as many generations after the first expiry as are to be seen, and newer ones at all.
     fn enough(&self, seen: &Seen, times: &Times) -> bool {
         let criteria = self.scenario.criteria();
         let Some(expiry) = times.first_expiry else { return false };
@@ -155,9 +157,10 @@ impl Scene<'_> {
             // Whoever came later has its own first expiry before it.
             let own = leaves.first().map_or(expiry, |(_, leaf)| leaf.not_after.max(expiry));
             let expiry = if self.is_late(p) { own } else { expiry };
-            let after = leaves.iter().filter(|(at, _)| *at > expiry).count();
+            let counted = seen.counted(&p.id);
+            let after = counted.iter().filter(|(at, _)| *at > expiry).count();
             after >= criteria.generations_past_first_expiry as usize
-                && leaves.len() > criteria.newer_generations as usize
+                && counted.len() > criteria.newer_generations as usize
         })
     }
 }
@@ -167,11 +170,21 @@ fn is_news(o: &Observation) -> bool {
     o.source == Source::Tap && matches!(o.fact, Fact::Acked(_) | Fact::Nacked(_) | Fact::StreamClosed(_))
 }
 
-/// The leaves that proxies accepted, each once, in their order.
+/// The leaves that proxies accepted, and those that they showed, each once, in their order.
 #[derive(Default)]
 struct Seen {
     sent: HashMap<(u64, String), CertFacts>,
-    accepted: BTreeMap<ProxyId, Vec<(jiff::Timestamp, CertFacts)>>,
+    accepted: Leaves,
+    shown: Leaves,
+}
+
+type Leaves = BTreeMap<ProxyId, Vec<(jiff::Timestamp, CertFacts)>>;
+
+fn keep(leaves: &mut Leaves, proxy: &ProxyId, at: jiff::Timestamp, leaf: &CertFacts) {
+    let leaves = leaves.entry(proxy.clone()).or_default();
+    if !leaves.iter().any(|(_, known)| known.fingerprint == leaf.fingerprint) {
+        leaves.push((at, leaf.clone()));
+    }
 }
 
 impl Seen {
@@ -189,16 +202,30 @@ impl Seen {
                 }
                 (Fact::Acked(a), Some(proxy)) => {
                     if let Some(leaf) = self.sent.remove(&(a.stream, a.nonce.clone())) {
-                        let leaves = self.accepted.entry(proxy.clone()).or_default();
-                        if !leaves.iter().any(|(_, known)| known.fingerprint == leaf.fingerprint) {
-                            leaves.push((o.at.wall, leaf));
-                        }
+                        keep(&mut self.accepted, proxy, o.at.wall, &leaf);
                     }
                 }
                 _ => {}
             }
         }
         observations.len()
+    }
+
+    /// What handshakes showed.
+    fn take_in_shown(&mut self, observations: &[std::sync::Arc<Observation>]) {
+        for o in observations {
+            if let (Source::Inbound | Source::Outbound, Fact::Handshake(h), Some(proxy)) = (o.source, &o.fact, &o.proxy)
+                && let Some(leaf) = h.chain.first()
+            {
+                keep(&mut self.shown, proxy, o.at.wall, leaf);
+            }
+        }
+    }
+
+    /// The generations that the verdict will count. Of several that come at once the proxy serves only the last, as far as
+    /// anybody sees; where nothing can be looked at, those that it accepted have to do.
+    fn counted(&self, proxy: &ProxyId) -> &[(jiff::Timestamp, CertFacts)] {
+        self.shown.get(proxy).or_else(|| self.accepted.get(proxy)).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// What was replaced before anybody looked was served to nobody: the first is the one that was looked at.
@@ -282,5 +309,76 @@ impl Times {
         let planned = scene.began + scene.scenario.observed().duration();
         let late = scene.fleet.present().iter().any(|p| scene.is_late(p));
         quiet.min(if late { planned + scene.scenario.longer().duration() } else { planned })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::timeline::{Acked, At, Fingerprint, Handshake, Sent, SentSecret, Timeline};
+
+    fn leaf(n: u8) -> CertFacts {
+        let text = include_bytes!("../../../fixtures/timelines/rotation.ndjson");
+        let recorded = Timeline::read(&text[..]).unwrap();
+        let chains = recorded.observations.iter().filter_map(|o| match &o.fact {
+            Fact::Handshake(h) => h.chain.first().cloned(),
+            _ => None,
+        });
+        let leaf = chains.take(1).next().unwrap();
+        CertFacts { fingerprint: Fingerprint::of_der(&[n]), ..leaf }
+    }
+
+    fn observed(source: Source, fact: impl Into<Fact>) -> Arc<Observation> {
+        let at = At { mono: Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH, offset_s: 0 };
+        let proxy = Some(ProxyId::parse("a").unwrap());
+        Arc::new(Observation { seq: 0, at, source, proxy, secret: None, fact: fact.into() })
+    }
+
+    /// Sent to the proxy, and accepted by it.
+    fn accepted(n: u8) -> [Arc<Observation>; 2] {
+        let payload = Payload::Certificate {
+            chain: vec![leaf(n)],
+            digest: Fingerprint::of_der(&[n]),
+            key_matches: None,
+            problem: None,
+        };
+        let secrets = vec![SentSecret { name: SecretName::default_svid().to_string(), payload }];
+        let (nonce, version_info) = (n.to_string(), n.to_string());
+        let sent = Sent {
+            stream: 1,
+            type_url: String::new(),
+            version_info: version_info.clone(),
+            nonce: nonce.clone(),
+            secrets,
+        };
+        [observed(Source::Tap, sent), observed(Source::Tap, Acked { stream: 1, nonce, version_info })]
+    }
+
+    fn shown(n: u8) -> Arc<Observation> {
+        let tls = "TLSv1_3".to_owned();
+        let handshake = Handshake { tls, resumed: false, chain: vec![leaf(n)], verified: None, error: None };
+        observed(Source::Inbound, handshake)
+    }
+
+    #[test]
+    fn of_generations_that_come_at_once_those_count_that_are_served() {
+        let mut seen = Seen::default();
+        let bursts = [[0, 1, 2], [3, 4, 5]];
+        for burst in bursts {
+            let looked = burst.into_iter().flat_map(accepted).chain([shown(burst[2])]).collect::<Vec<_>>();
+            seen.take_in(&looked);
+            seen.take_in_shown(&looked);
+        }
+        let a = ProxyId::parse("a").unwrap();
+        assert_eq!((seen.accepted[&a].len(), seen.counted(&a).len()), (6, 2));
+    }
+
+    #[test]
+    fn what_a_proxy_that_shows_nothing_accepted_counts() {
+        let mut seen = Seen::default();
+        seen.take_in(&accepted(0));
+        assert_eq!(seen.counted(&ProxyId::parse("a").unwrap()).len(), 1);
     }
 }
