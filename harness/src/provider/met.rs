@@ -13,8 +13,8 @@ use super::tbot::Tbot;
 use super::{Ground, ProviderError};
 use crate::clock::{Clock, Deadline};
 use crate::proc::{Process, Spawn};
-use crate::scenario::{ProviderSpec, Span};
-use crate::timeline::{At, Fact, SecretName, Source, Spawned, SpiffeId};
+use crate::scenario::{ProviderSpec, Scenario, Share, Span};
+use crate::timeline::{At, CertFacts, Fact, SecretName, Source, Spawned, SpiffeId};
 use crate::xds::{Question, WitnessError, ask};
 
 /// How long the first secret is waited for before the proxies are brought up without it.
@@ -29,12 +29,34 @@ const LOOK: Duration = Duration::from_millis(50);
 pub struct Learnt {
     /// The identity in the leaf.
     pub spiffe_id: Option<SpiffeId>,
-    /// Lifetime of the leaf.
+    /// Lifetime of the leaf, as it is dated.
     pub ttl: Option<Span>,
+    /// What was left of it.
+    pub left: Option<Span>,
     /// Whether both the certificate and the bundle came.
     pub complete: bool,
     /// Its version, where its program says one.
     pub version: Option<String>,
+}
+
+impl Learnt {
+    /// Completes what the scenario leaves open.
+    ///
+    /// Many a provider dates its certificates back, by minutes: they live shorter than they say. The margin floor is a share of what
+    /// was left to a fresh subscriber, so that a healthy provider is not accused. One whose certificate comes out of a cache
+    /// has a lower floor by that, which its own renewals have to hold all the same. How long is observed follows what is dated: too
+    /// short an observation shows nothing.
+    pub fn teach(&self, scenario: &mut Scenario) {
+        if scenario.provider.ttl.is_some() {
+            return;
+        }
+        scenario.provider.ttl = self.ttl;
+        if let (Some(ttl), Some(left)) = (self.ttl, self.left)
+            && left.duration() < ttl.duration() * 9 / 10
+        {
+            scenario.criteria.margin_floor = Share::Time(scenario.criteria.margin_floor.of(left));
+        }
+    }
 }
 
 /// An external provider that serves and was asked once, before anything is recorded.
@@ -174,16 +196,20 @@ impl Met {
         self.seen.sort_by_key(|(at, ..)| at.mono);
         let svid = svid?;
         // Without a bundle the proxies will wait, which is to be judged.
+        let span = |from: jiff::Timestamp, leaf: &CertFacts| {
+            // Certificates are dated in whole seconds, and a part of one has passed already.
+            let milliseconds = leaf.not_after.duration_since(from).as_millis();
+            u64::try_from(milliseconds).ok().map(|ms| ms.div_ceil(1000)).filter(|s| *s > 0).map(Span::seconds)
+        };
+        let came = self.seen.last().map(|(at, ..)| at.wall);
         let bundle = match bundle {
             Err(WitnessError::Denied { .. }) => crate::xds::Asked::default(),
             bundle => bundle?,
         };
         self.learnt = Learnt {
             spiffe_id: svid.leaf.as_ref().and_then(|leaf| SpiffeId::parse(leaf.uris.first()?).ok()),
-            ttl: svid.leaf.as_ref().and_then(|leaf| {
-                let lifetime = leaf.not_after.duration_since(leaf.not_before).as_secs();
-                u64::try_from(lifetime).ok().filter(|s| *s > 0).map(Span::seconds)
-            }),
+            ttl: svid.leaf.as_ref().and_then(|leaf| span(leaf.not_before, leaf)),
+            left: svid.leaf.as_ref().zip(came).and_then(|(leaf, came)| span(came, leaf)),
             complete: svid.answered && bundle.answered,
             version: None,
         };
@@ -216,4 +242,26 @@ pub(super) fn which(program: &str) -> Option<Utf8PathBuf> {
     }
     let path = std::env::var("PATH").unwrap_or_default();
     path.split(':').map(|dir| Utf8Path::new(dir).join(program)).find(|candidate| candidate.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn floor(given: &str, ttl: u64, left: u64) -> (u64, u128) {
+        let yaml = format!("name: x\nsummary: X.\nprovider:\n  kind: external\n  socket: /x\n{given}clock: real\n");
+        let mut scenario = Scenario::read(&yaml, "x.yaml").unwrap();
+        let [ttl, left] = [ttl, left].map(|s| Some(Span::seconds(s)));
+        Learnt { ttl, left, ..Learnt::default() }.teach(&mut scenario);
+        let ttl = scenario.provider.ttl();
+        (ttl.as_secs(), scenario.criteria.margin_floor.of(ttl).duration().as_millis())
+    }
+
+    #[test]
+    fn the_margin_floor_is_a_share_of_what_a_certificate_has_left_where_it_is_dated_back() {
+        assert_eq!(floor("", 316, 15), (316, 1500));
+        assert_eq!(floor("", 16, 15), (16, 1600));
+        assert_eq!(floor("  ttl: 15s\n", 316, 15), (15, 1500));
+        assert_eq!(floor("criteria:\n  margin_floor: 3s\n", 316, 15), (316, 3000));
+    }
 }

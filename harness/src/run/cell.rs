@@ -94,7 +94,7 @@ impl CellJob {
     fn with_what_is_learnt(&self, provider: &Approached) -> Result<Self, RunError> {
         let mut job = self.clone();
         if let Some(learnt) = provider.learnt() {
-            job.scenario.provider.ttl = job.scenario.provider.ttl.or(learnt.ttl);
+            learnt.teach(&mut job.scenario);
             if let Some(version) = &learnt.version {
                 job.subject.provider.version.clone_from(version);
             }
