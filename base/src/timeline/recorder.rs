@@ -246,6 +246,16 @@ fn unrecorded(fact: &Fact, why: &LineTooLong) -> Fact {
 }
 
 #[cfg(test)]
+impl Recorder {
+    /// Of a recording that is not kept, for tests.
+    pub(crate) fn unkept() -> Self {
+        let recorded = include_bytes!("../../../fixtures/timelines/rotation.ndjson");
+        let header = Timeline::read(&recorded[..]).expect("a fixture").header;
+        Self::new(header, Clock::real(), None)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::timeline::{Log, Request, Step};

@@ -249,16 +249,12 @@ mod tests {
     use super::super::Subscribers;
     use super::super::dial::crowded;
     use super::*;
-    use crate::clock::Clock;
-    use crate::timeline::{Recorder, Source, Timeline};
+    use crate::timeline::{Recorder, Source};
 
     fn ear() -> Arc<Ear> {
-        let header =
-            Timeline::read(&include_bytes!("../../../../fixtures/timelines/rotation.ndjson")[..]).unwrap().header;
-        let recorder = Recorder::new(header, Clock::real(), None);
         let subscribers = Subscribers { nodes: HashMap::new(), pids: HashMap::new() };
         Arc::new(Ear {
-            journal: Arc::new(Journal::new(recorder, Source::Tap, subscribers)),
+            journal: Arc::new(Journal::new(Recorder::unkept(), Source::Tap, subscribers)),
             next_stream: Arc::default(),
             roots: watch::Sender::new(Vec::new()),
             open: Mutex::default(),
