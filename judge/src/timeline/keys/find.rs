@@ -6,11 +6,32 @@ use super::LEFT_OUT;
 const DEPTH: usize = 4;
 /// Letters of a run that may be base64 of a key: its first line alone, which every PEM begins with, has 36.
 const RUN: usize = 32;
+/// A run that is shorter is none.
+const SHORT: usize = 23;
 /// Bytes of a value that may be a key.
 const VALUE: usize = 40;
 
+/// Whether it is so plain that no key can be in it, in whatever shape: words and numbers, none of them long, nothing escaped.
+/// Most lines of most logs are, and whoever writes them waits for us.
+fn is_plain(bytes: &[u8]) -> bool {
+    let mut run = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'\\' | b'%' | 0x80.. => return false,
+            b'p' | b'P' if bytes[at..].get(..4).is_some_and(|word| word.eq_ignore_ascii_case(b"priv")) => return false,
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' | b'-' | b'_' | b'=' if run < SHORT => run += 1,
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' | b'-' | b'_' | b'=' => return false,
+            _ => run = 0,
+        }
+    }
+    true
+}
+
 /// Offset of the first thing that is a private key, or may be one.
 pub(super) fn first(bytes: &[u8]) -> Option<usize> {
+    if is_plain(bytes) {
+        return None;
+    }
     within(bytes, DEPTH)
 }
 
