@@ -84,7 +84,7 @@ fn unverified(p: &ProxyLedger, role: TlsRole, at: Mark) -> Option<String> {
     Some(format!("serial {} of {} can't be verified: {why}", leaf.serial.short(), p.id))
 }
 
-/// The certificate between its chain and an authority, which the chains that it showed or was sent before held.
+/// The certificate between its chain and an authority, which the chains that it showed before held.
 fn intermediate_left_out<'a>(p: &'a ProxyLedger<'a>, chain: &[CertFacts], at: Mark) -> Option<&'a CertFacts> {
     let wanted = chain.last()?.authority_key_id.as_ref()?;
     let shown = p.served.iter().filter(|s| s.mark.seq < at.seq).flat_map(|s| s.chain.iter().skip(1));
