@@ -286,6 +286,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_read_once_reads_the_same_again_and_is_not_kept_for_ever() {
+        let mut seen: Vec<(Vec<u8>, CertFacts)> = Vec::new();
+        for n in 0..MOST_READ + 2 {
+            let der = certificate(&n.to_string());
+            let first = facts(&der).unwrap();
+            assert_eq!((first.fingerprint, facts(&der)), (Fingerprint::of_der(&der), Ok(first.clone())));
+            seen.push((der, first));
+            assert!(READ.lock().unwrap().len() <= MOST_READ);
+        }
+        assert!(seen.iter().all(|(der, first)| facts(der).as_ref() == Ok(first)));
+        // One that begins as a certificate that was read is another.
+        let longer = [seen[0].0.as_slice(), &[0]].concat();
+        assert_eq!(facts(&longer), Err(ChainError::Trailing { index: 0, bytes: 1 }));
+    }
+
+    #[test]
     fn a_whole_chain_in_one_block_is_refused_like_envoy_refuses_it() {
         let (a, b) = (certificate("a"), certificate("b"));
         let bytes = b.len();

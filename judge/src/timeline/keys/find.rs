@@ -19,8 +19,12 @@ fn is_plain(bytes: &[u8]) -> bool {
         match byte {
             b'\\' | b'%' | 0x80.. => return false,
             b'p' | b'P' if bytes[at..].get(..4).is_some_and(|word| word.eq_ignore_ascii_case(b"priv")) => return false,
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' | b'-' | b'_' | b'=' if run < SHORT => run += 1,
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' | b'-' | b'_' | b'=' => return false,
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' | b'-' | b'_' | b'=' => {
+                run += 1;
+                if run > SHORT {
+                    return false;
+                }
+            }
             _ => run = 0,
         }
     }
