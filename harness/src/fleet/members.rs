@@ -160,7 +160,7 @@ impl Fleet {
             tokio::select! {
                 biased;
                 exit = running.exited(&self.ended) => Err(FleetError::Exited(exit)),
-                live = ready::ready(proxy, running.since, deadline) => live,
+                live = ready::ready(proxy, &[], running.since, deadline) => live,
             }
         }))
         .await

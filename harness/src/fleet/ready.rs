@@ -25,11 +25,18 @@ pub struct Live {
     pub after: Duration,
 }
 
-pub(super) async fn ready(proxy: &Proxy, since: Instant, deadline: Deadline) -> Result<Live, FleetError> {
+/// `calls`: clusters of its configuration that must have an endpoint, where that is for a control plane to tell: it learns of
+/// a pod only after that is ready.
+pub(super) async fn ready(
+    proxy: &Proxy,
+    calls: &[String],
+    since: Instant,
+    deadline: Deadline,
+) -> Result<Live, FleetError> {
     // The last state that it told itself says more than the time-out of the last question.
     let mut state = "it did not answer".to_owned();
     loop {
-        match missing(proxy, deadline).await {
+        match missing(proxy, calls, deadline).await {
             Ok(None) => return Ok(Live { id: proxy.id.clone(), after: since.elapsed() }),
             Ok(Some(what)) => state = what,
             Err(ReachError::TimedOut { .. }) => {}
@@ -44,7 +51,7 @@ pub(super) async fn ready(proxy: &Proxy, since: Instant, deadline: Deadline) -> 
 }
 
 /// What is still missing, in words.
-async fn missing(proxy: &Proxy, deadline: Deadline) -> Result<Option<String>, ReachError> {
+async fn missing(proxy: &Proxy, calls: &[String], deadline: Deadline) -> Result<Option<String>, ReachError> {
     let (status, body) = proxy.admin("/ready", deadline).await?;
     if !status.is_success() {
         let state = String::from_utf8_lossy(&body);
@@ -63,7 +70,25 @@ async fn missing(proxy: &Proxy, deadline: Deadline) -> Result<Option<String>, Re
         .filter(|(_, at)| !listens(&answer, *at))
         .map(|(name, at)| format!("{name} at {at}"))
         .collect();
-    Ok((!absent.is_empty()).then(|| format!("it is LIVE without its listener {}", absent.join(" and "))))
+    if !absent.is_empty() {
+        return Ok(Some(format!("it is LIVE without its listener {}", absent.join(" and "))));
+    }
+    if calls.is_empty() {
+        return Ok(None);
+    }
+    let (_, body) = proxy.admin("/clusters?format=json", deadline).await?;
+    let answer = serde_json::from_slice(&body).unwrap_or_default();
+    let without: Vec<_> = calls.iter().filter(|name| !has_endpoint(&answer, name)).map(String::as_str).collect();
+    Ok((!without.is_empty()).then(|| format!("it is LIVE without an endpoint of {}", without.join(" and "))))
+}
+
+/// One that Envoy would send a request to.
+fn has_endpoint(answer: &Value, cluster: &str) -> bool {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let well = |host: &Value| host["health_status"]["eds_health_status"].as_str().is_none_or(|s| s == "HEALTHY");
+    list(&answer["cluster_statuses"])
+        .iter()
+        .any(|status| status["name"].as_str() == Some(cluster) && list(&status["host_statuses"]).iter().any(well))
 }
 
 fn listens(answer: &Value, at: SocketAddr) -> bool {
@@ -105,5 +130,20 @@ mod tests {
         assert!(listens(&answer, at(15006)));
         assert!(!listens(&answer, at(15007)));
         assert!(!listens(&Value::Null, at(15006)));
+    }
+
+    #[test]
+    fn a_cluster_without_a_healthy_host_leads_nowhere() {
+        let host = |health: &str| serde_json::json!({ "health_status": { "eds_health_status": health } });
+        let answer = serde_json::json!({ "cluster_statuses": [
+            { "name": "known", "host_statuses": [host("DRAINING"), host("HEALTHY")] },
+            { "name": "draining", "host_statuses": [host("DRAINING")] },
+            { "name": "none_yet" },
+        ] });
+        assert!(has_endpoint(&answer, "known"));
+        for name in ["draining", "none_yet", "absent"] {
+            assert!(!has_endpoint(&answer, name), "{name}");
+        }
+        assert!(!has_endpoint(&Value::Null, "known"));
     }
 }

@@ -192,8 +192,7 @@ impl Ground {
 
     fn service(&self, id: &ProxyId) -> Vec<Value> {
         let labels = json!({ "app": id.as_str() });
-        // The same pod under a second name, to which connections are kept.
-        let kept = format!("{id}-long-lived");
+        let kept = kept(id);
         let service = |name: &str| {
             let ports = json!([{ "name": "http", "port": SERVICE, "targetPort": APP }]);
             self.object("v1", "Service", name, json!({ "selector": labels, "ports": ports }))
@@ -290,6 +289,11 @@ impl Ground {
         })
     }
 
+    /// What Istio calls the clusters of those who call this one.
+    pub(super) fn calls(&self, id: &ProxyId) -> Vec<String> {
+        [id.to_string(), kept(id)].map(|name| format!("outbound|{SERVICE}||{}", self.host(&name))).to_vec()
+    }
+
     pub(super) fn host(&self, name: &str) -> String {
         format!("{name}.{}.svc.cluster.local", self.namespace)
     }
@@ -315,6 +319,11 @@ fn by_host(mut patch: Value) -> Value {
     let http = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
     cluster["typed_extension_protocol_options"][http]["upstream_http_protocol_options"] = json!({ "auto_sni": true });
     patch
+}
+
+/// The same pod under a second name, to which connections are kept.
+fn kept(id: &ProxyId) -> String {
+    format!("{id}-long-lived")
 }
 
 fn host(name: &str, path: String, kind: &str) -> Value {

@@ -398,7 +398,10 @@ impl Pods {
         tokio::select! {
             biased;
             exit = first => Err(FleetError::Exited(exit)),
-            live = try_join_all(proxies.iter().map(|proxy| ready::ready(proxy, self.since, deadline))) => {
+            live = try_join_all(proxies.iter().map(async |proxy| {
+                let calls = if proxy.sides.outbound { self.yard.ground.calls(&proxy.next) } else { Vec::new() };
+                ready::ready(proxy, &calls, self.since, deadline).await
+            })) => {
                 self.settled.store(live.is_ok(), Ordering::Release);
                 live
             }
