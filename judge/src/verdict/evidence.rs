@@ -244,6 +244,37 @@ pub(super) fn unchanged<'a>(p: &'a ProxyLedger<'a>) -> Option<Unchanged<'a>> {
     Some(Unchanged { since, versions, updates: updates.or_else(silent) })
 }
 
+/// How often renewals of a certificate are due, seconds: as it was named, else half of its lifetime, when most providers renew.
+pub(super) fn renewal_interval(ledger: &Ledger, not_before: jiff::Timestamp, not_after: jiff::Timestamp) -> i64 {
+    let named = ledger.header.criteria.renew_every_s.and_then(|s| i64::try_from(s).ok());
+    named.unwrap_or_else(|| not_after.duration_since(not_before).as_secs() / 2).max(1)
+}
+
+/// Updates that a process counted since its start.
+pub(super) struct SinceStart {
+    pub updates: u64,
+    pub seconds: i64,
+}
+
+/// Updates of its certificate that its process took, where it holds the one that it started with, and they are as many as
+/// if renewals had come all the time. A few come at the start, of providers that tell whatever changes.
+pub(super) fn in_vain_since_start(
+    ledger: &Ledger,
+    p: &ProxyLedger,
+    sampled: u64,
+    (not_before, not_after): (jiff::Timestamp, jiff::Timestamp),
+) -> Option<SinceStart> {
+    const AT_THE_START: u64 = 3;
+    let sample = p.stats.iter().rfind(|s| s.mark.seq <= sampled)?;
+    let (stat, started) = (p.sds_stat("update_success"), p.started(sampled)?);
+    let updates = sample.sum(|name| is_stat(name, &stat))?;
+    let every = renewal_interval(ledger, not_before, not_after);
+    let seconds = sample.mark.at.wall.duration_since(started).as_secs();
+    let due = u64::try_from(seconds / every).unwrap_or(0);
+    let first = not_before.duration_since(started).as_secs() < every;
+    (first && updates > AT_THE_START.max(due / 4 * 3)).then_some(SinceStart { updates, seconds })
+}
+
 /// A stream for the proxy's certificate that was open at this observation. One that ended soon and without a response was an
 /// attempt that was refused; one that lasted was open, though its provider had nothing to say to somebody who held a version.
 pub(super) fn stream_open_at<'a>(ledger: &Ledger, p: &'a ProxyLedger<'_>, seq: u64) -> Option<&'a Stream> {

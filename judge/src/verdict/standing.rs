@@ -8,12 +8,11 @@ use serde::Serialize;
 
 use super::activity::Activity;
 use super::connection::{Kept, kept};
-use super::evidence::{clock_time, is_stat, span, unchanged};
+use super::evidence::{clock_time, in_vain_since_start, is_stat, span, unchanged};
 use super::newcomer::Newcomers;
 use crate::timeline::ledger::{Dump, Load, ProxyLedger};
 use crate::timeline::{
-    AGENT_FOUND_SOCKET, AGENT_SERVES, CertFacts, Fact, Ledger, LoadedCert, ProxyId, Serial, SourceKind, Timeline,
-    TlsRole,
+    AGENT_FOUND_SOCKET, AGENT_SERVES, CertFacts, Ledger, LoadedCert, ProxyId, Serial, SourceKind, Timeline, TlsRole,
 };
 
 /// Of a certificate's lifetime, when most providers renew (SPIRE, Istio), and when all should have.
@@ -92,11 +91,10 @@ impl State {
 /// Where every proxy of a recording stands at its end, in the order of the recording.
 pub fn standings(timeline: &Timeline) -> Vec<Standing> {
     let ledger = Ledger::of(timeline);
-    ledger.proxies.iter().map(|p| Look { timeline, ledger: &ledger, p }.standing()).collect()
+    ledger.proxies.iter().map(|p| Look { ledger: &ledger, p }.standing()).collect()
 }
 
 struct Look<'a> {
-    timeline: &'a Timeline,
     ledger: &'a Ledger<'a>,
     p: &'a ProxyLedger<'a>,
 }
@@ -302,7 +300,7 @@ impl Look<'_> {
         if dumped.serial != leaf.serial || dumped.not_after != leaf.not_after {
             return None;
         }
-        let started = self.started()?;
+        let started = self.p.started(u64::MAX)?;
         let after_start = updated.duration_since(started).as_secs() > START;
         let older = leaf.not_before < started || updated.duration_since(leaf.not_before).as_secs() > 2 * START;
         let own_time = updated.duration_since(leaf.not_before).as_secs();
@@ -313,16 +311,6 @@ impl Look<'_> {
                 clock_time(updated),
                 span(own_time)
             )
-        })
-    }
-
-    /// When the proxy's process started, by its own account.
-    fn started(&self) -> Option<jiff::Timestamp> {
-        self.timeline.observations.iter().rev().find_map(|o| match &o.fact {
-            Fact::ServerInfo(info) if o.proxy.as_ref() == Some(&self.p.id) => {
-                o.at.wall.checked_sub(jiff::SignedDuration::from_secs(info.uptime_s)).ok()
-            }
-            _ => None,
         })
     }
 
@@ -347,7 +335,17 @@ impl Look<'_> {
                 p.svid,
                 leaf.serial.short()
             )),
-            _ => None,
+            // In one look, what its process counted since it started.
+            _ => {
+                let since = in_vain_since_start(self.ledger, p, u64::MAX, (leaf.not_before, leaf.not_after))?;
+                Some(format!(
+                    "since it started, {} ago, Envoy took {} updates of {} (update_success), and holds the certificate that \
+                     it started with",
+                    span(since.seconds),
+                    since.updates,
+                    p.svid
+                ))
+            }
         }
     }
 

@@ -337,6 +337,7 @@ impl<'t> Fold<'t> {
                 resumed: r.resumed,
                 error: r.error.as_deref(),
             }),
+            Fact::ServerInfo(info) => proxy.uptimes.push((mark, info.uptime_s)),
             Fact::Watch(w) => proxy.watches.push((mark, w.watched)),
             Fact::SocketInode(s) => {
                 proxy.sockets.push(SocketSeen { mark, inside: s.inside.clone(), outside: s.outside.clone() });

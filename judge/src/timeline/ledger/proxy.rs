@@ -384,6 +384,8 @@ pub struct ProxyLedger<'t> {
     /// Connections to the provider's socket, by the inodes of their near ends, each time somebody looked from its pod; and
     /// whether they are known to be its own.
     pub held: Vec<(Mark, bool, &'t [u64])>,
+    /// For how many seconds its process had run, by its own account.
+    pub uptimes: Vec<(Mark, i64)>,
     /// Whether it watches the directory into which its files are moved, at each census.
     pub watches: Vec<(Mark, bool)>,
     /// The provider's socket as it sees it, at each census.
@@ -424,6 +426,7 @@ impl<'t> ProxyLedger<'t> {
             blind: Vec::new(),
             remarks: Vec::new(),
             held: Vec::new(),
+            uptimes: Vec::new(),
             watches: Vec::new(),
             sockets: Vec::new(),
             reload_failures: Vec::new(),
@@ -520,6 +523,12 @@ impl<'t> ProxyLedger<'t> {
             before = value;
         }
         Some(risen)
+    }
+
+    /// When the process that was there at this observation had started, by its own account.
+    pub fn started(&self, at: u64) -> Option<jiff::Timestamp> {
+        let (mark, uptime_s) = self.uptimes.iter().rfind(|(mark, _)| mark.seq <= at).or(self.uptimes.first())?;
+        mark.at.wall.checked_sub(jiff::SignedDuration::from_secs(*uptime_s)).ok()
     }
 
     /// Row of a generation.

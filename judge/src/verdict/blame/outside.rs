@@ -2,10 +2,10 @@
 
 use super::super::Confidence;
 use super::super::activity::Activity;
-use super::super::evidence::is_stat;
+use super::super::evidence::{SinceStart, in_vain_since_start, is_stat, renewal_interval, span};
 use super::{Case, ISSUER_DECIDES, STREAM_DECIDES, Stop, many};
-use crate::timeline::ledger::{Mark, Row};
-use crate::timeline::{CertFacts, Layer, SourceKind};
+use crate::timeline::ledger::{Mark, Row, StatSample};
+use crate::timeline::{CertFacts, Layer, LoadedCert, SourceKind};
 
 /// What decides where the stream was heard already.
 const PROVIDER_DECIDES: &str = "the provider's own log: did it mint a newer certificate, and to whom did it send it?";
@@ -38,7 +38,7 @@ impl Case<'_> {
         let sampled = nearest(&mut self.p.stats.iter().map(|s| s.mark));
         let moved = |suffix: &str| {
             let stat = self.p.sds_stat(suffix);
-            self.p.risen(sampled, |n| is_stat(n, &stat))
+            self.p.risen(sampled, |n| is_stat(n, &stat)).filter(|rose| *rose > 0 || self.says_so(sampled, suffix))
         };
         let connected = self.p.stats.iter().find(|s| s.mark.seq == sampled).and_then(|s| {
             let stat = self.p.sds_stat("control_plane.connected_state");
@@ -153,6 +153,18 @@ impl Case<'_> {
             ["never-renews", "issues-never-pushes", "provider-frozen", "bundle-only", "wrong-name", "empty-response"];
         let mut modes: Vec<_> = silent.into_iter().map(|m| (m, Confidence::Possible)).collect();
         modes.push(("wrong-type-url", Confidence::Possible));
+        let since = self.held(sampled).filter(|_| !silence && self.only_one_served());
+        let since =
+            since.and_then(|leaf| in_vain_since_start(self.ledger, self.p, sampled, (leaf.not_before, leaf.not_after)));
+        if let Some(SinceStart { updates, seconds }) = since {
+            let story = format!(
+                "since it started, {} before, Envoy took {updates} updates of {name}, and holds the certificate that it \
+                 started with",
+                span(seconds)
+            );
+            let modes: Vec<_> = resends.into_iter().chain(modes).collect();
+            return self.stop(None, many(&modes, &evidence, STREAM_DECIDES), story);
+        }
         // Hidden counters are not zero; what moved may have been the renewals that did come; and of files, none moves.
         if !silence && (moved("update_success") != Some(0) || connected.is_none()) {
             modes.extend(resends);
@@ -178,6 +190,41 @@ impl Case<'_> {
             None => ("Envoy shows no sign of an update".to_owned(), STREAM_DECIDES),
         };
         self.stop(None, many(&modes, &evidence, decides), story)
+    }
+
+    /// Whether a counter of its secret that did not rise between looks says that nothing came: they were as far apart as
+    /// renewals are, or it tells of all the time since its process started.
+    fn says_so(&self, sampled: u64, suffix: &str) -> bool {
+        let stat = self.p.sds_stat(suffix);
+        let shown = |s: &StatSample| s.sum(|n| is_stat(n, &stat));
+        let Some((first, last)) = self
+            .p
+            .stats
+            .iter()
+            .find(|s| shown(s).is_some())
+            .zip(self.p.stats.iter().rfind(|s| s.mark.seq <= sampled && shown(s).is_some()))
+        else {
+            return false;
+        };
+        let at_start = if suffix == "update_success" { 1 } else { 0 };
+        let since = match shown(last) {
+            Some(0) => return true,
+            Some(n) if n <= at_start => match self.p.started(sampled) {
+                Some(started) => started.min(first.mark.at.wall),
+                None => return true,
+            },
+            _ => first.mark.at.wall,
+        };
+        let Some(leaf) = self.held(sampled) else { return true };
+        let every = renewal_interval(self.ledger, leaf.not_before, leaf.not_after);
+        last.mark.at.wall.duration_since(since).as_secs() >= every
+    }
+
+    /// The one leaf that its contexts hold.
+    fn held(&self, at: u64) -> Option<&LoadedCert> {
+        let near = self.p.loads.iter().min_by_key(|load| load.mark.seq.abs_diff(at))?;
+        let [leaf] = &*near.own else { return None };
+        Some(leaf)
     }
 
     /// What it serves took the place of another, and had expired when it was first shown: it came unfit, or it came in

@@ -123,6 +123,64 @@ fn a_look_at_an_incident_is_judged_and_names_what_it_can() {
     assert!(!v.candidates.iter().any(|c| c.mode == "never-renews"), "versions moved: {:?}", v.candidates);
 }
 
+/// With the uptime that the first proxy tells of itself in its last look.
+fn up_for(mut t: Timeline, uptime_s: i64) -> Timeline {
+    let (at, proxy) = t.observations.first().map(|o| (o.at, o.proxy.clone())).unwrap();
+    let fact = ServerInfo { version: "x".into(), state: "LIVE".into(), uptime_s }.into();
+    let seq = t.observations.last().unwrap().seq + 1;
+    t.observations.push(Observation { seq, at, source: Source::Admin, proxy, secret: None, fact });
+    if let Some(footer) = &mut t.footer {
+        footer.observations = seq + 1;
+    }
+    t
+}
+
+/// The last look at a proxy of our days, after these steps of 20 minutes each, and what is suspected of it.
+fn last_look(steps: &[Twist], uptime_s: Option<i64>) -> (Vec<String>, String) {
+    let mut sketch = Sketch::fleet(1, 4, 3600, 1200).new_envoy();
+    for twist in steps {
+        sketch.step(1200, *twist);
+    }
+    let mut t = one_look(&sketch.finish());
+    for o in &mut t.observations {
+        if let Fact::Stats(stats) = &mut o.fact {
+            stats.values.insert("sds.default.control_plane.connected_state".into(), 1);
+        }
+    }
+    if let Some(uptime_s) = uptime_s {
+        t = up_for(t, uptime_s);
+    }
+    let standing = standings(&t).remove(0);
+    assert_eq!(standing.state, State::Expired, "{standing:?}");
+    (judge(&t).candidates.into_iter().map(|c| c.mode).collect(), standing.remarks.join("\n"))
+}
+
+const STARTED: &str = "and holds the certificate that it started with";
+
+#[test]
+fn a_counter_that_was_read_once_rules_out_nothing_that_came_before() {
+    // The updates that it counts may have been renewals, or the same certificate again.
+    let stopped =
+        [Twist::Healthy, Twist::Healthy, Twist::NoRenewal, Twist::NoRenewal, Twist::NoRenewal, Twist::NoRenewal];
+    let (modes, remarks) = last_look(&stopped, Some(6 * 1200));
+    assert!(modes.contains(&"resend-cached".to_owned()) && modes[0] == "never-renews", "{modes:?}");
+    assert!(!remarks.contains(STARTED), "{remarks}");
+
+    // As many as renewals were due, and its first certificate.
+    let (modes, remarks) = last_look(&[Twist::ResendCached; 6], Some(6 * 1200));
+    assert!(modes[0] == "resend-cached" && modes.contains(&"never-renews".to_owned()), "{modes:?}");
+    assert!(remarks.contains("Envoy took 7 updates of default") && remarks.contains(STARTED), "{remarks}");
+    // When it started is not known.
+    let (modes, remarks) = last_look(&[Twist::ResendCached; 6], None);
+    assert!(modes.contains(&"resend-cached".to_owned()) && !remarks.contains(STARTED), "{modes:?} {remarks}");
+
+    // Only what came first, hours ago; or just now, and who knows what its provider has.
+    let (modes, _) = last_look(&[Twist::NoRenewal; 6], Some(6 * 1200));
+    assert!(!modes.contains(&"resend-cached".to_owned()) && modes.contains(&"never-renews".to_owned()), "{modes:?}");
+    let (modes, _) = last_look(&[Twist::NoRenewal; 6], Some(30));
+    assert!(modes.contains(&"resend-cached".to_owned()) && modes.contains(&"never-renews".to_owned()), "{modes:?}");
+}
+
 /// Counters of SDS are hidden, as Istio hides them, and the last look was heard by the proxy's own log: what it said, line
 /// by line, in 90 s.
 fn heard(t: &Timeline, said: &[SdsMessage]) -> Timeline {
