@@ -95,6 +95,11 @@ impl Activity {
         seconds >= LISTENED && self.since(self.held).next().is_none()
     }
 
+    /// Whether it was silent for as long as renewals are apart: to have listened for less rules out nothing that comes with them.
+    pub(super) fn silent_for(&self, interval: i64) -> bool {
+        self.silent() && self.until.at.wall.duration_since(self.held.at.wall).as_secs() >= interval
+    }
+
     /// How many responses were refused.
     pub(super) fn refused(&self) -> u64 {
         self.updates.iter().filter(|update| matches!(update.outcome, Outcome::Refused(_))).count() as u64

@@ -232,16 +232,42 @@ pub(super) fn held_since(p: &ProxyLedger) -> Option<Mark> {
 }
 
 /// Absent where its contexts hold none, or several.
-pub(super) fn unchanged<'a>(p: &'a ProxyLedger<'a>) -> Option<Unchanged<'a>> {
+pub(super) fn unchanged<'a>(ledger: &Ledger, p: &'a ProxyLedger<'a>) -> Option<Unchanged<'a>> {
     let since = held_since(p)?;
     let dumps = p.dumps.iter().filter(|d| d.mark.seq > since.seq);
     let versions = dumps.filter_map(|d| d.active(&p.svid)).map(|s| s.version_info.as_str()).collect();
     let stat = p.sds_stat("update_success");
     let counted = p.stats.iter().filter(|s| s.mark.seq > since.seq);
-    let counted: Vec<_> = counted.filter_map(|s| s.sum(|name| is_stat(name, &stat))).collect();
-    let updates = counted.first().zip(counted.last()).map(|(from, to)| to.saturating_sub(*from));
-    let silent = || Activity::of(p).is_some_and(|activity| activity.silent()).then_some(0);
+    let counted: Vec<_> = counted.filter_map(|s| Some((s.mark, s.sum(|name| is_stat(name, &stat))?))).collect();
+    let updates = counted.first().zip(counted.last()).and_then(|((_, from), (at, to))| {
+        let rose = to.saturating_sub(*from);
+        (rose > 0 || tells_of_none(ledger, p, (since, *at), "update_success")).then_some(rose)
+    });
+    let silent = || Activity::of(p).is_some_and(|heard| heard.silent_for(interval_of_held(ledger, p))).then_some(0);
     Some(Unchanged { since, versions, updates: updates.or_else(silent) })
+}
+
+/// Whether a counter of its certificate's secret that did not rise between two looks says that nothing came: they were as far
+/// apart as renewals are, or it tells of all the time since its process started.
+pub(super) fn tells_of_none(ledger: &Ledger, p: &ProxyLedger, (from, to): (Mark, Mark), suffix: &str) -> bool {
+    let stat = p.sds_stat(suffix);
+    let at = p.stats.iter().rfind(|s| s.mark.seq <= to.seq).and_then(|s| s.sum(|name| is_stat(name, &stat)));
+    // The first that came is none that came later.
+    let since = match (at, suffix) {
+        (Some(0), _) => return true,
+        (Some(1), "update_success") => match p.started(to.seq) {
+            Some(started) => started.min(from.at.wall),
+            None => return true,
+        },
+        _ => from.at.wall,
+    };
+    to.at.wall.duration_since(since).as_secs() >= interval_of_held(ledger, p)
+}
+
+/// How often renewals of what its contexts hold are due, seconds; none, where they hold nothing.
+pub(super) fn interval_of_held(ledger: &Ledger, p: &ProxyLedger) -> i64 {
+    let leaf = p.loads.last().and_then(|load| load.own.first());
+    leaf.map_or(0, |leaf| renewal_interval(ledger, leaf.not_before, leaf.not_after))
 }
 
 /// How often renewals of a certificate are due, seconds: as it was named, else half of its lifetime, when most providers renew.

@@ -317,7 +317,7 @@ impl Look<'_> {
     /// Between looks: new versions of the secret, and the same certificate.
     fn versions_moved(&self, leaf: &LoadedCert) -> Option<String> {
         let p = self.p;
-        let unchanged = unchanged(p)?;
+        let unchanged = unchanged(self.ledger, p)?;
         let seconds = p.loads.last()?.mark.at.wall.duration_since(unchanged.since.at.wall).as_secs();
         match (unchanged.distinct(), unchanged.updates) {
             (distinct @ 2.., _) => Some(format!(

@@ -13,7 +13,7 @@ impl Case<'_> {
     /// What newcomers are given decides between the provider and the proxy.
     pub(super) fn beside_newcomers(&self) -> Option<Stop> {
         let newcomers = Newcomers::of(self.ledger, self.p)?;
-        let updated = unchanged(self.p).and_then(|unchanged| unchanged.updated());
+        let updated = unchanged(self.ledger, self.p).and_then(|unchanged| unchanged.updated());
         if let Some((mark, how)) = newcomers.unanswered() {
             return self.nobody_is_answered(mark, how, updated);
         }

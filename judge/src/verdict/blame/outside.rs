@@ -2,7 +2,7 @@
 
 use super::super::Confidence;
 use super::super::activity::Activity;
-use super::super::evidence::{SinceStart, in_vain_since_start, is_stat, renewal_interval, span};
+use super::super::evidence::{SinceStart, in_vain_since_start, interval_of_held, is_stat, span, tells_of_none};
 use super::{Case, ISSUER_DECIDES, STREAM_DECIDES, Stop, many};
 use crate::timeline::ledger::{Mark, Row, StatSample};
 use crate::timeline::{CertFacts, Layer, LoadedCert, SourceKind};
@@ -38,7 +38,10 @@ impl Case<'_> {
         let sampled = nearest(&mut self.p.stats.iter().map(|s| s.mark));
         let moved = |suffix: &str| {
             let stat = self.p.sds_stat(suffix);
-            self.p.risen(sampled, |n| is_stat(n, &stat)).filter(|rose| *rose > 0 || self.says_so(sampled, suffix))
+            let shown = |s: &&StatSample| s.mark.seq <= sampled && s.sum(|n| is_stat(n, &stat)).is_some();
+            let looks = (self.p.stats.iter().find(shown)?.mark, self.p.stats.iter().rfind(shown)?.mark);
+            let rose = self.p.risen(sampled, |n| is_stat(n, &stat))?;
+            (rose > 0 || tells_of_none(self.ledger, self.p, looks, suffix)).then_some(rose)
         };
         let connected = self.p.stats.iter().find(|s| s.mark.seq == sampled).and_then(|s| {
             let stat = self.p.sds_stat("control_plane.connected_state");
@@ -148,7 +151,7 @@ impl Case<'_> {
             let modes: Vec<_> = resends.into_iter().chain([("never-renews", Confidence::Possible)]).collect();
             return self.stop(None, many(&modes, &heard.evidence(), SECRET_DECIDES), heard.lately());
         }
-        let silence = heard.as_ref().is_some_and(Activity::silent);
+        let silence = heard.as_ref().is_some_and(|heard| heard.silent_for(interval_of_held(self.ledger, self.p)));
         let silent =
             ["never-renews", "issues-never-pushes", "provider-frozen", "bundle-only", "wrong-name", "empty-response"];
         let mut modes: Vec<_> = silent.into_iter().map(|m| (m, Confidence::Possible)).collect();
@@ -190,34 +193,6 @@ impl Case<'_> {
             None => ("Envoy shows no sign of an update".to_owned(), STREAM_DECIDES),
         };
         self.stop(None, many(&modes, &evidence, decides), story)
-    }
-
-    /// Whether a counter of its secret that did not rise between looks says that nothing came: they were as far apart as
-    /// renewals are, or it tells of all the time since its process started.
-    fn says_so(&self, sampled: u64, suffix: &str) -> bool {
-        let stat = self.p.sds_stat(suffix);
-        let shown = |s: &StatSample| s.sum(|n| is_stat(n, &stat));
-        let Some((first, last)) = self
-            .p
-            .stats
-            .iter()
-            .find(|s| shown(s).is_some())
-            .zip(self.p.stats.iter().rfind(|s| s.mark.seq <= sampled && shown(s).is_some()))
-        else {
-            return false;
-        };
-        let at_start = if suffix == "update_success" { 1 } else { 0 };
-        let since = match shown(last) {
-            Some(0) => return true,
-            Some(n) if n <= at_start => match self.p.started(sampled) {
-                Some(started) => started.min(first.mark.at.wall),
-                None => return true,
-            },
-            _ => first.mark.at.wall,
-        };
-        let Some(leaf) = self.held(sampled) else { return true };
-        let every = renewal_interval(self.ledger, leaf.not_before, leaf.not_after);
-        last.mark.at.wall.duration_since(since).as_secs() >= every
     }
 
     /// The one leaf that its contexts hold.

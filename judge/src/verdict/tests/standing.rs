@@ -184,6 +184,10 @@ fn a_counter_that_was_read_once_rules_out_nothing_that_came_before() {
 /// Counters of SDS are hidden, as Istio hides them, and the last look was heard by the proxy's own log: what it said, line
 /// by line, in 90 s.
 fn heard(t: &Timeline, said: &[SdsMessage]) -> Timeline {
+    heard_for(t, said, 90)
+}
+
+fn heard_for(t: &Timeline, said: &[SdsMessage], listened_s: u32) -> Timeline {
     let mut t = attached(&without(t, |o| matches!(o.fact, Fact::Stats(_))));
     let last = t.observations.iter().rfind(|o| matches!(o.fact, Fact::Certs(_))).unwrap();
     let (mut at, proxy, certs) = (last.at, last.proxy.clone(), last.fact.clone());
@@ -197,7 +201,7 @@ fn heard(t: &Timeline, said: &[SdsMessage]) -> Timeline {
     add(1, Source::Admin, log(format!("{CONFIG_AT_DEBUG} (it was at warning)")));
     said.iter().for_each(|message| add(1, Source::Process, log(message.to_string())));
     add(1, Source::Admin, certs);
-    add(90, Source::Admin, log(format!("{CONFIG_PUT_BACK}: at warning")));
+    add(listened_s, Source::Admin, log(format!("{CONFIG_PUT_BACK}: at warning")));
     if let Some(footer) = &mut t.footer {
         footer.observations = t.observations.len() as u64;
     }
@@ -242,8 +246,13 @@ fn its_own_log_tells_updates_in_vain_from_silence() {
         "{modes:?}"
     );
 
+    // Whoever listens for less than renewals are apart hears nothing of them.
     let (s, modes) = of_heard(&heard(&expired(), &[]));
     assert!(s.remarks.iter().any(|r| r.contains("Envoy's own log tells of no SDS update in 91 s")), "{s:?}");
+    for mode in ["never-renews", "resend-cached"] {
+        assert!(modes.contains(&mode.to_owned()), "{modes:?}");
+    }
+    let (_, modes) = of_heard(&heard_for(&expired(), &[], 1800));
     assert!(modes.contains(&"never-renews".to_owned()), "{modes:?}");
     for gone in ["resend-cached", "stream-refused"] {
         assert!(!modes.contains(&gone.to_owned()), "a stream on which nothing comes: {modes:?}");
