@@ -458,6 +458,7 @@ impl Living<'_> {
             }
         };
         let _ = self.tell.events.send(RunEvent::Notice { text });
+        self.tell.progress("kept", 0, 0, 0);
         self.stop.hold().await;
     }
 }
