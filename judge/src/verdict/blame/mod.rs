@@ -8,7 +8,7 @@ mod outside;
 mod proxy_side;
 mod refusal;
 
-use super::evidence::{authority, clock_time, defect, due, is_stat, pushes_between};
+use super::evidence::{authority, clock_time, defect, due, pushes_between};
 use super::{Candidate, CheckResult, Confidence, Finding};
 use crate::timeline::ledger::{Entry, Generation, Mark, ProxyLedger, Push, Row, Served, is_same};
 use crate::timeline::{CertFacts, Layer, Ledger, LoadedCert, TlsRole};
@@ -170,8 +170,7 @@ impl<'a> Case<'a> {
     /// tell.
     fn perhaps_refused(&self) -> (Option<Layer>, Vec<Candidate>) {
         let counter = if self.p.by_files() { "key_rotation_failed" } else { "update_rejected" };
-        let stat = self.p.sds_stat(counter);
-        match self.p.risen(u64::MAX, |name| is_stat(name, &stat)) {
+        match self.counted(u64::MAX, counter) {
             Some(0) => (Some(Layer::Loaded), Vec::new()),
             Some(_) if !self.p.by_files() => {
                 (Some(Layer::Acked), one("partial-subscribers", Confidence::Likely, vec![self.wrong.seq]))

@@ -36,13 +36,7 @@ impl Case<'_> {
             marks.min_by_key(|m| m.at.mono.abs_diff(self.wrong.at.mono)).map_or(self.wrong.seq, |m| m.seq)
         };
         let sampled = nearest(&mut self.p.stats.iter().map(|s| s.mark));
-        let moved = |suffix: &str| {
-            let stat = self.p.sds_stat(suffix);
-            let shown = |s: &&StatSample| s.mark.seq <= sampled && s.sum(|n| is_stat(n, &stat)).is_some();
-            let looks = (self.p.stats.iter().find(shown)?.mark, self.p.stats.iter().rfind(shown)?.mark);
-            let rose = self.p.risen(sampled, |n| is_stat(n, &stat))?;
-            (rose > 0 || tells_of_none(self.ledger, self.p, looks, suffix)).then_some(rose)
-        };
+        let moved = |suffix: &str| self.counted(sampled, suffix);
         let connected = self.p.stats.iter().find(|s| s.mark.seq == sampled).and_then(|s| {
             let stat = self.p.sds_stat("control_plane.connected_state");
             s.values.iter().find(|(n, _)| is_stat(n, &stat)).map(|(_, v)| *v)
@@ -193,6 +187,16 @@ impl Case<'_> {
             None => ("Envoy shows no sign of an update".to_owned(), STREAM_DECIDES),
         };
         self.stop(None, many(&modes, &evidence, decides), story)
+    }
+
+    /// By how much a counter of its certificate's secret rose up to this observation; absent where it was not shown, or
+    /// that it did not rise says nothing.
+    pub(super) fn counted(&self, until: u64, suffix: &str) -> Option<u64> {
+        let stat = self.p.sds_stat(suffix);
+        let shown = |s: &&StatSample| s.mark.seq <= until && s.sum(|n| is_stat(n, &stat)).is_some();
+        let looks = (self.p.stats.iter().find(shown)?.mark, self.p.stats.iter().rfind(shown)?.mark);
+        let rose = self.p.risen(until, |n| is_stat(n, &stat))?;
+        (rose > 0 || tells_of_none(self.ledger, self.p, looks, suffix)).then_some(rose)
     }
 
     /// The one leaf that its contexts hold.
