@@ -235,11 +235,19 @@ fn watch(onlooker: &Onlooker<'_>, namespace: &str) -> (Option<i32>, Value) {
 }
 
 fn look_at_the_incident(onlooker: &Onlooker<'_>) {
-    let (code, found) = watch(onlooker, &onlooker.namespace("live-incident"));
+    let namespace = onlooker.namespace("live-incident");
+    let (code, found) = watch(onlooker, &namespace);
     // That none was minted all the same, only the issuer knows.
     let modes = [&found["suspects"][0]["mode"], &found["suspects"][1]["mode"]];
     assert_eq!((code, modes), (Some(1), [&json!("resend-cached"), &json!("resend-stale")]), "{found:#}");
     assert!(found["proxies"][0]["remarks"].to_string().contains("none brought anything new"), "{found:#}");
+
+    // Who looks once sees no counter move, and is not led away from what it is.
+    let account = onlooker.account(&namespace, &["rotacheck-diagnose"]);
+    let (code, found) = onlooker.diagnose(&account, &namespace, &["--renew-every", "10s"]);
+    let suspects = found["suspects"].as_array().unwrap();
+    assert_eq!(code, Some(1), "{found:#}");
+    assert!(suspects.iter().any(|suspect| suspect["mode"] == "resend-cached"), "{found:#}");
 }
 
 fn look_at_the_rotation(onlooker: &Onlooker<'_>) {
