@@ -29,6 +29,20 @@ const NAMES: [&str; 8] = [
 ];
 const SELECTED: [&str; 6] = ["rotation", "incident", "never-renews", "issues-never-pushes", "--envoy", "1.38.3"];
 
+/// In real time each of these takes seconds, in which its pod can be taken away; the others take little more than a blink.
+const LASTING: [&str; 10] = [
+    "rotation",
+    "rotation-serials",
+    "never-renews",
+    "issues-never-pushes",
+    "--envoy",
+    "1.38.3",
+    "--clock",
+    "real",
+    "--ttl",
+    "10s",
+];
+
 /// A kind cluster, deleted when it is dropped.
 struct Stays {
     name: String,
@@ -67,13 +81,13 @@ impl Stays {
     }
 
     /// A run of what is selected, with the report in a file.
-    fn run(&self, report: &Utf8Path, more: &[&str]) -> Going {
+    fn run(&self, selected: &[&str], report: &Utf8Path, more: &[&str]) -> Going {
         let report = format!("json={report}");
-        self.rotacheck(&[&["run"], &SELECTED[..], &["--offline", "--report", &report], more].concat())
+        self.rotacheck(&[&["run"], selected, &["--offline", "--report", &report], more].concat())
     }
 
-    fn job(&self, report: &Utf8Path) -> Going {
-        self.run(report, &["--on", "kubernetes", "--job-image", &job_image(), "--shards", "4"])
+    fn job(&self, selected: &[&str], report: &Utf8Path) -> Going {
+        self.run(selected, report, &["--on", "kubernetes", "--job-image", &job_image(), "--shards", "4"])
     }
 
     /// Awaits that the pods are so.
@@ -130,8 +144,8 @@ fn in_a_cluster_that_stays_a_job_says_what_one_machine_says_and_what_killed_runs
 
 fn a_job_of_four_pods_says_what_one_local_run_says(stays: &Stays) {
     let [local, job] = ["local.json", "job.json"].map(|name| stays.place.root.join(name));
-    stays.run(&local, &[]).ended().with(0, &[]);
-    stays.job(&job).ended().with(0, &["part 1/4 is here", "part 4/4 is here", "4 cells"]);
+    stays.run(&SELECTED, &local, &[]).ended().with(0, &[]);
+    stays.job(&SELECTED, &job).ended().with(0, &["part 1/4 is here", "part 4/4 is here", "4 cells"]);
     assert_eq!(verdicts(&local).len(), 4);
     assert_eq!(verdicts(&job), verdicts(&local));
     // The evidence came along: what is joined can be judged again.
@@ -145,7 +159,7 @@ fn a_job_of_four_pods_says_what_one_local_run_says(stays: &Stays) {
 
 fn a_part_whose_pod_is_taken_away_is_lost_and_not_run(stays: &Stays) {
     let report = stays.place.root.join("lost.json");
-    let going = stays.job(&report);
+    let going = stays.job(&LASTING, &report);
     let is_second = |name: &String| name.rsplit('-').nth(1) == Some("1");
     let runs = |pod: &PodSeen| pod.containers.values().any(|container| container.running);
     let pods = stays.pods("the second pod", |pods| pods.iter().any(|(name, pod)| is_second(name) && runs(pod)));
@@ -169,7 +183,7 @@ fn an_image_without_the_envoy_is_told(stays: &Stays) {
 }
 
 fn a_job_and_a_namespace_of_killed_harnesses_are_found_and_deleted(stays: &Stays) {
-    let going = stays.job(&stays.place.root.join("killed.json"));
+    let going = stays.job(&LASTING, &stays.place.root.join("killed.json"));
     stays.pods("a pod", |pods| !pods.is_empty());
     // As long as a harness runs, what it made is nobody else's affair.
     assert_eq!(stays.sweep(&["--yes"]), [""; 0]);
