@@ -297,7 +297,8 @@ pub(super) fn in_vain_since_start(
     let every = renewal_interval(ledger, not_before, not_after);
     let seconds = sample.mark.at.wall.duration_since(started).as_secs();
     let due = u64::try_from(seconds / every).unwrap_or(0);
-    let first = not_before.duration_since(started).as_secs() < every;
+    // Before its second renewal is due, it may well hold its first.
+    let first = due >= 2 && not_before.duration_since(started).as_secs() < every;
     (first && updates > AT_THE_START.max(due / 4 * 3)).then_some(SinceStart { updates, seconds })
 }
 

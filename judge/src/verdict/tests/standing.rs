@@ -170,6 +170,9 @@ fn a_counter_that_was_read_once_rules_out_nothing_that_came_before() {
     let (modes, remarks) = last_look(&[Twist::ResendCached; 6], Some(6 * 1200));
     assert!(modes[0] == "resend-cached" && modes.contains(&"never-renews".to_owned()), "{modes:?}");
     assert!(remarks.contains("Envoy took 7 updates of default") && remarks.contains(STARTED), "{remarks}");
+    // What has just started is told much, and holds its first certificate as it should.
+    let healthy = up_for(one_look(&night(Twist::ResendCached, 1, 12)), 30);
+    assert!(standings(&healthy).iter().all(|s| !s.remarks.join(" ").contains(STARTED)));
     // When it started is not known.
     let (modes, remarks) = last_look(&[Twist::ResendCached; 6], None);
     assert!(modes.contains(&"resend-cached".to_owned()) && !remarks.contains(STARTED), "{modes:?} {remarks}");
