@@ -84,16 +84,18 @@ async fn missing(proxy: &Proxy, calls: &[String], deadline: Deadline) -> Result<
 
 /// One that Envoy would send a request to.
 fn has_endpoint(answer: &Value, cluster: &str) -> bool {
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let well = |host: &Value| host["health_status"]["eds_health_status"].as_str().is_none_or(|s| s == "HEALTHY");
-    list(&answer["cluster_statuses"])
-        .iter()
-        .any(|status| status["name"].as_str() == Some(cluster) && list(&status["host_statuses"]).iter().any(well))
+    let mut named = items(&answer["cluster_statuses"]).iter().filter(|status| status["name"].as_str() == Some(cluster));
+    named.any(|status| items(&status["host_statuses"]).iter().any(well))
+}
+
+/// Of a list; none of anything else.
+fn items(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 fn listens(answer: &Value, at: SocketAddr) -> bool {
-    let statuses = answer["listener_statuses"].as_array().map(Vec::as_slice).unwrap_or_default();
-    statuses.iter().any(|status| {
+    items(&answer["listener_statuses"]).iter().any(|status| {
         let socket = &status["local_address"]["socket_address"];
         socket["address"].as_str() == Some(&at.ip().to_string())
             && socket["port_value"].as_u64() == Some(u64::from(at.port()))
@@ -106,8 +108,7 @@ async fn warming(proxy: &Proxy, deadline: Deadline) -> String {
         return String::new();
     };
     let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let names = answer["configs"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut names: Vec<_> = names.iter().filter_map(|config| config["name"].as_str()).collect();
+    let mut names: Vec<_> = items(&answer["configs"]).iter().filter_map(|config| config["name"].as_str()).collect();
     names.sort_unstable();
     names.dedup();
     match &names[..] {

@@ -272,24 +272,18 @@ pub(super) fn interval_of_held(ledger: &Ledger, p: &ProxyLedger) -> i64 {
 
 /// How often renewals of a certificate are due, seconds: as it was named, else half of its lifetime, when most providers renew.
 pub(super) fn renewal_interval(ledger: &Ledger, not_before: jiff::Timestamp, not_after: jiff::Timestamp) -> i64 {
-    let named = ledger.header.criteria.renew_every_s.and_then(|s| i64::try_from(s).ok());
+    let named = ledger.header.criteria.renew_every_s.map(|s| i64::try_from(s).unwrap_or(i64::MAX));
     named.unwrap_or_else(|| not_after.duration_since(not_before).as_secs() / 2).max(1)
 }
 
-/// Updates that a process counted since its start.
-pub(super) struct SinceStart {
-    pub updates: u64,
-    pub seconds: i64,
-}
-
 /// Updates of its certificate that its process took, where it holds the one that it started with, and they are as many as
-/// if renewals had come all the time. A few come at the start, of providers that tell whatever changes.
+/// if renewals had come all the time; in words. A few come at the start, of providers that tell whatever changes.
 pub(super) fn in_vain_since_start(
     ledger: &Ledger,
     p: &ProxyLedger,
     sampled: u64,
     (not_before, not_after): (jiff::Timestamp, jiff::Timestamp),
-) -> Option<SinceStart> {
+) -> Option<String> {
     const AT_THE_START: u64 = 3;
     let sample = p.stats.iter().rfind(|s| s.mark.seq <= sampled)?;
     let (stat, started) = (p.sds_stat("update_success"), p.started(sampled)?);
@@ -299,7 +293,14 @@ pub(super) fn in_vain_since_start(
     let due = u64::try_from(seconds / every).unwrap_or(0);
     // Before its second renewal is due, it may well hold its first.
     let first = due >= 2 && not_before.duration_since(started).as_secs() < every;
-    (first && updates > AT_THE_START.max(due / 4 * 3)).then_some(SinceStart { updates, seconds })
+    (first && updates > AT_THE_START.max(due / 4 * 3)).then(|| {
+        format!(
+            "in the {} since its start Envoy took {updates} updates of {} (update_success), and holds the certificate that it \
+             started with",
+            span(seconds),
+            p.svid
+        )
+    })
 }
 
 /// A stream for the proxy's certificate that was open at this observation. One that ended soon and without a response was an

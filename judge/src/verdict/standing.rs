@@ -8,16 +8,13 @@ use serde::Serialize;
 
 use super::activity::Activity;
 use super::connection::{Kept, kept};
-use super::evidence::{clock_time, in_vain_since_start, is_stat, span, unchanged};
+use super::evidence::{clock_time, in_vain_since_start, is_stat, renewal_interval, span, unchanged};
 use super::newcomer::Newcomers;
 use crate::timeline::ledger::{Dump, Load, ProxyLedger};
 use crate::timeline::{
     AGENT_FOUND_SOCKET, AGENT_SERVES, CertFacts, Ledger, LoadedCert, ProxyId, Serial, SourceKind, Timeline, TlsRole,
 };
 
-/// Of a certificate's lifetime, when most providers renew (SPIRE, Istio), and when all should have.
-const DUE: f64 = 0.5;
-const OVERDUE: f64 = 0.6;
 /// A first secret comes this long after its proxy's start, and a certificate may be dated back this far; seconds.
 const START: i64 = 60;
 
@@ -153,18 +150,11 @@ impl Look<'_> {
 
     /// When a renewal is due, and from when on it is certain that it is late.
     fn due(&self, leaf: &LoadedCert) -> (jiff::Timestamp, jiff::Timestamp) {
-        let after = |seconds: f64| {
-            #[expect(clippy::cast_possible_truncation, reason = "seconds of a validity, which a timestamp bounds")]
-            let seconds = seconds as i64;
+        let every = renewal_interval(self.ledger, leaf.not_before, leaf.not_after);
+        let after = |seconds: i64| {
             leaf.not_before.saturating_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(leaf.not_after)
         };
-        if let Some(every) = self.ledger.header.criteria.renew_every_s {
-            #[expect(clippy::cast_precision_loss, reason = "an interval beyond 2^52 seconds is never over")]
-            let every = every as f64;
-            return (after(every), after(every * 1.2));
-        }
-        let lifetime = leaf.not_after.duration_since(leaf.not_before).as_secs_f64();
-        (after(lifetime * DUE), after(lifetime * OVERDUE))
+        (after(every), after(every.saturating_add(every / 5)))
     }
 
     /// Several leaves of one identity at once, in the last two looks: between a push and its last context is a moment.
@@ -336,16 +326,7 @@ impl Look<'_> {
                 leaf.serial.short()
             )),
             // In one look, what its process counted since it started.
-            _ => {
-                let since = in_vain_since_start(self.ledger, p, u64::MAX, (leaf.not_before, leaf.not_after))?;
-                Some(format!(
-                    "since it started, {} ago, Envoy took {} updates of {} (update_success), and holds the certificate that \
-                     it started with",
-                    span(since.seconds),
-                    since.updates,
-                    p.svid
-                ))
-            }
+            _ => in_vain_since_start(self.ledger, p, u64::MAX, (leaf.not_before, leaf.not_after)),
         }
     }
 

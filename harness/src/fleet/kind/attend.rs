@@ -261,6 +261,7 @@ async fn arrive(
     let ways = reach(yard, name, pod, link, service).await?;
     let path = format!("spiffe://{TRUST_DOMAIN}/ns/{}/sa/{}", yard.ground.namespace, pod.account);
     let proxy = pattern.proxy(id, SpiffeId::parse(&path).ok(), pod, &ways, next, &kept);
+    // The one that it calls may have gone, and it is judged by what it serves all the same.
     ready::ready(&proxy, &[], Instant::now(), Deadline::after(TO_LISTEN)).await?;
     Ok(Box::new((proxy, ways)))
 }

@@ -2,7 +2,7 @@
 
 use super::super::Confidence;
 use super::super::activity::Activity;
-use super::super::evidence::{SinceStart, in_vain_since_start, interval_of_held, is_stat, span, tells_of_none};
+use super::super::evidence::{in_vain_since_start, interval_of_held, is_stat, tells_of_none};
 use super::{Case, ISSUER_DECIDES, STREAM_DECIDES, Stop, many};
 use crate::timeline::ledger::{Mark, Row, StatSample};
 use crate::timeline::{CertFacts, Layer, LoadedCert, SourceKind};
@@ -153,12 +153,7 @@ impl Case<'_> {
         let since = self.held(sampled).filter(|_| !silence && self.only_one_served());
         let since =
             since.and_then(|leaf| in_vain_since_start(self.ledger, self.p, sampled, (leaf.not_before, leaf.not_after)));
-        if let Some(SinceStart { updates, seconds }) = since {
-            let story = format!(
-                "since it started, {} before, Envoy took {updates} updates of {name}, and holds the certificate that it \
-                 started with",
-                span(seconds)
-            );
+        if let Some(story) = since {
             let modes: Vec<_> = resends.into_iter().chain(modes).collect();
             return self.stop(None, many(&modes, &evidence, STREAM_DECIDES), story);
         }
