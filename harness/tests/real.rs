@@ -24,7 +24,7 @@ fn on_spire(place: &Place, scenarios: &[&str]) -> Going {
 #[ignore = "needs SPIRE's programs: rotacheck fetch --spire 1.13.3"]
 fn spire_rotates_and_what_befalls_it_is_found() {
     let place = Place::new();
-    let ended = on_spire(&place, &["rotation", "spire-*"]).ended();
+    let ended = on_spire(&place, &["rotation", "incident", "spire-*"]).ended();
     assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
     place.nothing_is_left();
     let cells: Vec<Utf8PathBuf> = place
@@ -35,7 +35,7 @@ fn spire_rotates_and_what_befalls_it_is_found() {
         .unwrap()
         .map(|cell| cell.unwrap().path().to_owned())
         .collect();
-    assert_eq!(cells.len(), 9);
+    assert_eq!(cells.len(), 11);
     for cell in cells {
         // Its keys were on disk while the cell lived.
         for log in ["spire-server.log", "spire-agent.log"] {

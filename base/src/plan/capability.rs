@@ -140,13 +140,14 @@ const ONLY_PROCESS: &[OnlyProcess] = &[
 const SOCKET_ITSELF: [Fault; 3] = [Fault::SocketGone, Fault::SocketReplaced, Fault::SocketUnlinked];
 
 /// What SPIRE's server is told to do, and is not done to its programs.
-const TOLD_TO_SPIRE: [ProviderAction; 6] = [
+const TOLD_TO_SPIRE: [ProviderAction; 7] = [
     ProviderAction::DeleteEntry,
     ProviderAction::UpdateEntry,
     ProviderAction::PrepareCa,
     ProviderAction::ActivateCa,
     ProviderAction::TaintCa,
     ProviderAction::RevokeCa,
+    ProviderAction::ResendCached,
 ];
 
 /// What can't be had, or would not be what it says, where the proxies are pods.

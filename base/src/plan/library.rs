@@ -91,6 +91,7 @@ const REAL: &[(&str, &str)] = embedded![
     "real/spire-bundle-rotation.yaml",
     "real/spire-entry-deleted.yaml",
     "real/spire-entry-updated.yaml",
+    "real/spire-resends.yaml",
     "real/spire-server-down-past-expiry.yaml",
 ];
 const MATRIX: (&str, &str) = ("matrix.yaml", include_str!("../../../scenarios/matrix.yaml"));

@@ -37,7 +37,8 @@ impl Overrides {
     /// margin floor that is a time keeps its share as well; and a duration keeps its number of renewals, so that the
     /// faults, which count renewals, still fall where they should.
     ///
-    /// Another provider has its own lifetimes: what the scenario says of the fake's is forgotten.
+    /// Another provider has its own lifetimes: what the scenario says of the fake's is forgotten. A fault that it can be
+    /// brought to have is brought about.
     pub fn apply(&self, scenario: &mut Scenario, provider: Option<ProviderKind>) {
         if let Some(socket) = &self.socket {
             scenario.provider.socket = Some(socket.clone());
@@ -102,6 +103,7 @@ impl Overrides {
         if let Some(stats) = self.stats {
             scenario.fleet.stats = stats;
         }
+        scenario.bring_about();
     }
 
     /// What of it concerns a provider, where several are named: a socket is an external one's, a tbot is tbot's.
@@ -160,6 +162,32 @@ mod tests {
         assert_eq!(changed.observed(), Span::seconds(990));
         let changed = scenario("rotation", ttl(10));
         assert_eq!((changed.provider.interval(), changed.observed()), (Span::seconds(5), Span::seconds(20)));
+    }
+
+    #[test]
+    fn what_a_spire_can_be_brought_to_do_is_done_to_it_and_nothing_else_is() {
+        let on_spire = |name: &str, change: fn(&mut Scenario)| {
+            let mut scenario = Library::embedded().scenario(name).unwrap().unwrap();
+            change(&mut scenario);
+            let ttl = Some(Span::seconds(20));
+            Overrides { ttl, ..Overrides::default() }.apply(&mut scenario, Some(ProviderKind::Spire));
+            scenario
+        };
+        let incident = on_spire("incident", |_| {});
+        assert_eq!(incident.problems(), []);
+        let events: Vec<String> =
+            incident.provider.events.iter().map(|e| format!("{} {}", e.at, e.action.name())).collect();
+        let every_ten = ["10s", "20s", "30s", "40s", "50s", "1m", "1m10s"].map(|at| format!("{at} resend-cached"));
+        assert_eq!((events, incident.observed()), (every_ten.to_vec(), Span::seconds(80)));
+        let changes: [fn(&mut Scenario); 3] = [
+            |s| s.provider.faults[0].fault = crate::scenario::Fault::ResendStale,
+            |s| s.provider.faults[0].until_renewal = Some(3),
+            |s| s.provider.faults[0].once = true,
+        ];
+        for change in changes {
+            let other = on_spire("incident", change);
+            assert_eq!((other.provider.faults.len(), other.provider.events.len()), (1, 0));
+        }
     }
 
     #[test]

@@ -378,7 +378,7 @@ impl Scenario {
                 };
                 found.add(at("action"), message);
             }
-            let by_server = matches!(event.action.part(), Part::Entry | Part::Authority);
+            let by_server = matches!(event.action.part(), Part::Entry | Part::Authority | Part::Signing);
             if by_server && last(Part::Server) == Some(ProviderAction::StopServer) {
                 found.add(at("action"), format!("`{}` is asked of the server, which is down", event.action.name()));
             }

@@ -24,6 +24,6 @@ pub use fleet::*;
 pub use members::TRUST_DOMAIN;
 pub use nearest::nearest;
 pub use provider::*;
-pub use real::{NodeAttestation, ProviderAction, ProviderEvent, TbotSpec, TokenFrom};
+pub use real::{FEDERATED_DOMAIN, NodeAttestation, ProviderAction, ProviderEvent, TbotSpec, TokenFrom};
 pub use schedule::StepPlan;
 pub use span::{Share, Span};

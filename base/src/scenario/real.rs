@@ -4,7 +4,10 @@
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
-use super::{ProviderKind, Span};
+use super::{Fault, FaultSpec, ProviderKind, Scenario, Span};
+
+/// The other trust domain that SPIRE's workloads federate with, where one is needed.
+pub const FEDERATED_DOMAIN: &str = "others.test";
 
 /// How SPIRE's agent proves to the server which node it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -121,6 +124,9 @@ pub enum ProviderAction {
     TaintCa,
     /// The tainted authority leaves the bundle.
     RevokeCa,
+    /// Its server signs nothing any more, and its agent sends the certificate that it has, under a new version: a bundle of
+    /// a trust domain that it federates with has changed.
+    ResendCached,
 }
 
 impl ProviderAction {
@@ -139,6 +145,7 @@ impl ProviderAction {
             ProviderAction::ActivateCa => "activate-ca",
             ProviderAction::TaintCa => "taint-ca",
             ProviderAction::RevokeCa => "revoke-ca",
+            ProviderAction::ResendCached => "resend-cached",
         }
     }
 
@@ -160,6 +167,7 @@ impl ProviderAction {
             StopServer | StartServer => Part::Server,
             DeleteEntry | UpdateEntry => Part::Entry,
             PrepareCa | ActivateCa | TaintCa | RevokeCa => Part::Authority,
+            ResendCached => Part::Signing,
         }
     }
 
@@ -179,6 +187,7 @@ impl ProviderAction {
             ActivateCa => &[Some(PrepareCa)],
             TaintCa => &[Some(ActivateCa)],
             RevokeCa => &[Some(TaintCa)],
+            ResendCached => &[None, Some(ResendCached)],
         }
     }
 }
@@ -190,4 +199,34 @@ pub(super) enum Part {
     Server,
     Entry,
     Authority,
+    Signing,
+}
+
+impl Scenario {
+    /// What is asked of the fake and a SPIRE can be brought to do, is done to it: then it is no fault that it can't have.
+    pub fn bring_about(&mut self) {
+        let [
+            FaultSpec {
+                fault: Fault::ResendCached,
+                from_renewal,
+                until_renewal: None,
+                once: false,
+                proxy: None,
+                secret: None,
+            },
+        ] = self.provider.faults[..]
+        else {
+            return;
+        };
+        if self.provider.kind != ProviderKind::Spire {
+            return;
+        }
+        self.provider.faults.clear();
+        // How long that is watched was reckoned in the fake's lifetimes.
+        self.observe.duration = None;
+        let (every, end) = (self.provider.interval().as_secs().max(1), self.observed().as_secs());
+        let at = (u64::from(from_renewal)..).map(|n| n.saturating_mul(every)).take_while(|at| *at < end);
+        let resent = at.map(|at| ProviderEvent { at: Span::seconds(at), action: ProviderAction::ResendCached });
+        self.provider.events = resent.collect();
+    }
 }

@@ -36,8 +36,8 @@ impl Site {
         clock: &Clock,
         stop: &Stop,
     ) -> Result<Self, RunError> {
-        use crate::fleet::{Asked, Yard};
-        use crate::provider::{tbot_files, tbot_version};
+        use crate::fleet::{Asked, Gated, Yard};
+        use crate::provider::{SpireGate, server_log, tbot_files, tbot_version};
         let Some(place) = &job.place else { return Ok(Self::default()) };
         let namespace = Yard::namespace(job.scenario.name.as_str());
         let prepare = async {
@@ -47,7 +47,10 @@ impl Site {
             let spec = &job.scenario.provider;
             let issuer = match &job.asked {
                 Some(Asked::Spire) => {
-                    Some(yard.with_spire(&members, spec.ttl(), &crate::provider::server_log(directory)).await?)
+                    let (conf, counts) = Yard::spire_server();
+                    let gate = SpireGate::of(spec, conf, counts, clock.now())?;
+                    let gated = gate.map_or_else(Gated::default, |SpireGate { conf, files }| Gated { conf, files });
+                    Some(yard.with_spire(&members, spec.ttl(), gated, &server_log(directory)).await?)
                 }
                 Some(Asked::Tbot) => {
                     let (token, socket) = (Yard::tbot_token(), Yard::tbot_socket());

@@ -100,6 +100,8 @@ fn events_befall_what_is_there() {
         ("action: kill-agent", "action: kill-server"),
         ("action: kill-agent", "action: freeze-agent"),
         ("action: kill-agent", "action: delete-entry"),
+        ("kind: spire", "kind: istio-ca"),
+        ("action: kill-agent", "action: resend-cached"),
         ("action: start-agent", "action: freeze-agent"),
         ("at: 12s", "at: 7s"),
         ("at: 12s", "at: 90s"),

@@ -27,7 +27,7 @@ pub use error::KindError;
 pub use issuer::IssuerThere;
 pub use life::{Kind, KindConfig};
 pub(super) use pods::{Pods, start};
-pub use spire::SpireImages;
+pub use spire::{Gated, SpireImages};
 pub(super) use sweep::{cluster, clusters, delete, left_in};
 pub use yard::Yard;
 

@@ -1,8 +1,9 @@
 //! SPIRE in a cell's namespace: a server, and an agent on each node, which knows workloads by the pods that they are of. What
 //! is said to it comes from the pods themselves, by their relays.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use camino::Utf8Path;
@@ -15,7 +16,7 @@ use super::yard::Yard;
 use crate::clock::Deadline;
 use crate::cluster::PodName;
 use crate::fleet::FleetError;
-use crate::scenario::{ProviderAction, Span, TRUST_DOMAIN};
+use crate::scenario::{FEDERATED_DOMAIN, ProviderAction, Span, TRUST_DOMAIN};
 use crate::timeline::{ImageReference, ProxyId, SpiffeId};
 
 const SERVER: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../kind-config/spire-server.yaml"));
@@ -24,6 +25,10 @@ const AGENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../kind-c
 const SERVER_POD: &str = "spire-server";
 const AGENT_PODS: &str = "spire-agent";
 const CONTAINER: &str = "spire";
+/// Where its configuration lies.
+const CONF: &str = "/run/spire-conf";
+/// Where it can be asked for what it counts, from inside its pod only.
+const COUNTS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9988);
 /// The server's own socket.
 const API: &str = "/run/spire/server.sock";
 /// How long either may take until it is ready: its image may have to be pulled.
@@ -44,40 +49,76 @@ impl SpireImages {
     }
 }
 
+/// What its server is given besides, where it is to sign nothing from some moment on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Gated {
+    /// What stands in its configuration: in the block `experimental`, and beside its blocks.
+    pub conf: [String; 2],
+    /// What lies beside its configuration: names and texts.
+    pub files: Vec<(&'static str, String)>,
+}
+
 /// Whom it knows, and for how long what they get is valid.
 pub(super) struct Entries {
     proxies: Vec<(ProxyId, SpiffeId)>,
     ttl_s: AtomicU64,
+    /// Bundles of the trust domain that they federate with, which it has by turns; and how often it changed.
+    bundles: Vec<String>,
+    changed: AtomicUsize,
 }
 
 impl Yard {
+    /// Where the configuration of its server will lie, and where that can be asked for what it counts.
+    pub fn spire_server() -> (&'static Utf8Path, SocketAddr) {
+        (Utf8Path::new(CONF), COUNTS)
+    }
+
     /// Has SPIRE issue certificates of this lifetime to the pods of the proxies that will come. What its server says is kept
     /// in `log`, what its agents say beside it.
     pub async fn with_spire(
         self: &Arc<Self>,
         proxies: &[(ProxyId, SpiffeId)],
         ttl: Span,
+        gated: Gated,
         server_log: &Utf8Path,
     ) -> Result<IssuerThere, FleetError> {
         let images = &self.place.spire;
         let sockets = self.ground.spire_sockets();
+        let Gated { conf: [experimental, beside], files } = gated;
+        let (experimental, beside) = (indented(&experimental, 8), indented(&beside, 4));
         let filled = |manifest, image, server| {
-            self.filled(
-                manifest,
-                image,
-                &[("{server}", server), ("{sockets}", &sockets), ("{trust_domain}", TRUST_DOMAIN)],
-            )
+            let known = [
+                ("{server}", server),
+                ("{sockets}", &*sockets),
+                ("{trust_domain}", TRUST_DOMAIN),
+                ("{experimental}", &experimental),
+                ("{beside}", &beside),
+            ];
+            self.filled(manifest, image, &known)
         };
         let mut logs = JoinSet::new();
-        self.create_in_order(&filled(SERVER, &images.server, "")?).await?;
+        let mut server = filled(SERVER, &images.server, "")?;
+        for (name, text) in &files {
+            for map in server.iter_mut().filter(|object| object["kind"] == "ConfigMap") {
+                map["data"][*name] = Value::from(text.as_str());
+            }
+        }
+        self.create_in_order(&server).await?;
         logs.spawn(log(self.clone(), SERVER_POD.to_owned(), CONTAINER, server_log.to_owned()));
         let selector = format!("app={SERVER_POD}");
         let server = self.wait_for("SPIRE's server", &selector, 1, Deadline::after(TO_START)).await?;
         let ip = server.into_iter().next().and_then(|(_, pod)| pod.ip).unwrap_or_default();
         let version = version(&self.ask_spire(&["--version"]).await?, &images.server);
         self.know_nodes().await?;
-        let entries = Entries { proxies: proxies.to_vec(), ttl_s: ttl.as_secs().into() };
+        let bundles = files.iter().filter(|(name, _)| name.ends_with(".pem")).map(|(name, _)| format!("{CONF}/{name}"));
+        let entries = Entries {
+            proxies: proxies.to_vec(),
+            ttl_s: ttl.as_secs().into(),
+            bundles: bundles.collect(),
+            changed: 0.into(),
+        };
         let entries = self.entries.get_or_init(|| entries);
+        self.federate(entries).await?;
         self.register("create", entries).await?;
         self.create_in_order(&filled(AGENT, &images.agent, &ip)?).await?;
         let (selector, wanted) = (format!("app={AGENT_PODS}"), self.nodes.len());
@@ -102,9 +143,17 @@ impl Yard {
             let account = format!("k8s:sa:{proxy}");
             let entry = ["-entryID", proxy.as_str(), "-parentID", &node, "-spiffeID", identity.as_str()];
             let whom = ["-selector", &namespace, "-selector", &account, "-x509SVIDTTL", &ttl];
-            self.tell_spire(&["entry", verb], &[entry, whom].concat()).await?;
+            let others: &[&str] = if entries.bundles.is_empty() { &[] } else { &["-federatesWith", &others()] };
+            self.tell_spire(&["entry", verb], &[&entry, &whom[..], others].concat()).await?;
         }
         Ok(())
+    }
+
+    /// The bundle of the trust domain that they federate with is another one now.
+    async fn federate(&self, entries: &Entries) -> Result<(), FleetError> {
+        let nth = entries.changed.fetch_add(1, Ordering::Relaxed);
+        let Some(bundle) = entries.bundles.get(nth % entries.bundles.len().max(1)) else { return Ok(()) };
+        self.tell_spire(&["bundle", "set"], &["-id", &others(), "-path", bundle]).await
     }
 
     /// Does something to SPIRE that its server is told.
@@ -124,6 +173,7 @@ impl Yard {
                 }
                 Ok(())
             }
+            ProviderAction::ResendCached => self.federate(entries).await,
             // Its programs are pods: the capability table refuses what would befall these.
             _ => Ok(()),
         }
@@ -153,6 +203,16 @@ impl Yard {
 /// What all agents' nodes are, to SPIRE.
 fn node() -> String {
     format!("spiffe://{TRUST_DOMAIN}/rotacheck/node")
+}
+
+/// The trust domain that they federate with, where they do.
+fn others() -> String {
+    format!("spiffe://{FEDERATED_DOMAIN}")
+}
+
+/// Lines of a block in a manifest, of which the first stands in its place already.
+fn indented(lines: &str, by: usize) -> String {
+    lines.replace('\n', &format!("\n{}", " ".repeat(by)))
 }
 
 /// What the server's program says; one into which its makers built none is known by its image's tag.

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use camino::Utf8PathBuf;
 use serde_json::{Value, json};
 
-use crate::scenario::Span;
+use super::gate::Gate;
+use crate::scenario::{FEDERATED_DOMAIN, Span};
 
 /// The agent's place in the trust domain, by the certificate that it shows to the server; and where tokens have theirs.
 const NODE: &str = "/x509pop/node";
@@ -23,6 +24,8 @@ pub(super) struct Layout {
     pub(super) server: SocketAddr,
     /// How the agent proves to the server which node it is.
     pub(super) attestation: Attestation,
+    /// What lets it sign no more, where that is to happen.
+    pub(super) gate: Option<Gate>,
 }
 
 /// How the agent proves to the server which node it is.
@@ -42,6 +45,9 @@ impl Layout {
     /// certificate outlives the cell: an agent without one ends when its server is away.
     pub(super) fn server_conf(&self) -> String {
         let path = |name: &str| quoted(self.path(name).as_str());
+        let [experimental, beside] = self.gate.as_ref().map_or_else(Default::default, |gate| gate.conf.clone());
+        let experimental = if experimental.is_empty() { experimental } else { format!("\n    {experimental}") };
+        let beside = if beside.is_empty() { beside } else { format!("\n{beside}") };
         format!(
             r#"server {{
   trust_domain = {trust_domain}
@@ -53,9 +59,9 @@ impl Layout {
   log_format = "json"
   agent_ttl = "1h"
   experimental {{
-    cache_reload_interval = "1s"
+    cache_reload_interval = "1s"{experimental}
   }}
-}}
+}}{beside}
 plugins {{
   DataStore "sql" {{
     plugin_data {{
@@ -150,12 +156,14 @@ plugins {{
             Attestation::X509pop => NODE.to_owned(),
             Attestation::Token(token) => format!("{JOINED}/{token}"),
         };
+        let federates_with: &[&str] = if self.gate.is_some() { &[FEDERATED_DOMAIN] } else { &[] };
         json!({ "entries": [{
             "entry_id": ENTRY,
             "spiffe_id": format!("spiffe://{trust_domain}/ns/demo/sa/proxies"),
             "parent_id": format!("spiffe://{trust_domain}/spire/agent{node}"),
             "selectors": [{ "type": "unix", "value": format!("uid:{uid}") }],
             "x509_svid_ttl": ttl.as_secs(),
+            "federates_with": federates_with,
         }] })
     }
 }
@@ -168,6 +176,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::ProviderAction;
 
     fn layout(directory: &str, attestation: Attestation) -> Layout {
         Layout {
@@ -175,6 +184,7 @@ mod tests {
             trust_domain: "cluster.local",
             server: ([127, 0, 0, 1], 8081).into(),
             attestation,
+            gate: None,
         }
     }
 
@@ -182,6 +192,28 @@ mod tests {
     fn server_and_agent_are_told_the_same_place() {
         let layout = layout("/scratch/spire", Attestation::X509pop);
         insta::assert_snapshot!(format!("{}\n{}", layout.server_conf(), layout.agent_conf()));
+    }
+
+    #[test]
+    fn a_server_that_is_to_stop_signing_is_told_when() {
+        let mut layout = layout("/scratch/spire", Attestation::X509pop);
+        let at = |action| crate::scenario::ProviderEvent { at: Span::seconds(3), action };
+        let spec =
+            |action| crate::scenario::ProviderSpec { events: vec![at(action)], ..serde_json::from_str("{}").unwrap() };
+        let gate = |action| {
+            Gate::of(&spec(action), &layout.directory, ([127, 0, 0, 1], 9988).into(), jiff::Timestamp::UNIX_EPOCH)
+        };
+        // For whoever has no need of it, nothing is changed.
+        assert_eq!(gate(ProviderAction::UpdateEntry).unwrap(), None);
+        layout.gate = gate(ProviderAction::ResendCached).unwrap();
+        let files = &layout.gate.as_ref().unwrap().files;
+        let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["gate.rego", "others-0.pem", "others-1.pem"]);
+        assert!(files[0].1.contains("\"http://127.0.0.1:9988/metrics\""), "{}", files[0].1);
+        assert!(files[1].1 != files[2].1 && !files[1].1.contains("PRIVATE"));
+        insta::assert_snapshot!(layout.server_conf());
+        let entries = layout.entries(1000, Span::seconds(30));
+        assert_eq!(entries["entries"][0]["federates_with"], json!(["others.test"]));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! which the guard removes, and are copied without it.
 
 mod config;
+mod gate;
 mod log;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,9 +20,11 @@ use super::{Ground, ProviderError, errand, write_private};
 use crate::clock::Deadline;
 use crate::pki::{Authority, LeafRequest, Validity};
 use crate::proc::{Guard, Process, Signal, Spawn, free_ports, is_stopped};
-use crate::scenario::{NodeAttestation, ProviderAction, ProviderSpec, Span, TRUST_DOMAIN};
+use crate::scenario::{FEDERATED_DOMAIN, NodeAttestation, ProviderAction, ProviderSpec, Span, TRUST_DOMAIN};
 use crate::timeline::At;
 use config::{Attestation, ENTRY, Layout};
+pub use gate::Gate;
+use gate::OTHERS;
 
 /// The server's own socket, and the agent's.
 const API: &str = "server.sock";
@@ -30,9 +33,10 @@ const SOCKET: &str = "agent.sock";
 const TO_END: Duration = Duration::from_secs(5);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(1);
-/// What the agent shows to the server begins before the clocks of both, and outlives every cell.
+/// What the agent shows to the server begins before the clocks of both.
 const BEFORE: Duration = Duration::from_secs(3600);
-const NODE_LIFETIME: Duration = Duration::from_secs(2 * 86_400);
+/// It outlives every cell.
+const LIFETIME: Duration = Duration::from_secs(2 * 86_400);
 
 /// SPIRE's programs, as they are found on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +78,8 @@ pub(super) struct Spire {
     agent: Process,
     /// Lifetime of a leaf, as the entry has it.
     ttl: Span,
+    /// How often it was brought to send what it has.
+    resent: usize,
 }
 
 impl Spire {
@@ -84,9 +90,10 @@ impl Spire {
         spec: &ProviderSpec,
         ground: &Ground<'_>,
     ) -> Result<(Self, [(At, Process); 2]), ProviderError> {
-        let [server] = free_ports().map_err(ProviderError::Port)?;
+        let [server, counts] = free_ports().map_err(ProviderError::Port)?;
         let (directory, attestation) = (ground.scratch.join("spire"), Attestation::X509pop);
-        let mut layout = Layout { directory, trust_domain: TRUST_DOMAIN, server, attestation };
+        let gate = Gate::of(spec, &directory, counts, ground.clock.now())?;
+        let mut layout = Layout { directory, trust_domain: TRUST_DOMAIN, server, attestation, gate };
         furnish(&layout, ground.clock.now())?;
         let by_token = spec.attestation == NodeAttestation::JoinToken;
         // Both name the agent by its token.
@@ -101,13 +108,17 @@ impl Spire {
             let said = ask_server(programs, &layout, &words, ground.guard).await?;
             layout.attestation = Attestation::Token(field(&said, &["value"])?);
         }
+        if layout.gate.is_some() {
+            federate(programs, &layout, OTHERS[0], ground.guard).await?;
+        }
         register(programs, &layout, "create", spec.ttl(), ground.guard).await?;
         write(&layout, "agent.conf", &layout.agent_conf())?;
         let agent_at = ground.clock.at();
         let agent = ground.guard.spawn(agent_run(programs, &layout, &logs)).await?;
         until_served(&agent, &layout.path(SOCKET)).await.map_err(|e| keep(&layout, &logs, kept.as_deref(), e))?;
         let started = [(server_at, server.clone()), (agent_at, agent.clone())];
-        Ok((Self { programs: programs.clone(), layout, logs, kept, server, agent, ttl: spec.ttl() }, started))
+        let ttl = spec.ttl();
+        Ok((Self { programs: programs.clone(), layout, logs, kept, server, agent, ttl, resent: 0 }, started))
     }
 
     /// Does something to the authority that stands in this place: `prepared`, `old`.
@@ -180,6 +191,10 @@ impl Spire {
             ProviderAction::DeleteEntry => {
                 ask_server(&self.programs, &self.layout, &["entry", "delete", "-entryID", ENTRY], guard).await?;
             }
+            ProviderAction::ResendCached => {
+                self.resent += 1;
+                federate(&self.programs, &self.layout, OTHERS[self.resent % OTHERS.len()], guard).await?;
+            }
         }
         Ok(None)
     }
@@ -218,12 +233,15 @@ fn furnish(layout: &Layout, now: jiff::Timestamp) -> Result<(), ProviderError> {
         std::fs::create_dir(&path).map_err(|source| ProviderError::Files { path, source })?;
     }
     let began = now.checked_sub(BEFORE).unwrap_or(now);
-    let validity = Validity::starting(began, NODE_LIFETIME);
+    let validity = Validity::starting(began, LIFETIME);
     let nodes = Authority::new("SPIRE's agents", validity)?;
     let node = nodes.mint(&LeafRequest::of_host("node", validity))?;
     write(layout, "nodes.pem", &nodes.pem())?;
     write(layout, "node.pem", &node.chain_pem())?;
     write(layout, "node.key", &node.key.to_pem())?;
+    for (name, text) in layout.gate.iter().flat_map(|gate| &gate.files) {
+        write(layout, name, text)?;
+    }
     write(layout, "server.conf", &layout.server_conf())
 }
 
@@ -303,6 +321,12 @@ async fn register(
     write(layout, &name, &layout.entries(uid, ttl).to_string())?;
     let file = layout.path(&name);
     ask_server(programs, layout, &["entry", verb, "-data", file.as_str()], guard).await.map(drop)
+}
+
+/// Has the server know what the bundle of the other trust domain is, by this file.
+async fn federate(programs: &SpirePrograms, layout: &Layout, bundle: &str, guard: &Guard) -> Result<(), ProviderError> {
+    let (id, path) = (format!("spiffe://{FEDERATED_DOMAIN}"), layout.path(bundle));
+    ask_server(programs, layout, &["bundle", "set", "-id", &id, "-path", path.as_str()], guard).await.map(drop)
 }
 
 /// Has the server's own command line talk to the server. What it says stays in the scratch directory.

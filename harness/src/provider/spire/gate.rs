@@ -1,0 +1,52 @@
+//! How a SPIRE is brought to re-send what it has: an authorization policy of its server lets nothing be signed from some moment
+//! on, and bundles of a trust domain that the workloads federate with change. The agent then pushes, under a new version, the
+//! certificate that it could not renew. Nothing stands between it and whoever subscribes.
+
+use std::net::SocketAddr;
+
+use camino::Utf8Path;
+use serde_json::Value;
+
+use crate::pki::{Authority, Validity};
+use crate::provider::ProviderError;
+use crate::scenario::{ProviderAction, ProviderSpec};
+
+const POLICY: &str = include_str!("gate.rego");
+const POLICY_FILE: &str = "gate.rego";
+/// The two bundles of the other trust domain, which it has by turns.
+pub(super) const OTHERS: [&str; 2] = ["others-0.pem", "others-1.pem"];
+
+/// What a server is given besides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gate {
+    /// What stands in its configuration: in the block `experimental`, and beside its blocks.
+    pub conf: [String; 2],
+    /// What lies in the directory of its configuration: names and texts.
+    pub files: Vec<(&'static str, String)>,
+}
+
+impl Gate {
+    /// What is needed for what will be done to it, if that is. Its configuration lies in `directory`; what it counts is to
+    /// be asked for at `counts`, from the same host.
+    pub fn of(
+        spec: &ProviderSpec,
+        directory: &Utf8Path,
+        counts: SocketAddr,
+        now: jiff::Timestamp,
+    ) -> Result<Option<Self>, ProviderError> {
+        if !spec.events.iter().any(|event| event.action == ProviderAction::ResendCached) {
+            return Ok(None);
+        }
+        let mut files = vec![(POLICY_FILE, POLICY.replace("{counts}", &counts.to_string()))];
+        for name in OTHERS {
+            files.push((name, Authority::new(name, Validity::starting(now, super::LIFETIME))?.pem()));
+        }
+        let policy = Value::from(directory.join(POLICY_FILE).as_str());
+        let (host, port) = (Value::from(counts.ip().to_string()), counts.port());
+        let conf = [
+            format!("auth_opa_policy_engine {{ local {{ rego_path = {policy} }} }}"),
+            format!("telemetry {{\n  Prometheus {{\n    host = {host}\n    port = {port}\n  }}\n}}"),
+        ];
+        Ok(Some(Self { conf, files }))
+    }
+}
