@@ -87,6 +87,7 @@ fn in_a_cluster_of_the_users_own_what_is_well_passes_what_is_wrong_is_caught_and
     let own = Own::make();
     a_rotation_passes_with_every_provider_and_what_is_wrong_is_caught_at_its_layer(&place, &own.0);
     who_comes_and_goes_meanwhile_is_judged_too(&place, &own.0);
+    who_comes_later_is_served_by_whoever_issues_and_judged(&place, &own.0);
     who_only_looks_makes_nothing_and_who_may_do_more_names_the_incident_while_it_lasts(&place, &own.0);
     // It has to be the last: nothing comes up after it.
     certificates_that_istiod_does_not_renew_are_caught_where_the_agents_refuse(&place, &own.0);
@@ -115,10 +116,13 @@ fn a_rotation_passes_with_every_provider_and_what_is_wrong_is_caught_at_its_laye
     assert!(version.starts_with("1."), "{version}");
     let deleted = cell("spire-entry-deleted", "spire");
     assert_eq!((&deleted["layer"], &deleted["diagnosis"]), (&"sent".into(), &"stream-refused".into()), "{deleted}");
-    // The fault of this one is the fake's.
-    assert_eq!(cell("incident", "spire")["verdict"], "unsupported");
+    for provider in ["fake", "spire"] {
+        let incident = cell("incident", provider);
+        assert_eq!((&incident["layer"], &incident["diagnosis"]), (&"issued".into(), &"resend-cached".into()));
+    }
+    // Istio's CA can't be brought to it.
+    assert_eq!(cell("incident", "istio-ca")["verdict"], "unsupported");
     let incident = cell("incident", "fake");
-    assert_eq!((&incident["layer"], &incident["diagnosis"]), (&"issued".into(), &"resend-cached".into()));
     // Its version was measured, and its time was moved.
     assert!(incident["subject"]["envoy"]["version"].as_str().unwrap().starts_with("1."), "{incident}");
     assert_eq!(incident["clock"], "virtual");
@@ -171,6 +175,42 @@ fn who_comes_and_goes_meanwhile_is_judged_too(place: &Place, cluster: &str) {
     for words in ["proxy-b.2 took its place", "no way leads to its outbound handshakes", "it vanished"] {
         assert!(said.contains(words), "{words:?} is not in {said}");
     }
+}
+
+/// Providers that see from which pod they are asked: a pod that nobody knew is served what is its own.
+fn who_comes_later_is_served_by_whoever_issues_and_judged(place: &Place, cluster: &str) {
+    let report = place.root.join("later.json");
+    let to = format!("json={report}");
+    let real = ["run", "rotation", "--topology", "kind", "--cluster", cluster, "--provider", "istio-ca,spire"];
+    let before = place.latest();
+    let going = Going::start(rotacheck(place, &[&real[..], &["--ttl", "20s", "--report", &to]].concat()));
+    until("the run begins", || place.latest() != before);
+    place.observe(2);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for hands in Hands::of_cells_in(cluster, 2).await {
+            let own = hands.plain("proxy-a").await;
+            hands.deploy("later", &own).await;
+            hands.scale("later", 1).await;
+        }
+    });
+    going.ended().with(0, &["rotation"]);
+    let run = place.latest().unwrap();
+    let mut cells = 0;
+    for cell in run.join("cells").read_dir_utf8().unwrap() {
+        let path = cell.unwrap().path().to_owned();
+        let verdict: Value =
+            serde_json::from_str(&std::fs::read_to_string(path.join("verdict.json")).unwrap()).unwrap();
+        let proxies = verdict["verdict"]["proxies"].as_array().unwrap();
+        let later = proxies.iter().find(|proxy| proxy["id"].as_str().unwrap().starts_with("later-"));
+        let served = later.unwrap_or_else(|| panic!("{path}: {proxies:#?}"))["generations_served"].as_u64();
+        assert!(served >= Some(3), "{path}: {proxies:#?}");
+        // It was asked for its own: nobody else has its identity.
+        let timeline = std::fs::read_to_string(path.join("timeline.ndjson")).unwrap();
+        assert!(timeline.contains("/sa/default\""), "{path}");
+        cells += 1;
+    }
+    assert_eq!(cells, 2);
 }
 
 /// A control for Istio's own CA, which no scenario can provoke in a cluster, for all cells share it.

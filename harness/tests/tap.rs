@@ -7,6 +7,7 @@ mod subscriber;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client
 use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rotacheck::timeline::{Fact, Observation, Payload, Source};
-use rotacheck::xds::{Journal, Subscribers, Tap};
+use rotacheck::xds::{Journal, SocketError, Subscribers, Tap};
 use serde_json::json;
 use subscriber::{Secret, Subscriber};
 use tokio::net::UnixListener;
@@ -25,11 +26,17 @@ use tonic::Code;
 
 /// A tap in front of `upstream`, which records with the cell's recorder.
 fn tapped(cell: &Cell, upstream: &Utf8Path) -> (Tap, Utf8PathBuf) {
+    tapped_by(Tap::start, cell, upstream)
+}
+
+type Start = fn(&Utf8Path, &Utf8Path, Arc<Journal>, Arc<AtomicU64>, Vec<Vec<u8>>) -> Result<Tap, SocketError>;
+
+fn tapped_by(start: Start, cell: &Cell, upstream: &Utf8Path) -> (Tap, Utf8PathBuf) {
     let path = Utf8Path::from_path(cell.directory()).unwrap().join("tap.sock");
     let nodes = ["a", "b"].map(|name| (name.to_owned(), proxy(name))).into();
     let subscribers = Subscribers { nodes, ..Subscribers::default() };
     let journal = Arc::new(Journal::new(cell.recorder.clone(), Source::Tap, subscribers));
-    let tap = Tap::start(&path, upstream, journal, Arc::new(1_000.into()), Vec::new()).unwrap();
+    let tap = start(&path, upstream, journal, Arc::new(1_000.into()), Vec::new()).unwrap();
     (tap, path)
 }
 
@@ -89,6 +96,37 @@ async fn answers_statuses_and_the_other_api_pass_unchanged_and_are_told_without_
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "the provider stops"));
     let closed = by_tap(|fact| matches!(fact, Fact::StreamClosed(c) if c.by == "provider"));
     cell.recorder.await_until(0, deadline(), closed).await.then_some(()).unwrap();
+}
+
+#[tokio::test]
+async fn who_has_a_socket_of_its_own_is_led_there_also_if_it_comes_to_be_later() {
+    let (cell, other) = (Cell::start(spec(json!({}))).await, Cell::start(spec(json!({}))).await);
+    let beside = |name: &str| Utf8Path::from_path(cell.directory()).unwrap().join(name);
+    std::os::unix::fs::symlink(&cell.socket, beside("a.sock")).unwrap();
+    let node = |name: &str| format!("sidecar~10.0.0.1~{name}.ns~ns.svc.cluster.local");
+    for (start, as_b) in [(Tap::by_node as Start, &other), (Tap::start, &cell)] {
+        let _ = std::fs::remove_file(beside("b.sock"));
+        let (tap, path) = tapped_by(start, &cell, &beside("a.sock"));
+        let chain = async |name: &str| {
+            let mut stream = Subscriber::open(&path, &node(name), &["default"], "").await;
+            let answer = stream.next().await;
+            stream.ack(&answer).await;
+            // What was read to know who asks is told, and passes, once.
+            cell.seen(0, by_tap(|fact| matches!(fact, Fact::Acked(a) if a.nonce == answer.nonce))).await;
+            answer.certificate().chain_pem.clone()
+        };
+        let direct = async |cell: &Cell| {
+            let mut stream = Subscriber::open(&cell.socket, &node("b"), &["default"], "").await;
+            stream.next().await.certificate().chain_pem.clone()
+        };
+        assert_eq!(chain("b").await, direct(&cell).await);
+        std::os::unix::fs::symlink(&other.socket, beside("b.sock")).unwrap();
+        assert_eq!(chain("b").await, direct(as_b).await);
+        drop(tap);
+        until("the tap's socket goes away", async || !path.exists()).await;
+    }
+    cell.fake.stop().await;
+    other.fake.stop().await;
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use crate::clock::Deadline;
 use crate::proc::{Guard, Process, Signal};
 use crate::scenario::ProviderAction;
 use crate::timeline::{At, Exited, Fact, FaultNote, ProxyId, Recorder, SecretName, Source, Spawned};
-use crate::xds::{Delivery, Journal, Question, Subscribers, Tap, WitnessError, ask, ask_workload_api};
+use crate::xds::{Delivery, Journal, Question, Subscribers, Tap, WitnessError, ask, ask_workload_api, socket_of};
 
 /// How long it may take to end when it is asked to.
 const TO_END: Duration = Duration::from_secs(2);
@@ -29,6 +29,7 @@ pub struct External {
     outlets: Vec<Outlet>,
     next_stream: Arc<AtomicU64>,
     proxies: Vec<ProxyId>,
+    journal: Arc<Journal>,
     processes: Vec<Process>,
     /// A SPIRE to which something can be done.
     spire: Option<Mutex<Spire>>,
@@ -63,7 +64,7 @@ impl External {
         let Met { upstream, processes, spire, signed, next_stream, seen, roots, learnt } = met;
         record(seen, &recorder);
         let journal = journal(&proxies, &recorder);
-        let tap = Tap::start(socket, &upstream, journal, next_stream.clone(), roots)?;
+        let tap = Tap::start(socket, &upstream, journal.clone(), next_stream.clone(), roots)?;
         let ends = Ends::default();
         for process in &processes {
             ends.tell(process, &recorder);
@@ -72,7 +73,7 @@ impl External {
         let signed = signed.into_iter().map(|log| Telling::start(log, &recorder)).collect();
         let outlets = vec![Outlet { tap, upstream, of: None, present: AtomicBool::new(true) }];
         let (learnt, witness) = (Some(learnt), None);
-        Ok(Self { outlets, next_stream, proxies, processes, spire, signed, ends, recorder, learnt, witness })
+        Ok(Self { outlets, next_stream, proxies, journal, processes, spire, signed, ends, recorder, learnt, witness })
     }
 
     /// Sockets at which agents will serve, each its own proxy: Istio's, or those that know the proxy's pod. The taps lie beside
@@ -94,8 +95,11 @@ impl External {
         let proxies: Vec<ProxyId> = agents.keys().cloned().collect();
         let journal = journal(&proxies, &recorder);
         let outlet = |(id, upstream): (&ProxyId, &Utf8PathBuf)| {
-            let path = socket.with_file_name(format!("{id}.sock"));
-            let tap = Tap::start(&path, upstream, journal.clone(), next_stream.clone(), roots.clone())?;
+            let path = socket.with_file_name(socket_of(id));
+            // Where sockets are called by their proxies, others may join them.
+            let called = upstream.file_name() == Some(&socket_of(id));
+            let start = if called { Tap::by_node } else { Tap::start };
+            let tap = start(&path, upstream, journal.clone(), next_stream.clone(), roots.clone())?;
             let present = AtomicBool::new(false);
             Ok::<_, ProviderError>(Outlet { tap, upstream: upstream.clone(), of: Some(id.clone()), present })
         };
@@ -105,6 +109,7 @@ impl External {
             outlets,
             next_stream,
             proxies,
+            journal,
             processes: Vec::new(),
             spire: None,
             signed,
@@ -135,6 +140,11 @@ impl External {
     /// Whether proxies that come now will have their first secrets, as far as that was seen.
     pub fn complete(&self) -> bool {
         self.learnt.as_ref().is_none_or(|learnt| learnt.complete)
+    }
+
+    /// From now on, streams of this proxy's node are its own. Whom it serves, the provider knows by itself.
+    pub(super) fn admit(&self, proxy: ProxyId) {
+        self.journal.admit(proxy);
     }
 
     /// As [`super::Provider::settled`].

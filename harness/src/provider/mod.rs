@@ -31,7 +31,7 @@ pub use external::External;
 pub use fake::{Fake, FakeConfig};
 pub use met::{Learnt, Met};
 pub use renewal::{Closed, Pushed, Renewal};
-pub use spire::{SpireFrom, SpirePrograms, server_log};
+pub use spire::{Gate as SpireGate, SpireFrom, SpirePrograms, server_log};
 pub use tbot::{tbot_files, version as tbot_version};
 
 use signed::SignedLog;
@@ -197,11 +197,11 @@ impl Provider {
         }
     }
 
-    /// A proxy is on its way that was not there at the beginning: one that knows by itself whom it serves needs not be told.
+    /// A proxy is on its way that was not there at the beginning. Whom it is to serve, only the fake has to be told.
     pub fn admit(&self, proxy: ProxyId, spiffe_id: SpiffeId) {
         match self {
             Provider::Fake(fake) => fake.admit(proxy, spiffe_id),
-            Provider::External(_) => {}
+            Provider::External(external) => external.admit(proxy),
         }
     }
 

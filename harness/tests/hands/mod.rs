@@ -13,14 +13,20 @@ use serde_json::{Value, json};
 /// As for runs: it ends a test that would hang.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The namespace of the only cell of a kind cluster.
+/// The namespace of a cell in a kind cluster.
 pub struct Hands {
     client: kube::Client,
     namespace: String,
 }
 
 impl Hands {
+    /// Of the only cell.
     pub async fn of_the_cell_in(cluster: &str) -> Self {
+        Self::of_cells_in(cluster, 1).await.pop().unwrap()
+    }
+
+    /// Of so many.
+    pub async fn of_cells_in(cluster: &str, cells: usize) -> Vec<Self> {
         let file = Command::new("kind").args(["get", "kubeconfig", "--name", cluster]).output().unwrap();
         let file = Kubeconfig::from_yaml(&String::from_utf8(file.stdout).unwrap()).unwrap();
         let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
@@ -31,10 +37,11 @@ impl Hands {
             let of_cells = ListParams::default().labels("rotacheck.dev/cell");
             let there = all.list(&of_cells).await.unwrap().items.into_iter();
             let there = there.filter(|namespace| namespace.metadata.deletion_timestamp.is_none());
-            if let Some(namespace) = there.filter_map(|namespace| namespace.metadata.name).next() {
-                return Self { client, namespace };
+            let names: Vec<String> = there.filter_map(|namespace| namespace.metadata.name).collect();
+            if names.len() == cells {
+                return names.into_iter().map(|namespace| Self { client: client.clone(), namespace }).collect();
             }
-            assert!(began.elapsed() < PATIENCE, "there is no cell in {cluster}");
+            assert!(began.elapsed() < PATIENCE, "in {cluster} there are cells in {names:?}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
@@ -49,10 +56,13 @@ impl Hands {
         let ours = |items: &Value, is: &dyn Fn(&str) -> bool| -> Vec<Value> {
             items.as_array().unwrap().iter().filter(|item| is(item["name"].as_str().unwrap())).cloned().collect()
         };
+        // What was not injected: the relay's keys, and the socket of who is asked, which may be the agent's.
+        let own = |name: &str| matches!(name, "rotacheck-relay" | "provider");
+        let mounted = |name: &str| own(name) || name == "workload-socket";
         let mut containers = ours(&pod["spec"]["containers"], &|name| name == "app");
         // A token of its service account is mounted anew.
         for container in &mut containers {
-            container["volumeMounts"] = json!(ours(&container["volumeMounts"], &|name| name == "rotacheck-relay"));
+            container["volumeMounts"] = json!(ours(&container["volumeMounts"], &mounted));
             container.as_object_mut().unwrap().remove("env");
         }
         let said = pod["metadata"]["annotations"].as_object().unwrap().iter();
@@ -66,7 +76,7 @@ impl Hands {
             "metadata": { "name": name, "labels": { "app": name }, "annotations": annotations },
             "spec": {
                 "serviceAccountName": pod["spec"]["serviceAccountName"], "terminationGracePeriodSeconds": 1,
-                "containers": containers, "volumes": ours(&pod["spec"]["volumes"], &|name| name == "rotacheck-relay"),
+                "containers": containers, "volumes": ours(&pod["spec"]["volumes"], &own),
             },
         })
     }
@@ -77,6 +87,9 @@ impl Hands {
         template["metadata"]["labels"] = json!({ "app": name });
         template["metadata"].as_object_mut().unwrap().remove("name");
         template["spec"]["serviceAccountName"] = json!("default");
+        // Istio's injector gives it, but to pods only: a Deployment is refused before.
+        let volumes = template["spec"]["volumes"].as_array_mut().unwrap();
+        volumes.push(json!({ "name": "workload-socket", "emptyDir": {} }));
         let deployment = json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name },
             "spec": { "replicas": 0, "selector": { "matchLabels": { "app": name } }, "template": template },

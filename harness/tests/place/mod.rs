@@ -84,13 +84,19 @@ impl Place {
 
     /// Awaits that the proxies' secrets have come and time is being moved.
     pub fn observes(&self) {
+        self.observe(1);
+    }
+
+    /// As `observes`, so many of the cells.
+    pub fn observe(&self, wanted: usize) {
         until("a step of the observation", || {
             let Some(run) = self.latest() else { return false };
-            let Ok(mut cells) = run.join("cells").read_dir_utf8() else { return false };
-            cells.any(|cell| {
-                let timeline = fs::read_to_string(cell.unwrap().path().join("timeline.ndjson"));
+            let Ok(cells) = run.join("cells").read_dir_utf8() else { return false };
+            let observed = cells.filter(|cell| {
+                let timeline = fs::read_to_string(cell.as_ref().unwrap().path().join("timeline.ndjson"));
                 timeline.is_ok_and(|text| text.contains("\"kind\":\"step\""))
-            })
+            });
+            observed.count() >= wanted
         });
     }
 

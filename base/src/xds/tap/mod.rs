@@ -6,6 +6,7 @@
 mod deframe;
 mod overhear;
 mod relay;
+mod way;
 
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +19,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::dial::dial;
+use way::Way;
+pub use way::socket_of;
+
 use super::{Journal, Socket, SocketError};
 
 /// Between two looks at the provider's path: nothing tells that somebody begins or ceases to listen.
@@ -61,6 +64,27 @@ impl Tap {
         next_stream: Arc<AtomicU64>,
         roots: Vec<Vec<u8>>,
     ) -> Result<Self, SocketError> {
+        Self::on(path, Way { upstream: upstream.to_owned(), by_node: false }, journal, next_stream, roots)
+    }
+
+    /// As `start`; but a proxy that has a socket of its own beside `upstream` ([`socket_of`]) is led there.
+    pub fn by_node(
+        path: &Utf8Path,
+        upstream: &Utf8Path,
+        journal: Arc<Journal>,
+        next_stream: Arc<AtomicU64>,
+        roots: Vec<Vec<u8>>,
+    ) -> Result<Self, SocketError> {
+        Self::on(path, Way { upstream: upstream.to_owned(), by_node: true }, journal, next_stream, roots)
+    }
+
+    fn on(
+        path: &Utf8Path,
+        way: Way,
+        journal: Arc<Journal>,
+        next_stream: Arc<AtomicU64>,
+        roots: Vec<Vec<u8>>,
+    ) -> Result<Self, SocketError> {
         let listener = Listener::bind(path)?;
         let ear = Arc::new(Ear {
             journal,
@@ -71,7 +95,7 @@ impl Tap {
             left_bytes: AtomicU64::new(MOST_BYTES),
             flooded: watch::Sender::new(None),
         });
-        let mirror = Mirror { path: path.to_owned(), upstream: upstream.to_owned(), ear: ear.clone() };
+        let mirror = Mirror { path: path.to_owned(), way, ear: ear.clone() };
         Ok(Self { path: path.to_owned(), ear, task: tokio::spawn(mirror.run(listener)) })
     }
 
@@ -172,7 +196,7 @@ impl Listener {
 
 struct Mirror {
     path: Utf8PathBuf,
-    upstream: Utf8PathBuf,
+    way: Way,
     ear: Arc<Ear>,
 }
 
@@ -188,10 +212,10 @@ impl Mirror {
             let Some(open) = &listener else {
                 look.tick().await;
                 while connections.try_join_next().is_some() {}
-                if present(&self.upstream) && self.connect().await.is_ok() {
+                if present(&self.way.upstream) && self.connect().await.is_ok() {
                     match Listener::bind(&self.path) {
                         Ok(bound) => {
-                            tracing::debug!("{} is served again", self.upstream);
+                            tracing::debug!("{} is served again", self.way.upstream);
                             listener = Some(bound);
                         }
                         Err(e) => tracing::warn!("the tap can't listen again: {e}"),
@@ -206,12 +230,14 @@ impl Mirror {
                         look.tick().await;
                         continue;
                     };
-                    match self.connect().await {
-                        Ok(upstream) => {
+                    // Where the proxy says first who it is, it is led when it has.
+                    let there = if self.way.by_node { Ok(None) } else { self.connect().await.map(Some) };
+                    match there {
+                        Ok(there) => {
                             let pid = downstream.peer_cred().ok().and_then(|c| c.pid());
-                            let (ear, broken) = (self.ear.clone(), broken.clone());
+                            let (way, ear, broken) = (self.way.clone(), self.ear.clone(), broken.clone());
                             connections.spawn(async move {
-                                relay::relay(downstream, upstream, pid, ear).await;
+                                relay::relay(downstream, there, way, pid, ear).await;
                                 *broken.lock().unwrap_or_else(PoisonError::into_inner) = true;
                             });
                         }
@@ -223,8 +249,8 @@ impl Mirror {
                 }
                 _ = look.tick() => {
                     let broke = std::mem::take(&mut *broken.lock().unwrap_or_else(PoisonError::into_inner));
-                    if !present(&self.upstream) || (broke && self.connect().await.is_err()) {
-                        tracing::debug!("{} is no longer served", self.upstream);
+                    if !present(&self.way.upstream) || (broke && self.connect().await.is_err()) {
+                        tracing::debug!("{} is no longer served", self.way.upstream);
                         listener = None;
                     }
                 }
@@ -234,7 +260,7 @@ impl Mirror {
     }
 
     async fn connect(&self) -> std::io::Result<UnixStream> {
-        dial(&self.upstream, CONNECT).await
+        self.way.to("").await
     }
 }
 
@@ -281,7 +307,7 @@ mod tests {
         let dir = Utf8Path::from_path(dir.path()).unwrap();
         let (path, upstream) = (dir.join("tap"), dir.join("provider"));
         let (provider, waiting) = crowded(&upstream);
-        let mirror = Mirror { path: path.clone(), upstream, ear: ear() };
+        let mirror = Mirror { path: path.clone(), way: Way { upstream, by_node: false }, ear: ear() };
         let tap = tokio::spawn(mirror.run(Listener::bind(&path).unwrap()));
         let proxy = UnixStream::connect(&path).await.unwrap();
         let turned_away = tokio::time::timeout(3 * LOOK, proxy.readable()).await;

@@ -1,5 +1,6 @@
 //! One stream, overheard: its messages become facts before they pass on.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -170,6 +171,8 @@ pub(super) enum Direction {
 /// A body that passes on unchanged, and is overheard.
 pub(super) struct Overheard {
     pub(super) body: Incoming,
+    /// What was read of it before.
+    pub(super) held: VecDeque<Frame<Bytes>>,
     pub(super) direction: Direction,
     pub(super) conversation: Arc<Conversation>,
 }
@@ -179,7 +182,10 @@ impl Body for Overheard {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let polled = match self.held.pop_front() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => Pin::new(&mut self.body).poll_frame(cx),
+        };
         let response = self.direction == Direction::Response;
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -198,11 +204,11 @@ impl Body for Overheard {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.held.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        if self.held.is_empty() { self.body.size_hint() } else { SizeHint::default() }
     }
 }
 

@@ -101,12 +101,11 @@ impl Asked {
         }
     }
 
-    /// Why a pod that was not there at the beginning is not served as the others are.
+    /// Why a pod without a relay is not served as the others are.
     pub(super) fn unserved(&self) -> &'static str {
         match self {
-            Self::Spire => "SPIRE knows only the pods of the beginning",
-            Self::Istio { .. } => "its Envoy asks the agent of another pod, where the harness looks on",
-            Self::Tbot | Self::OnNode { .. } => "the provider on its node is asked, for it, from another pod",
+            Self::Istio { .. } => "its Envoy asks the agent of another pod, for it runs no relay",
+            _ => "the provider is asked, for it, from another pod, for it runs no relay",
         }
     }
 

@@ -55,6 +55,7 @@ struct Coming {
 
 /// What was done at leisure.
 enum Done {
+    Admitted { id: ProxyId, admitted: Result<(), FleetError> },
     Linked { pod: String, uid: String, link: Result<Link, FleetError> },
     Reached { pod: String, id: ProxyId, reached: Result<Box<(Proxy, Ways)>, FleetError> },
 }
@@ -86,6 +87,11 @@ impl Attendance {
                     }
                 },
                 Some(done) = work.join_next() => match done {
+                    Ok(Done::Admitted { id, admitted }) => {
+                        if let Err(e) = admitted {
+                            self.blind(&id, e.to_string());
+                        }
+                    }
                     Ok(Done::Linked { pod, uid, link }) => self.linked(pod, uid, link),
                     Ok(Done::Reached { pod, id, reached }) => {
                         if coming.get(&pod).is_some_and(|c| c.id == id) {
@@ -98,7 +104,7 @@ impl Attendance {
             }
             for turn in lives.take(&pods) {
                 match turn {
-                    Turn::Announced { id, account } => self.announce(id, &account),
+                    Turn::Announced { id, account } => self.announce(id, account, &mut work),
                     Turn::Began { id, after, pod } => {
                         let Some(seen) = pods.get(&pod) else { continue };
                         pids.insert(id.clone(), seen.process(SIDECAR));
@@ -119,12 +125,17 @@ impl Attendance {
         }
     }
 
-    fn announce(&self, id: ProxyId, account: &str) {
-        let path = format!("spiffe://{TRUST_DOMAIN}/ns/{}/sa/{account}", self.yard.ground.namespace);
-        if let Ok(spiffe_id) = SpiffeId::parse(&path) {
-            // Whoever would hear it is gone only with us.
-            let _ = self.newcomers.send(Newcomer { id, spiffe_id });
+    /// Whoever issues is to know it before it asks.
+    fn announce(&self, id: ProxyId, account: String, work: &mut JoinSet<Done>) {
+        if let Some(Err(e)) = self.yard.doors.get().map(|doors| doors.open(&id)) {
+            self.blind(&id, e.to_string());
         }
+        let path = format!("spiffe://{TRUST_DOMAIN}/ns/{}/sa/{account}", self.yard.ground.namespace);
+        let Ok(spiffe_id) = SpiffeId::parse(&path) else { return };
+        // Whoever would hear it is gone only with us.
+        let _ = self.newcomers.send(Newcomer { id: id.clone(), spiffe_id: spiffe_id.clone() });
+        let yard = self.yard.clone();
+        work.spawn(async move { Done::Admitted { id, admitted: yard.admit(&account, &spiffe_id).await } });
     }
 
     /// Records that it is there; whether there is more to be seen of it.
@@ -159,7 +170,7 @@ impl Attendance {
             _ if !seen.annotations.contains_key(SOCKETS) => {
                 Some("its sidecar was not injected with the template rotacheck: its certificates come from elsewhere")
             }
-            Some(doors) if !doors.of.keys().any(|known| known.as_str() == pod) => Some(doors.asked.unserved()),
+            Some(doors) if !has_relay(seen) => Some(doors.asked.unserved()),
             _ if sides == Sides::NONE => {
                 Some("a gateway is seen where it dials the harness, and nothing leads into this one")
             }
@@ -204,10 +215,8 @@ impl Attendance {
     fn linked(&mut self, pod: String, uid: String, link: Result<Link, FleetError>) {
         match link {
             Ok(link) => {
-                let doors = self.yard.doors.get();
-                let door = doors.and_then(|doors| doors.of.iter().find(|(id, _)| id.as_str() == pod));
-                if let Some((_, door)) = door {
-                    door.lead_by(&link);
+                if let Some(doors) = self.yard.doors.get() {
+                    doors.lead(&pod, &link);
                 }
                 self.links.insert(pod, (uid, link));
             }
@@ -259,8 +268,10 @@ async fn arrive(
 ) -> Result<Box<(Proxy, Ways)>, FleetError> {
     let (next, service) = pattern.next_of(name);
     let ways = reach(yard, name, pod, link, service).await?;
+    // Of a provider that gives the identities it likes, they are learnt from what it sends.
+    let given = yard.doors.get().is_some_and(|doors| doors.asked.is_to_be_met().is_some());
     let path = format!("spiffe://{TRUST_DOMAIN}/ns/{}/sa/{}", yard.ground.namespace, pod.account);
-    let proxy = pattern.proxy(id, SpiffeId::parse(&path).ok(), pod, &ways, next, &kept);
+    let proxy = pattern.proxy(id, SpiffeId::parse(&path).ok().filter(|_| !given), pod, &ways, next, &kept);
     // The one that it calls may have gone, and it is judged by what it serves all the same.
     ready::ready(&proxy, &[], Instant::now(), Deadline::after(TO_LISTEN)).await?;
     Ok(Box::new((proxy, ways)))

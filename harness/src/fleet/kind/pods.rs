@@ -301,9 +301,7 @@ async fn lead(yard: &Yard, ids: &[&ProxyId]) -> Result<BTreeMap<ProxyId, Link>, 
     }
     let links = ids.iter().map(async |id| {
         let link = yard.link(id.as_str()).await?;
-        if let Some(door) = doors.of.get(*id) {
-            door.lead_by(&link);
-        }
+        doors.lead(id.as_str(), &link);
         Ok::<_, FleetError>(((*id).clone(), link))
     });
     Ok(try_join_all(links).await?.into_iter().collect())

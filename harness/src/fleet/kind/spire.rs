@@ -1,9 +1,10 @@
 //! SPIRE in a cell's namespace: a server, and an agent on each node, which knows workloads by the pods that they are of. What
 //! is said to it comes from the pods themselves, by their relays.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use camino::Utf8Path;
@@ -60,11 +61,22 @@ pub struct Gated {
 
 /// Whom it knows, and for how long what they get is valid.
 pub(super) struct Entries {
-    proxies: Vec<(ProxyId, SpiffeId)>,
+    /// By service account.
+    accounts: Mutex<BTreeMap<String, SpiffeId>>,
     ttl_s: AtomicU64,
     /// Bundles of the trust domain that they federate with, which it has by turns; and how often it changed.
     bundles: Vec<String>,
     changed: AtomicUsize,
+}
+
+impl Entries {
+    fn accounts(&self) -> MutexGuard<'_, BTreeMap<String, SpiffeId>> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self) -> Vec<(String, SpiffeId)> {
+        self.accounts().iter().map(|(account, identity)| (account.clone(), identity.clone())).collect()
+    }
 }
 
 impl Yard {
@@ -112,14 +124,14 @@ impl Yard {
         self.know_nodes().await?;
         let bundles = files.iter().filter(|(name, _)| name.ends_with(".pem")).map(|(name, _)| format!("{CONF}/{name}"));
         let entries = Entries {
-            proxies: proxies.to_vec(),
+            accounts: Mutex::new(proxies.iter().map(|(id, identity)| (id.to_string(), identity.clone())).collect()),
             ttl_s: ttl.as_secs().into(),
             bundles: bundles.collect(),
             changed: 0.into(),
         };
         let entries = self.entries.get_or_init(|| entries);
         self.federate(entries).await?;
-        self.register("create", entries).await?;
+        self.register("create", &entries.known(), entries).await?;
         self.create_in_order(&filled(AGENT, &images.agent, &ip)?).await?;
         let (selector, wanted) = (format!("app={AGENT_PODS}"), self.nodes.len());
         for (pod, _) in self.wait_for("SPIRE's agents", &selector, wanted, Deadline::after(TO_START)).await? {
@@ -135,13 +147,20 @@ impl Yard {
         self.tell_spire(&["entry", "create"], &["-node", "-spiffeID", &node, "-selector", cluster]).await
     }
 
+    /// Whoever has this service account is to be served too.
+    pub(super) async fn admit(&self, account: &str, identity: &SpiffeId) -> Result<(), FleetError> {
+        let Some(entries) = self.entries.get() else { return Ok(()) };
+        let known = entries.accounts().insert(account.to_owned(), identity.clone()).is_some();
+        if known { Ok(()) } else { self.register("create", &[(account.to_owned(), identity.clone())], entries).await }
+    }
+
     /// Who is served is known by namespace and service account.
-    async fn register(&self, verb: &str, entries: &Entries) -> Result<(), FleetError> {
+    async fn register(&self, verb: &str, accounts: &[(String, SpiffeId)], entries: &Entries) -> Result<(), FleetError> {
         let (node, namespace) = (node(), format!("k8s:ns:{}", self.name()));
         let ttl = entries.ttl_s.load(Ordering::Relaxed).to_string();
-        for (proxy, identity) in &entries.proxies {
-            let account = format!("k8s:sa:{proxy}");
-            let entry = ["-entryID", proxy.as_str(), "-parentID", &node, "-spiffeID", identity.as_str()];
+        for (name, identity) in accounts {
+            let account = format!("k8s:sa:{name}");
+            let entry = ["-entryID", name.as_str(), "-parentID", &node, "-spiffeID", identity.as_str()];
             let whom = ["-selector", &namespace, "-selector", &account, "-x509SVIDTTL", &ttl];
             let others: &[&str] = if entries.bundles.is_empty() { &[] } else { &["-federatesWith", &others()] };
             self.tell_spire(&["entry", verb], &[&entry, &whom[..], others].concat()).await?;
@@ -165,11 +184,11 @@ impl Yard {
             ProviderAction::RevokeCa => self.authority("revoke", "old").await,
             ProviderAction::UpdateEntry => {
                 entries.ttl_s.fetch_add(1, Ordering::Relaxed);
-                self.register("update", entries).await
+                self.register("update", &entries.known(), entries).await
             }
             ProviderAction::DeleteEntry => {
-                for (proxy, _) in &entries.proxies {
-                    self.tell_spire(&["entry", "delete"], &["-entryID", proxy.as_str()]).await?;
+                for (account, _) in entries.known() {
+                    self.tell_spire(&["entry", "delete"], &["-entryID", &account]).await?;
                 }
                 Ok(())
             }

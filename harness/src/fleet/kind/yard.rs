@@ -1,9 +1,10 @@
 //! A cell's namespace, with a relay on each node: what stands there before the provider does.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -20,6 +21,7 @@ use crate::fleet::agent::led_to;
 use crate::fleet::{FleetError, owner};
 use crate::remote::{Connector, Credentials, Door, Event, Keys, Link, Opened, RemoteError, Target, Tell};
 use crate::timeline::{Blind, CellId, ProxyId, Recorder, Source};
+use crate::xds::socket_of;
 
 /// How long a node may take to start its relay; that of a change to a file there.
 const TO_START: Duration = Duration::from_secs(90);
@@ -52,7 +54,35 @@ pub struct Yard {
 /// Sockets in the harness, one for each proxy, that lead to who is asked in its pod.
 pub(super) struct Doors {
     pub(super) asked: Asked,
-    pub(super) of: BTreeMap<ProxyId, Door>,
+    /// They lie here, each by its proxy's name: so the tap finds them.
+    directory: Utf8PathBuf,
+    of: Mutex<BTreeMap<ProxyId, Door>>,
+}
+
+impl Doors {
+    fn new(asked: Asked, directory: &Utf8Path) -> Self {
+        Self { asked, directory: directory.to_owned(), of: Mutex::default() }
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<ProxyId, Door>> {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One for this proxy, unless it has one. Whoever connects waits until there is a way.
+    pub(super) fn open(&self, proxy: &ProxyId) -> Result<Utf8PathBuf, RemoteError> {
+        let path = self.directory.join(socket_of(proxy));
+        if let Entry::Vacant(vacant) = self.all().entry(proxy.clone()) {
+            vacant.insert(Door::open(&path, Target::Unix(self.asked.socket()))?);
+        }
+        Ok(path)
+    }
+
+    /// From now on, this relay leads to who is asked for this proxy.
+    pub(super) fn lead(&self, proxy: &str, by: &Link) {
+        if let Some((_, door)) = self.all().iter().find(|(id, _)| id.as_str() == proxy) {
+            door.lead_by(by);
+        }
+    }
 }
 
 /// What befalls the ways to the relays: it is evidence, or explains what is missing of it.
@@ -195,15 +225,9 @@ impl Yard {
         proxies: &[ProxyId],
         directory: &Utf8Path,
     ) -> Result<BTreeMap<ProxyId, Utf8PathBuf>, FleetError> {
-        let mut doors = BTreeMap::new();
-        for proxy in proxies {
-            let target = Target::Unix(asked.socket());
-            doors.insert(proxy.clone(), Door::open(&directory.join(format!("{proxy}.sock")), target)?);
-        }
-        let paths = doors.iter().map(|(proxy, door)| (proxy.clone(), door.path().to_owned())).collect();
         // They are opened once in a cell's life.
-        let _ = self.doors.set(Doors { asked, of: doors });
-        Ok(paths)
+        let doors = self.doors.get_or_init(|| Doors::new(asked, directory));
+        proxies.iter().map(|proxy| Ok((proxy.clone(), doors.open(proxy)?))).collect()
     }
 
     /// A socket in `directory` that leads to who is asked, from a pod that is to them like this proxy's.
