@@ -143,13 +143,17 @@ fn who_comes_and_goes_meanwhile_is_judged_too(place: &Place, cluster: &str) {
         let mut bare = own.clone();
         hands.copy_keys("other-keys").await;
         bare["spec"]["volumes"][0]["secret"]["secretName"] = "other-keys".into();
-        let mut gateway = own.clone();
-        gateway["metadata"]["annotations"]["inject.istio.io/templates"] = "gateway,rotacheck-gateway".into();
-        // Of the image "auto", Kubernetes would always ask a registry.
-        let image = ("auto", "IfNotPresent");
-        let proxy = json!({ "name": "istio-proxy", "image": image.0, "imagePullPolicy": image.1 });
-        gateway["spec"]["containers"].as_array_mut().unwrap().insert(0, proxy);
-        for (name, pod) in [("led", &own), ("bare", &bare), ("brief", &bare), ("gate", &gateway)] {
+        let as_gateway = |pod: &Value| {
+            let mut gateway = pod.clone();
+            gateway["metadata"]["annotations"]["inject.istio.io/templates"] = "gateway,rotacheck-gateway".into();
+            // Of the image "auto", Kubernetes would always ask a registry.
+            let image = ("auto", "IfNotPresent");
+            let proxy = json!({ "name": "istio-proxy", "image": image.0, "imagePullPolicy": image.1 });
+            gateway["spec"]["containers"].as_array_mut().unwrap().insert(0, proxy);
+            gateway
+        };
+        let (gate, porch) = (as_gateway(&own), as_gateway(&bare));
+        for (name, pod) in [("led", &own), ("bare", &bare), ("brief", &bare), ("gate", &gate), ("porch", &porch)] {
             hands.deploy(name, pod).await;
             hands.scale(name, 1).await;
         }
@@ -168,8 +172,17 @@ fn who_comes_and_goes_meanwhile_is_judged_too(place: &Place, cluster: &str) {
         let of = |p: &&Value| p["id"].as_str().unwrap().starts_with(name);
         proxies.iter().find(of).unwrap_or_else(|| panic!("no {name} in {proxies:#?}"))["generations_served"].as_u64()
     };
-    for (name, least) in [("proxy-a", 3), ("proxy-b.2", 3), ("led-", 3), ("bare-", 3), ("gate-", 3)] {
+    for (name, least) in [("proxy-a", 3), ("proxy-b.2", 3), ("led-", 3), ("bare-", 3), ("gate-", 3), ("porch-", 3)] {
         assert!(served(name) >= Some(least), "{name}: {proxies:#?}");
+    }
+    // What they serve was looked at, of sidecars and gateways alike.
+    let timeline = place.of_the_cell("timeline.ndjson");
+    let shown = |name: &str| {
+        let of = |line: &&str| line.contains("\"source\":\"inbound\"") && line.contains(&format!("\"proxy\":\"{name}"));
+        timeline.lines().filter(of).any(|line| line.contains("\"chain\":[{"))
+    };
+    for name in ["led-", "bare-", "gate-", "porch-"] {
+        assert!(shown(name), "nobody saw what {name} serves");
     }
     let said = verdict.to_string();
     for words in ["proxy-b.2 took its place", "no way leads to its outbound handshakes", "it vanished"] {

@@ -129,10 +129,8 @@ impl Sides {
     pub const ALL: Sides = Sides { inbound: true, dial_out: true, outbound: true };
     /// Of one that can only be asked from outside.
     pub const OUTER: Sides = Sides { inbound: true, dial_out: false, outbound: false };
-    /// Of a gateway: what it serves is for its own configuration to say.
-    pub const GATEWAY: Sides = Sides { inbound: false, dial_out: true, outbound: false };
-    /// Of a gateway into which nothing leads.
-    pub const NONE: Sides = Sides { inbound: false, dial_out: false, outbound: false };
+    /// Of a gateway, which calls nobody by itself.
+    pub const GATEWAY: Sides = Sides { inbound: true, dial_out: true, outbound: false };
 }
 
 /// A proxy that is on its way, and was not there at the beginning.

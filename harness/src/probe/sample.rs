@@ -261,8 +261,9 @@ mod tests {
         assert!(seen.serves(&expected[&proxy.id], &proxy));
         assert!(seen.outbound.is_none() && seen.fresh.is_none() && seen.long_lived.is_none());
         let gateway = Proxy { sides: Sides::GATEWAY, ..fake.proxy.clone() };
-        let seen_as_client = sample(std::slice::from_ref(&gateway), &ctx, Depth::Leaf).await.remove(0);
-        assert!(seen_as_client.serves(&expected[&proxy.id], &gateway) && seen_as_client.inbound.is_empty());
+        let seen_of_it = sample(std::slice::from_ref(&gateway), &ctx, Depth::Complete).await.remove(0);
+        assert!(seen_of_it.serves(&expected[&proxy.id], &gateway) && seen_of_it.outbound.is_some());
+        assert!(seen_of_it.fresh.is_none() && seen_of_it.long_lived.is_none());
         // The control: where something leads into it, what is missing counts.
         assert!(!seen.serves(&expected[&proxy.id], &fake.proxy));
     }

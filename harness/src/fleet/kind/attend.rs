@@ -22,7 +22,7 @@ use crate::clock::Deadline;
 use crate::cluster::PodSeen;
 use crate::fleet::error::POD;
 use crate::fleet::member::Ended;
-use crate::fleet::{FleetError, Newcomer, Proxy, ProxyExit, Sides, keep, ready};
+use crate::fleet::{FleetError, Newcomer, Proxy, ProxyExit, keep, ready};
 use crate::remote::Link;
 use crate::scenario::TRUST_DOMAIN;
 use crate::timeline::{Blind, Exited, Joined, Layer, ProxyId, Recorder, Source, Spawned, SpiffeId, TlsRole};
@@ -171,9 +171,6 @@ impl Attendance {
                 Some("its sidecar was not injected with the template rotacheck: its certificates come from elsewhere")
             }
             Some(doors) if !has_relay(seen) => Some(doors.asked.unserved()),
-            _ if sides == Sides::NONE => {
-                Some("a gateway is seen where it dials the harness, and nothing leads into this one")
-            }
             _ => None,
         };
         if let Some(why) = unserved {

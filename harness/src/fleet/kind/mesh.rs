@@ -18,6 +18,8 @@ pub(super) const RELAY: u16 = 15_999;
 pub(super) const APP: u16 = 8080;
 pub(super) const DIAL_OUT: u16 = 15_996;
 pub(super) const DIALLED: u16 = 15_998;
+/// Where gateways are to show their certificate as servers.
+pub(super) const GATEWAY: u16 = 15_997;
 /// The port of every service.
 pub(super) const SERVICE: u16 = 80;
 /// Admin API of Istio's sidecars; what catches all that comes in.
@@ -173,6 +175,13 @@ impl Ground {
             dial_out.into_iter().chain(ids.iter().map(|id| without_sessions(&self.host(id.as_str())))).collect();
         let filter = json!({ "configPatches": patches });
         all.push(self.object("networking.istio.io/v1alpha3", "EnvoyFilter", "rotacheck", filter));
+        // Of gateways there may come some: each gets a listener that terminates TLS with its own certificate, and leads nowhere.
+        let server = json!({
+            "port": { "number": GATEWAY, "name": "https-rotacheck", "protocol": "HTTPS" },
+            "tls": { "mode": "ISTIO_MUTUAL" }, "hosts": ["*"],
+        });
+        let gateway = json!({ "selector": { "rotacheck.dev/gateway": "true" }, "servers": [server] });
+        all.push(self.object("networking.istio.io/v1", "Gateway", "rotacheck", gateway));
         // Services that nobody calls: a cluster each, with a TLS context of its own.
         for n in 1..=further_contexts {
             let name = format!("context-{n:03}");

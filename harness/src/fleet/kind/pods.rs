@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::asked::Asked;
 use super::attend::Attendance;
 use super::log::log;
-use super::mesh::{APPLICATION, DIAL_OUT, DIALLED, INBOUND, SERVICE, SIDECAR};
+use super::mesh::{APPLICATION, DIAL_OUT, DIALLED, GATEWAY, SERVICE, SIDECAR};
 use super::present::Present;
 use super::ways::{Ways, reach};
 use super::yard::Yard;
@@ -98,11 +98,11 @@ impl Pattern {
         let everywhere = |port: u16| SocketAddr::from(([0, 0, 0, 0], port));
         let listens = [
             ("dial_out", SocketAddr::from(([127, 0, 0, 1], DIAL_OUT))),
-            ("inbound", everywhere(INBOUND)),
+            ("inbound", everywhere(ways.listens)),
             ("outbound", everywhere(SERVICE)),
         ];
-        // A gateway has only what it is told to have.
-        let listens = if ways.sides.inbound { &listens[..] } else { &listens[..1] };
+        // A gateway calls nobody by itself.
+        let listens = if ways.listens == GATEWAY { &listens[..2] } else { &listens[..] };
         Proxy {
             id: id.clone(),
             spiffe_id,

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::mesh::{ADMIN, APP, DIAL_OUT, KEYS, SERVICE, TEMPLATES};
+use super::mesh::{ADMIN, APP, DIAL_OUT, GATEWAY, INBOUND, KEYS, SERVICE, TEMPLATES};
 use super::yard::Yard;
 use crate::cluster::{PodName, PodSeen};
 use crate::fleet::{FleetError, Sides};
@@ -15,6 +15,8 @@ pub(super) struct Ways {
     /// Where the proxy's own calls go in, and where it dials us.
     pub(super) outward: Option<[SocketAddr; 2]>,
     pub(super) sides: Sides,
+    /// Where the proxy itself listens for whom `inbound` leads there.
+    pub(super) listens: u16,
     _held: Vec<Box<dyn Send + Sync>>,
 }
 
@@ -23,14 +25,17 @@ pub(super) fn has_relay(pod: &PodSeen) -> bool {
     pod.secrets.contains(KEYS)
 }
 
+fn is_gateway(pod: &PodSeen) -> bool {
+    let templates = pod.annotations.get(TEMPLATES).map_or("", String::as_str);
+    templates.split(',').any(|name| name == "gateway")
+}
+
 /// What can be seen of its proxy.
 pub(super) fn sides(pod: &PodSeen) -> Sides {
-    let templates = pod.annotations.get(TEMPLATES).map_or("", String::as_str);
-    match (templates.split(',').any(|name| name == "gateway"), has_relay(pod)) {
+    match (is_gateway(pod), has_relay(pod)) {
+        (_, false) => Sides::OUTER,
         (false, true) => Sides::ALL,
-        (false, false) => Sides::OUTER,
         (true, true) => Sides::GATEWAY,
-        (true, false) => Sides::NONE,
     }
 }
 
@@ -46,7 +51,9 @@ pub(super) async fn reach(
     // From its own node, as its neighbours there would.
     let node = yard.nodes.iter().find(|node| Some(&node.name) == pod.node.as_ref());
     let outside = node.or(yard.nodes.first()).ok_or(FleetError::Empty)?;
-    let inbound = outside.link.forward(Target::tcp(ip, APP)).await?;
+    // What comes into a sidecar's pod is caught, whatever port was meant; nothing catches it in a gateway's.
+    let (meant, listens) = if is_gateway(pod) { (GATEWAY, GATEWAY) } else { (APP, INBOUND) };
+    let inbound = outside.link.forward(Target::tcp(ip, meant)).await?;
     let at = inbound.addr();
     let Some(link) = link else {
         let at_pod = PodName { namespace: yard.ground.namespace.clone(), name: name.to_owned() };
@@ -56,6 +63,7 @@ pub(super) async fn reach(
             inbound: at,
             outward: None,
             sides: sides(pod),
+            listens,
             _held: vec![Box::new(inbound), Box::new(admin)],
         });
     };
@@ -67,6 +75,7 @@ pub(super) async fn reach(
         inbound: at,
         outward: Some([outbound.addr(), dial_out.addr()]),
         sides: sides(pod),
+        listens,
         _held: vec![Box::new(link.clone()), Box::new(inbound), Box::new(admin), Box::new(outbound), Box::new(dial_out)],
     })
 }
