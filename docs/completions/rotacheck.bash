@@ -931,7 +931,7 @@ _rotacheck() {
             return 0
             ;;
         rotacheck__subcmd__provider)
-            opts="-h --socket --ttl --renew-every --profile --key-type --trust-domain --fault --control --help"
+            opts="-h --socket --ttl --renew-every --profile --key-type --trust-domain --istio --fault --control --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -205,6 +205,7 @@ complete -c rotacheck -n "__fish_rotacheck_using_subcommand provider" -l profile
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand provider" -l key-type -d 'Key type of the certificates: ecdsa-p256, rsa-2048' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand provider" -l trust-domain -d 'The trust domain; everybody is spiffe://DOMAIN/workload' -r
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand provider" -l fault -d 'What goes wrong, from which renewal on (default 1), until before which: `resend-cached@1`, `no-push@2..4`. Repeatable. Faults: no-renewal, no-push, resend-cached, resend-stale, expired-certificate, wrong-key, bad-pem, close-stream' -r
+complete -c rotacheck -n "__fish_rotacheck_using_subcommand provider" -l istio -d 'An Istio proxy is spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT, as it says itself: it is believed'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand provider" -l control -d 'Only serve, and let standard input say what; for the harness itself'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand provider" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rotacheck -n "__fish_rotacheck_using_subcommand relay" -l listen -d 'Where the harness reaches it: an address of the loopback' -r

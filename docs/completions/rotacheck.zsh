@@ -263,6 +263,7 @@ _arguments "${_arguments_options[@]}" : \
 '--key-type=[Key type of the certificates\: ecdsa-p256, rsa-2048]:TYPE:_default' \
 '--trust-domain=[The trust domain; everybody is spiffe\://DOMAIN/workload]:DOMAIN:_default' \
 '*--fault=[What goes wrong, from which renewal on (default 1), until before which\: \`resend-cached@1\`, \`no-push@2..4\`. Repeatable. Faults\: no-renewal, no-push, resend-cached, resend-stale, expired-certificate, wrong-key, bad-pem, close-stream]:FAULT[@FROM[..UNTIL]]:_default' \
+'--istio[An Istio proxy is spiffe\://DOMAIN/ns/NAMESPACE/sa/ACCOUNT, as it says itself\: it is believed]' \
 '--control[Only serve, and let standard input say what; for the harness itself]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \

@@ -122,7 +122,14 @@ impl Mesh {
         let Delivery::Socket(socket) = cell.config.delivery.clone() else { panic!("these cells have a socket") };
         let members = cell.config.members.iter().cloned();
         let identities = members.map(|(id, spiffe_id)| (id, spiffe_id.unwrap())).collect();
-        let config = FakeConfig { socket, trust_domain: TRUST_DOMAIN.to_owned(), spec, identities, staples: false };
+        let config = FakeConfig {
+            socket,
+            trust_domain: TRUST_DOMAIN.to_owned(),
+            spec,
+            identities,
+            staples: false,
+            by_account: false,
+        };
         let fake = Fake::start(config, cell.recorder.clone()).await.unwrap();
         let roots = Roots::default();
         let bundle = fake.bundle();

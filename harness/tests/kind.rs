@@ -194,14 +194,17 @@ fn who_comes_and_goes_meanwhile_is_judged_too(place: &Place, cluster: &str) {
 fn who_comes_later_is_served_by_whoever_issues_and_judged(place: &Place, cluster: &str) {
     let report = place.root.join("later.json");
     let to = format!("json={report}");
-    let real = ["run", "rotation", "--topology", "kind", "--cluster", cluster, "--provider", "istio-ca,spire"];
-    let before = place.latest();
-    let going = Going::start(rotacheck(place, &[&real[..], &["--ttl", "20s", "--report", &to]].concat()));
-    until("the run begins", || place.latest() != before);
-    place.observe(2);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let socket = "/run/vendor/sds.sock";
+    runtime.block_on(Hands::provide(cluster, socket));
+    let real = ["run", "rotation", "--topology", "kind", "--cluster", cluster, "--provider", "istio-ca,spire,external"];
+    let further = ["--socket", socket, "--ttl", "20s", "--report", &to];
+    let before = place.latest();
+    let going = Going::start(rotacheck(place, &[&real[..], &further].concat()));
+    until("the run begins", || place.latest() != before);
+    place.observe(3);
     runtime.block_on(async {
-        for hands in Hands::of_cells_in(cluster, 2).await {
+        for hands in Hands::of_cells_in(cluster, 3).await {
             let own = hands.plain("proxy-a").await;
             hands.deploy("later", &own).await;
             hands.scale("later", 1).await;
@@ -223,7 +226,7 @@ fn who_comes_later_is_served_by_whoever_issues_and_judged(place: &Place, cluster
         assert!(timeline.contains("/sa/default\""), "{path}");
         cells += 1;
     }
-    assert_eq!(cells, 2);
+    assert_eq!(cells, 3);
 }
 
 /// A control for Istio's own CA, which no scenario can provoke in a cluster, for all cells share it.

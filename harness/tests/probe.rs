@@ -57,6 +57,7 @@ impl Mesh {
             spec,
             identities: members.clone(),
             staples: false,
+            by_account: false,
         };
         let fake = Fake::start(config, recorder.clone()).await.unwrap();
         let roots = Roots::default();

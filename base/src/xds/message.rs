@@ -63,6 +63,8 @@ pub enum Event {
         node: String,
         /// Whether the peer says that it has the SPIFFE validator (Envoy 1.18 and later).
         spiffe_validator: bool,
+        /// The path of its identity, where it is an Istio proxy: as the metadata of its node have it.
+        istio_path: Option<String>,
     },
     /// A push was written to the stream.
     Sent {

@@ -160,6 +160,7 @@ fn subscription(stream: u64, request: &DiscoveryRequest) -> Event {
         version_info: request.version_info.clone(),
         node: request.node.as_ref().map(|n| n.id.clone()).unwrap_or_default(),
         spiffe_validator: request.node.as_ref().is_some_and(has_spiffe_validator),
+        istio_path: request.node.as_ref().and_then(istio_path),
     }
 }
 
@@ -169,8 +170,16 @@ fn has_spiffe_validator(node: &Node) -> bool {
     build.version.as_ref().is_some_and(|v| (v.major_number, v.minor_number) >= (1, 18))
 }
 
+/// Istio's proxies say of which namespace and service account they are (pkg/model, `NodeMetadata`).
+fn istio_path(node: &Node) -> Option<String> {
+    let fields = &node.metadata.as_ref()?.fields;
+    let said = |key: &str| Some(fields.iter().find(|field| field.key == key)?.value.as_ref()?.string_value.as_str());
+    Some(format!("ns/{}/sa/{}", said("NAMESPACE")?, said("SERVICE_ACCOUNT")?))
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::pb::envoy::config::core::v3::{Field, Metadata, Value};
     use super::super::pb::google::rpc::Status as RpcStatus;
 
     use super::*;
@@ -242,5 +251,20 @@ mod tests {
         dialogue.said("n1");
         assert_eq!(kinds(&dialogue.hear(1, &request(&["b", "a"], "1", "n1"))), ["acked"]);
         assert_eq!(kinds(&dialogue.hear(1, &request(&["b"], "1", "n1"))), ["acked", "subscribed"]);
+    }
+
+    #[test]
+    fn an_istio_proxy_is_of_the_account_that_it_says() {
+        let node = |fields: &[(&str, &str)]| {
+            let field = |(key, value): &(&str, &str)| {
+                let value = Some(Value { string_value: (*value).to_owned() });
+                Field { key: (*key).to_owned(), value }
+            };
+            Node { metadata: Some(Metadata { fields: fields.iter().map(field).collect() }), ..Node::default() }
+        };
+        let said = [("CLUSTER_ID", "Kubernetes"), ("NAMESPACE", "shop"), ("SERVICE_ACCOUNT", "cart")];
+        assert_eq!(istio_path(&node(&said)).as_deref(), Some("ns/shop/sa/cart"));
+        assert_eq!(istio_path(&node(&said[..2])), None);
+        assert_eq!(istio_path(&Node::default()), None);
     }
 }

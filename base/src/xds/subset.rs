@@ -8,8 +8,9 @@ use prost::Message;
 use prost_types::Any;
 
 use super::pb::envoy::config::core::v3::{
-    Address, BuildVersion, DataSource, Node, SocketAddress, TransportSocket, TypedExtensionConfig, address,
-    data_source::Specifier, node::UserAgentVersionType, socket_address::PortSpecifier, transport_socket,
+    Address, BuildVersion, DataSource, Field, Metadata, Node, SocketAddress, TransportSocket, TypedExtensionConfig,
+    Value, address, data_source::Specifier, node::UserAgentVersionType, socket_address::PortSpecifier,
+    transport_socket,
 };
 use super::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
 use super::pb::envoy::extensions::transport_sockets::tls::v3::{
@@ -57,13 +58,23 @@ fn discovery_is_spoken_as_envoy_speaks_it() {
     ] {
         is_part_of::<whole::service::discovery::v3::DiscoveryRequest>(DiscoveryRequest {
             version_info: text("version"),
-            node: Some(Node { id: text("id"), cluster: text("cluster"), user_agent_version_type: Some(agent) }),
+            node: Some(Node {
+                id: text("id"),
+                cluster: text("cluster"),
+                metadata: None,
+                user_agent_version_type: Some(agent),
+            }),
             resource_names: vec![text("resource")],
             type_url: text("type"),
             response_nonce: text("nonce"),
             error_detail: Some(Status { code: 13, message: text("message") }),
         });
     }
+    // A map is a list of pairs, on the wire only.
+    let field = Field { key: text("key"), value: Some(Value { string_value: text("value") }) };
+    let node = Node { metadata: Some(Metadata { fields: vec![field] }), ..Node::default() };
+    let whole = there_and_back::<whole::config::core::v3::Node, _>(&node);
+    assert!(format!("{whole:?}").contains(r#""key": Value { kind: Some(StringValue("value")) }"#), "{whole:?}");
     is_part_of::<whole::service::discovery::v3::DiscoveryResponse>(DiscoveryResponse {
         version_info: text("version"),
         resources: vec![any("resource")],

@@ -84,6 +84,7 @@ impl WorkloadApi {
             version_info: String::new(),
             node: String::new(),
             spiffe_validator: false,
+            istio_path: None,
         });
         let (responses, stream) = mpsc::channel(16);
         tokio::spawn(relay(open, orders, responses, form));

@@ -39,6 +39,9 @@ pub struct Args {
     /// The trust domain; everybody is spiffe://DOMAIN/workload.
     #[arg(long, value_name = "DOMAIN", default_value = "demo.test")]
     trust_domain: String,
+    /// An Istio proxy is spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT, as it says itself: it is believed.
+    #[arg(long)]
+    istio: bool,
     /// What goes wrong, from which renewal on (default 1), until before which: `resend-cached@1`, `no-push@2..4`.
     /// Repeatable. Faults: no-renewal, no-push, resend-cached, resend-stale, expired-certificate, wrong-key, bad-pem,
     /// close-stream.
@@ -57,6 +60,7 @@ Examples:
   rotacheck provider --socket /run/user/1000/sds.sock
   rotacheck provider --socket ./sds.sock --profile tbot --ttl 1m --renew-every 20s --fault resend-cached@3
   rotacheck provider --socket ./sds.sock --fault wrong-key@2..3        refused once, then healthy again
+  rotacheck provider --socket /run/vendor/sds.sock --istio --trust-domain cluster.local     in a mesh, on its only node
 
 An Envoy's ConfigSource for it is that of any SDS server on a Unix socket: api_config_source with api_type GRPC and
 transport_api_version V3, and a static HTTP/2 cluster whose endpoint is a pipe with this path.";
@@ -101,6 +105,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         spec,
         identities: Vec::new(),
         staples: false,
+        by_account: args.istio,
     };
     // Before the socket exists, so that no signal can leave it behind.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::cannot_listen)?;

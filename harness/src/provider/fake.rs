@@ -31,6 +31,8 @@ pub struct FakeConfig {
     pub identities: Vec<(ProxyId, SpiffeId)>,
     /// Whether certificates come with an OCSP response that says that they are good.
     pub staples: bool,
+    /// Whether an Istio proxy that is none of these has the identity of the service account that it says to be of.
+    pub by_account: bool,
 }
 
 /// A running fake.
@@ -138,7 +140,7 @@ impl Fake {
         issuer: mpsc::Sender<Ask>,
         asks: mpsc::Receiver<Ask>,
     ) -> Result<Self, ProviderError> {
-        let FakeConfig { trust_domain, spec, identities, staples, .. } = config;
+        let FakeConfig { trust_domain, spec, identities, staples, by_account, .. } = config;
         let delivery = served.delivery();
         let (deliver, pid) = (served.deliver(), served.pid());
         let faults = Faults::new(spec.faults.clone());
@@ -149,7 +151,7 @@ impl Fake {
             .name("issuer".into())
             .spawn(move || {
                 let identities = identities.into_iter().collect();
-                match Issuer::start(spec, staples, trust_domain, identities, its_journal, deliver) {
+                match Issuer::start(spec, staples, trust_domain, identities, by_account, its_journal, deliver) {
                     Ok((issuer, trusted)) => {
                         if started.send(Ok(trusted)).is_ok() {
                             work(issuer, &asks);

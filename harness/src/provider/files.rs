@@ -91,6 +91,7 @@ impl Files {
                 version_info: String::new(),
                 node: place.proxy.to_string(),
                 spiffe_validator: false,
+                istio_path: None,
             };
             let opened = Event::Opened { stream: *stream, rpc: Rpc::Files, peer_pid: None };
             [opened, subscribed].map(|event| (event, place.proxy.clone()))

@@ -35,6 +35,7 @@ pub(super) struct Issuer {
     faults: Faults,
     trust_domain: String,
     identities: HashMap<ProxyId, SpiffeId>,
+    by_account: bool,
     journal: Arc<Journal>,
     deliver: Deliver,
     mint: Mint,
@@ -81,6 +82,7 @@ impl Issuer {
         staples: bool,
         trust_domain: String,
         identities: HashMap<ProxyId, SpiffeId>,
+        by_account: bool,
         journal: Arc<Journal>,
         deliver: Deliver,
     ) -> Result<(Self, Trusted), PkiError> {
@@ -96,6 +98,7 @@ impl Issuer {
             spec,
             trust_domain,
             identities,
+            by_account,
             journal,
             deliver,
             mint,
@@ -131,7 +134,8 @@ impl Issuer {
             Event::Opened { stream, rpc, .. } => {
                 self.streams.insert(stream, Stream::new(rpc, proxy));
             }
-            Event::Subscribed { stream, names, spiffe_validator, .. } => {
+            Event::Subscribed { stream, names, spiffe_validator, istio_path, .. } => {
+                let proxy = proxy.or_else(|| self.by_account(&istio_path?));
                 if let Some(entry) = self.streams.get_mut(&stream) {
                     entry.proxy = proxy;
                 }
@@ -145,6 +149,15 @@ impl Issuer {
             }
             Event::Sent { .. } | Event::Acked { .. } | Event::Nacked { .. } | Event::Stale { .. } => {}
         }
+    }
+
+    /// Who says to be this, where that is believed.
+    fn by_account(&mut self, path: &str) -> Option<ProxyId> {
+        let identity = SpiffeId::parse(&format!("spiffe://{}/{path}", self.trust_domain)).ok();
+        let proxy = ProxyId::parse(&path.replace('/', ".")).ok();
+        let (identity, proxy) = (identity.filter(|_| self.by_account)?, proxy?);
+        self.identities.insert(proxy.clone(), identity);
+        Some(proxy)
     }
 
     /// Carries out renewal `number`: first the authorities take their turns, then bundles are pushed, then leaves.

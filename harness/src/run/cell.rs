@@ -349,6 +349,7 @@ impl Living<'_> {
             spec: scenario.provider.clone(),
             identities: self.job.identities(self.site.namespace()),
             staples: scenario.fleet.must_staple,
+            by_account: false,
         };
         let program = self.options.exe.clone();
         let agents = self.agents(&members)?;

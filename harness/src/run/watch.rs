@@ -153,11 +153,10 @@ impl Scene<'_> {
         let criteria = self.scenario.criteria();
         let Some(expiry) = times.first_expiry else { return false };
         self.fleet.present().iter().all(|p| {
-            let leaves = seen.accepted.get(&p.id).map(Vec::as_slice).unwrap_or_default();
-            // Whoever came later has its own first expiry before it.
-            let own = leaves.first().map_or(expiry, |(_, leaf)| leaf.not_after.max(expiry));
-            let expiry = if self.is_late(p) { own } else { expiry };
             let counted = seen.counted(&p.id);
+            // Whoever came later has its own first expiry before it.
+            let own = counted.first().map_or(expiry, |(_, leaf)| leaf.not_after.max(expiry));
+            let expiry = if self.is_late(p) { own } else { expiry };
             let after = counted.iter().filter(|(at, _)| *at > expiry).count();
             after >= criteria.generations_past_first_expiry as usize
                 && counted.len() > criteria.newer_generations as usize

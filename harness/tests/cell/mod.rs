@@ -100,7 +100,11 @@ fn prepare(spec: ProviderSpec) -> (tempfile::TempDir, Recorder, FakeConfig) {
     let recorder = Recorder::new(header(), Clock::real(), Some(out));
     let socket = root.join("private/provider.sock");
     let identities = ["a", "b"].map(|name| (proxy(name), identity(name))).to_vec();
-    (dir, recorder, FakeConfig { socket, trust_domain: TRUST_DOMAIN.into(), spec, identities, staples: false })
+    (
+        dir,
+        recorder,
+        FakeConfig { socket, trust_domain: TRUST_DOMAIN.into(), spec, identities, staples: false, by_account: false },
+    )
 }
 
 fn header() -> Header {

@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -19,6 +19,13 @@ pub struct Hands {
     namespace: String,
 }
 
+async fn client(cluster: &str) -> kube::Client {
+    let file = Command::new("kind").args(["get", "kubeconfig", "--name", cluster]).output().unwrap();
+    let file = Kubeconfig::from_yaml(&String::from_utf8(file.stdout).unwrap()).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
+    kube::Client::try_from(config).unwrap()
+}
+
 impl Hands {
     /// Of the only cell.
     pub async fn of_the_cell_in(cluster: &str) -> Self {
@@ -27,10 +34,7 @@ impl Hands {
 
     /// Of so many.
     pub async fn of_cells_in(cluster: &str, cells: usize) -> Vec<Self> {
-        let file = Command::new("kind").args(["get", "kubeconfig", "--name", cluster]).output().unwrap();
-        let file = Kubeconfig::from_yaml(&String::from_utf8(file.stdout).unwrap()).unwrap();
-        let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
-        let client = kube::Client::try_from(config).unwrap();
+        let client = client(cluster).await;
         let began = Instant::now();
         loop {
             let all: Api<Namespace> = Api::all(client.clone());
@@ -44,6 +48,28 @@ impl Hands {
             assert!(began.elapsed() < PATIENCE, "in {cluster} there are cells in {names:?}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    /// Has an SDS server of somebody else's serve this socket on every node. Its image is the relay's, which is there.
+    pub async fn provide(cluster: &str, socket: &str) {
+        let client = client(cluster).await;
+        let image = std::env::var("ROTACHECK_RELAY_IMAGE").unwrap();
+        let (directory, _) = socket.rsplit_once('/').unwrap();
+        let words = ["provider", "--istio", "--trust-domain", "cluster.local", "--ttl", "20s", "--socket", socket];
+        let server = json!({
+            "name": "sds", "image": image, "imagePullPolicy": "IfNotPresent", "args": words,
+            "securityContext": { "runAsUser": 0 }, "volumeMounts": [{ "name": "socket", "mountPath": directory }],
+        });
+        let labels = json!({ "app": "vendor" });
+        let set = json!({
+            "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": "vendor" },
+            "spec": { "selector": { "matchLabels": labels }, "template": { "metadata": { "labels": labels }, "spec": {
+                "terminationGracePeriodSeconds": 1, "tolerations": [{ "operator": "Exists" }], "containers": [server],
+                "volumes": [{ "name": "socket", "hostPath": { "path": directory, "type": "DirectoryOrCreate" } }],
+            } } },
+        });
+        let all: Api<DaemonSet> = Api::namespaced(client, "default");
+        all.create(&PostParams::default(), &serde_json::from_value(set).unwrap()).await.unwrap();
     }
 
     fn pods(&self) -> Api<Pod> {
