@@ -6,7 +6,9 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use serde_json::{Value, json};
 
-use super::mesh::Ground;
+use super::mesh::{Ground, OTHER_BOOTSTRAP};
+use super::ways::{has_relay, is_gateway};
+use crate::cluster::PodSeen;
 use crate::fleet::agent::disclosure;
 use crate::scenario::{ProviderSpec, Span};
 use crate::timeline::Disclosure;
@@ -101,11 +103,15 @@ impl Asked {
         }
     }
 
-    /// Why a pod without a relay is not served as the others are.
-    pub(super) fn unserved(&self) -> &'static str {
+    /// Why it is not asked from this pod, which was not there at the beginning; that it is, is nothing.
+    pub(super) fn not_from(&self, pod: &PodSeen) -> Option<&'static str> {
         match self {
-            Self::Istio { .. } => "its Envoy asks the agent of another pod, for it runs no relay",
-            _ => "the provider is asked, for it, from another pod, for it runs no relay",
+            _ if !has_relay(pod) => Some("who issues is asked, for it, from another pod, for it runs no relay"),
+            // What it mounts would lead back to the tap.
+            Self::Istio { .. } if is_gateway(pod) || !pod.annotations.contains_key(OTHER_BOOTSTRAP) => {
+                Some("its agent is not led to the tap: its Envoy asks the agent of another pod")
+            }
+            _ => None,
         }
     }
 
@@ -127,5 +133,32 @@ impl Asked {
             all.push(disclosure("template-changed", text.to_owned()));
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mesh::{KEYS, TEMPLATES};
+    use super::*;
+
+    #[test]
+    fn what_would_lead_back_to_the_tap_is_not_asked() {
+        let pod = |secrets: &[&str], annotations: &[(&str, &str)]| PodSeen {
+            secrets: secrets.iter().map(|&name| name.to_owned()).collect(),
+            annotations: annotations.iter().map(|&(name, text)| (name.to_owned(), text.to_owned())).collect(),
+            ..PodSeen::default()
+        };
+        let (copy, gateway) = ((OTHER_BOOTSTRAP, "b"), (TEMPLATES, "gateway,rotacheck-gateway"));
+        let istio = Asked::Istio { ttl: Span::seconds(20) };
+        for (asked, annotations, led) in [
+            (&Asked::Spire, &[][..], true),
+            (&Asked::Spire, &[gateway], true),
+            (&istio, &[copy], true),
+            (&istio, &[], false),
+            (&istio, &[copy, gateway], false),
+        ] {
+            assert_eq!(asked.not_from(&pod(&[KEYS], annotations)).is_none(), led, "{asked:?} {annotations:?}");
+            assert!(asked.not_from(&pod(&["other-keys"], annotations)).is_some_and(|why| why.contains("no relay")));
+        }
     }
 }

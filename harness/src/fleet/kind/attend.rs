@@ -104,7 +104,10 @@ impl Attendance {
             }
             for turn in lives.take(&pods) {
                 match turn {
-                    Turn::Announced { id, account } => self.announce(id, account, &mut work),
+                    Turn::Announced { id, account } => {
+                        let pod = pods.get(id.as_str());
+                        self.announce(id, account, pod, &mut work);
+                    }
                     Turn::Began { id, after, pod } => {
                         let Some(seen) = pods.get(&pod) else { continue };
                         pids.insert(id.clone(), seen.process(SIDECAR));
@@ -126,8 +129,11 @@ impl Attendance {
     }
 
     /// Whoever issues is to know it before it asks.
-    fn announce(&self, id: ProxyId, account: String, work: &mut JoinSet<Done>) {
-        if let Some(Err(e)) = self.yard.doors.get().map(|doors| doors.open(&id)) {
+    fn announce(&self, id: ProxyId, account: String, pod: Option<&PodSeen>, work: &mut JoinSet<Done>) {
+        if let (Some(doors), Some(pod)) = (self.yard.doors.get(), pod)
+            && doors.asked.not_from(pod).is_none()
+            && let Err(e) = doors.open(&id)
+        {
             self.blind(&id, e.to_string());
         }
         let path = format!("spiffe://{TRUST_DOMAIN}/ns/{}/sa/{account}", self.yard.ground.namespace);
@@ -166,12 +172,10 @@ impl Attendance {
         }
         let following = logs.spawn(log(self.yard.clone(), pod.to_owned(), SIDECAR, kept.join(LOG)));
         self.logs.insert(id.clone(), following);
-        let unserved = match self.yard.doors.get() {
-            _ if !seen.annotations.contains_key(SOCKETS) => {
-                Some("its sidecar was not injected with the template rotacheck: its certificates come from elsewhere")
-            }
-            Some(doors) if !has_relay(seen) => Some(doors.asked.unserved()),
-            _ => None,
+        let unserved = if seen.annotations.contains_key(SOCKETS) {
+            self.yard.doors.get().and_then(|doors| doors.asked.not_from(seen))
+        } else {
+            Some("its sidecar was not injected with the template rotacheck: its certificates come from elsewhere")
         };
         if let Some(why) = unserved {
             self.blind(id, why.to_owned());

@@ -42,7 +42,7 @@ pub(super) const TEMPLATES: &str = "inject.istio.io/templates";
 pub(super) const SOCKETS: &str = "rotacheck.dev/sockets";
 const CLOCK: &str = "rotacheck.dev/clock";
 const WITH_APPLICATION: &str = "rotacheck.dev/with-application";
-const OTHER_BOOTSTRAP: &str = "rotacheck.dev/bootstrap";
+pub(super) const OTHER_BOOTSTRAP: &str = "rotacheck.dev/bootstrap";
 
 /// A cell's namespace, and what its pods see of their node.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -25,7 +25,8 @@ pub(super) fn has_relay(pod: &PodSeen) -> bool {
     pod.secrets.contains(KEYS)
 }
 
-fn is_gateway(pod: &PodSeen) -> bool {
+/// Whether its proxy is the pod's own container.
+pub(super) fn is_gateway(pod: &PodSeen) -> bool {
     let templates = pod.annotations.get(TEMPLATES).map_or("", String::as_str);
     templates.split(',').any(|name| name == "gateway")
 }

@@ -62,7 +62,8 @@ pub const MODES: &[Mode] = &[
         layer: Some(Layer::Issued),
         title: "The same certificate is re-sent under new versions",
         meaning: "At each renewal the provider sends the certificate that it has cached for the stream, with a new \
-            version. Envoy acknowledges it, finds its bytes unchanged, and rebuilds nothing.",
+            version. Envoy acknowledges it, finds its bytes unchanged, and rebuilds nothing. A SPIRE agent does so \
+            whenever a bundle changes, while its server signs nothing.",
         why_it_matters: "Every light is green. On Envoy 1.36 and older, config_dump says \"updated minutes ago\" while \
             all handshakes show a certificate that expired hours before.",
         evidence: "Provider: the same serial sent again and again. Envoy: `update_success` climbs and `version_text` \
@@ -76,10 +77,12 @@ pub const MODES: &[Mode] = &[
             like("starved-by-bundle-churn", "whether trust bundle pushes come more often than the renewal interval"),
             like("never-renews", "`update_success`: it moves here, and is flat when nothing is sent"),
         ],
-        first_aid: "Reset the SDS streams: restart the provider (tbot), once per node, rather than all the deployments \
-            behind it. Each proxy reconnects by itself and gets a certificate minted for its new stream. It lasts one \
-            TTL, so repeat it within that time until the provider is upgraded.",
-        lasting_fix: "Teleport tbot later than 18.6.3 or 17.7.13. Watch the serial in a full handshake, or \
+        first_aid: "Look into the provider's log whether it could renew. If it could not (SPIRE's agent: \"Failed to batch \
+            new X509 SVID\"), mend what signs for it, and do not restart it: it would come back with nothing. If \
+            it never tried, reset the SDS streams: restart the provider (tbot), once per node, rather than all the \
+            deployments behind it. Each proxy reconnects by itself and gets a certificate minted for its new stream. \
+            It lasts one TTL, so repeat it within that time until the provider is upgraded.",
+        lasting_fix: "Teleport tbot later than 18.6.3 or 17.7.13; SPIRE: alert on its agent's sync errors. Watch the serial in a full handshake, or \
             `ssl_context_update_by_sds`; never version or last_updated.",
         seen_in: &["gravitational/teleport#62813"],
     },
