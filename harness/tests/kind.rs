@@ -99,7 +99,7 @@ fn a_rotation_passes_with_every_provider_and_what_is_wrong_is_caught_at_its_laye
     let report = place.root.join("report.json");
     let to = format!("json={report}");
     let scenarios = ["run", "rotation", "incident", "spire-entry-deleted", "--topology", "kind"];
-    let further = ["--cluster", cluster, "--provider", "fake,istio-ca,spire", "--report", &to];
+    let further = ["--cluster", cluster, "--provider", "fake,istio-ca,spire", "--ttl", "20s", "--report", &to];
     let run = rotacheck(place, &[&scenarios[..], &further].concat()).output().unwrap();
     assert_eq!(run.status.code(), Some(0), "{}", complaint(&run));
     let report: Value = serde_json::from_str(&std::fs::read_to_string(report).unwrap()).unwrap();

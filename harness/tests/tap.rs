@@ -7,7 +7,6 @@ mod subscriber;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,7 +17,7 @@ use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client
 use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rotacheck::timeline::{Fact, Observation, Payload, Source};
-use rotacheck::xds::{Journal, SocketError, Subscribers, Tap};
+use rotacheck::xds::{Journal, Subscribers, Tap, Way};
 use serde_json::json;
 use subscriber::{Secret, Subscriber};
 use tokio::net::UnixListener;
@@ -26,17 +25,15 @@ use tonic::Code;
 
 /// A tap in front of `upstream`, which records with the cell's recorder.
 fn tapped(cell: &Cell, upstream: &Utf8Path) -> (Tap, Utf8PathBuf) {
-    tapped_by(Tap::start, cell, upstream)
+    tapped_by(Way::to(upstream), cell)
 }
 
-type Start = fn(&Utf8Path, &Utf8Path, Arc<Journal>, Arc<AtomicU64>, Vec<Vec<u8>>) -> Result<Tap, SocketError>;
-
-fn tapped_by(start: Start, cell: &Cell, upstream: &Utf8Path) -> (Tap, Utf8PathBuf) {
+fn tapped_by(way: Way, cell: &Cell) -> (Tap, Utf8PathBuf) {
     let path = Utf8Path::from_path(cell.directory()).unwrap().join("tap.sock");
     let nodes = ["a", "b"].map(|name| (name.to_owned(), proxy(name))).into();
     let subscribers = Subscribers { nodes, ..Subscribers::default() };
     let journal = Arc::new(Journal::new(cell.recorder.clone(), Source::Tap, subscribers));
-    let tap = start(&path, upstream, journal, Arc::new(1_000.into()), Vec::new()).unwrap();
+    let tap = Tap::start(&path, way, journal, Arc::new(1_000.into()), Vec::new()).unwrap();
     (tap, path)
 }
 
@@ -104,9 +101,10 @@ async fn who_has_a_socket_of_its_own_is_led_there_also_if_it_comes_to_be_later()
     let beside = |name: &str| Utf8Path::from_path(cell.directory()).unwrap().join(name);
     std::os::unix::fs::symlink(&cell.socket, beside("a.sock")).unwrap();
     let node = |name: &str| format!("sidecar~10.0.0.1~{name}.ns~ns.svc.cluster.local");
-    for (start, as_b) in [(Tap::by_node as Start, &other), (Tap::start, &cell)] {
+    let a = beside("a.sock");
+    for (way, as_b) in [(Way::by_node(&a), &other), (Way::to(&a), &cell)] {
         let _ = std::fs::remove_file(beside("b.sock"));
-        let (tap, path) = tapped_by(start, &cell, &beside("a.sock"));
+        let (tap, path) = tapped_by(way, &cell);
         let chain = async |name: &str| {
             let mut stream = Subscriber::open(&path, &node(name), &["default"], "").await;
             let answer = stream.next().await;

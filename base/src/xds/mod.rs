@@ -50,7 +50,7 @@ pub use message::{Command, Content, Event, Push, Rpc, SECRET_TYPE_URL, Secret};
 pub use second_look::ask_workload_api;
 pub use serve::{Outlet, Sink};
 pub use socket::{Socket, SocketError};
-pub use tap::{Tap, socket_of};
+pub use tap::{Tap, Way, socket_of};
 pub use told::{Listener, TellError, Teller, Told};
 pub use witness::{Asked, Question, WitnessError, ask, stay};
 

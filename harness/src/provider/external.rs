@@ -19,7 +19,7 @@ use crate::clock::Deadline;
 use crate::proc::{Guard, Process, Signal};
 use crate::scenario::ProviderAction;
 use crate::timeline::{At, Exited, Fact, FaultNote, ProxyId, Recorder, SecretName, Source, Spawned};
-use crate::xds::{Delivery, Journal, Question, Subscribers, Tap, WitnessError, ask, ask_workload_api, socket_of};
+use crate::xds::{Delivery, Journal, Question, Subscribers, Tap, Way, WitnessError, ask, ask_workload_api, socket_of};
 
 /// How long it may take to end when it is asked to.
 const TO_END: Duration = Duration::from_secs(2);
@@ -64,7 +64,7 @@ impl External {
         let Met { upstream, processes, spire, signed, next_stream, seen, roots, learnt } = met;
         record(seen, &recorder);
         let journal = journal(&proxies, &recorder);
-        let tap = Tap::start(socket, &upstream, journal.clone(), next_stream.clone(), roots)?;
+        let tap = Tap::start(socket, Way::to(&upstream), journal.clone(), next_stream.clone(), roots)?;
         let ends = Ends::default();
         for process in &processes {
             ends.tell(process, &recorder);
@@ -98,8 +98,8 @@ impl External {
             let path = socket.with_file_name(socket_of(id));
             // Where sockets are called by their proxies, others may join them.
             let called = upstream.file_name() == Some(&socket_of(id));
-            let start = if called { Tap::by_node } else { Tap::start };
-            let tap = start(&path, upstream, journal.clone(), next_stream.clone(), roots.clone())?;
+            let way = if called { Way::by_node(upstream) } else { Way::to(upstream) };
+            let tap = Tap::start(&path, way, journal.clone(), next_stream.clone(), roots.clone())?;
             let present = AtomicBool::new(false);
             Ok::<_, ProviderError>(Outlet { tap, upstream: upstream.clone(), of: Some(id.clone()), present })
         };

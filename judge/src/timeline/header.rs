@@ -173,6 +173,11 @@ impl Criteria {
     pub fn margin_floor(&self) -> u64 {
         self.margin_floor_ms.unwrap_or(self.margin_floor_s.saturating_mul(1000))
     }
+
+    /// The interval of the renewals, seconds; none where it is unknown, or beyond what time can be.
+    pub fn interval(&self) -> Option<i64> {
+        self.renew_every_s.and_then(|s| i64::try_from(s).ok())
+    }
 }
 
 /// What the scenario expects.

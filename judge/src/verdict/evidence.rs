@@ -272,8 +272,7 @@ pub(super) fn interval_of_held(ledger: &Ledger, p: &ProxyLedger) -> i64 {
 
 /// How often renewals of a certificate are due, seconds: as it was named, else half of its lifetime, when most providers renew.
 pub(super) fn renewal_interval(ledger: &Ledger, not_before: jiff::Timestamp, not_after: jiff::Timestamp) -> i64 {
-    let named = ledger.header.criteria.renew_every_s.map(|s| i64::try_from(s).unwrap_or(i64::MAX));
-    named.unwrap_or_else(|| not_after.duration_since(not_before).as_secs() / 2).max(1)
+    ledger.header.criteria.interval().unwrap_or_else(|| not_after.duration_since(not_before).as_secs() / 2).max(1)
 }
 
 /// Updates of its certificate that its process took, where it holds the one that it started with, and they are as many as

@@ -197,6 +197,9 @@ fn facts(run: &RunRecord, cells: &[CellReport]) -> Vec<(&'static str, String)> {
         None => "no end was recorded".to_owned(),
     };
     let cell_time: u64 = cells.iter().map(|c| c.cell_time_s).sum();
+    // Of a timeline by itself, neither is known.
+    let host = (h.cpus > 0).then(|| format!("{}, {}, {} CPUs, {} GiB", h.os, h.arch, h.cpus, h.memory_bytes >> 30));
+    let command = (!run.command_line.is_empty()).then(|| run.command_line.join(" "));
     let mut facts = vec![
         ("Run", run.id.clone()),
         ("Started", moment(run.started)),
@@ -205,10 +208,10 @@ fn facts(run: &RunRecord, cells: &[CellReport]) -> Vec<(&'static str, String)> {
         ("Envoy", envoys.join(", ")),
         ("Provider", providers.join(", ")),
         ("rotacheck", run.rotacheck.clone()),
-        ("Host", format!("{}, {}, {} CPUs, {} GiB", h.os, h.arch, h.cpus, h.memory_bytes >> 30)),
-        ("Command", run.command_line.join(" ")),
-        ("Directory", run.directory.clone()),
     ];
+    facts.extend(host.map(|host| ("Host", host)));
+    facts.extend(command.map(|command| ("Command", command)));
+    facts.push(("Directory", run.directory.clone()));
     for (_, value) in &mut facts {
         *value = plain(value);
     }

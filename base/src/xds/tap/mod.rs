@@ -19,8 +19,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use way::Way;
-pub use way::socket_of;
+pub use way::{Way, socket_of};
 
 use super::{Journal, Socket, SocketError};
 
@@ -55,30 +54,9 @@ const MOST_FACTS: u64 = 20_000;
 const MOST_BYTES: u64 = 128 << 20;
 
 impl Tap {
-    /// Serves `path`, as `upstream` is served. Streams are numbered by `next_stream`; `roots` are the authorities that
+    /// Serves `path`, as what `way` leads to is served. Streams are numbered by `next_stream`; `roots` are the authorities that
     /// are known by now.
     pub fn start(
-        path: &Utf8Path,
-        upstream: &Utf8Path,
-        journal: Arc<Journal>,
-        next_stream: Arc<AtomicU64>,
-        roots: Vec<Vec<u8>>,
-    ) -> Result<Self, SocketError> {
-        Self::on(path, Way { upstream: upstream.to_owned(), by_node: false }, journal, next_stream, roots)
-    }
-
-    /// As `start`; but a proxy that has a socket of its own beside `upstream` ([`socket_of`]) is led there.
-    pub fn by_node(
-        path: &Utf8Path,
-        upstream: &Utf8Path,
-        journal: Arc<Journal>,
-        next_stream: Arc<AtomicU64>,
-        roots: Vec<Vec<u8>>,
-    ) -> Result<Self, SocketError> {
-        Self::on(path, Way { upstream: upstream.to_owned(), by_node: true }, journal, next_stream, roots)
-    }
-
-    fn on(
         path: &Utf8Path,
         way: Way,
         journal: Arc<Journal>,
@@ -260,7 +238,7 @@ impl Mirror {
     }
 
     async fn connect(&self) -> std::io::Result<UnixStream> {
-        self.way.to("").await
+        self.way.dial("").await
     }
 }
 
@@ -307,7 +285,7 @@ mod tests {
         let dir = Utf8Path::from_path(dir.path()).unwrap();
         let (path, upstream) = (dir.join("tap"), dir.join("provider"));
         let (provider, waiting) = crowded(&upstream);
-        let mirror = Mirror { path: path.clone(), way: Way { upstream, by_node: false }, ear: ear() };
+        let mirror = Mirror { path: path.clone(), way: Way::to(&upstream), ear: ear() };
         let tap = tokio::spawn(mirror.run(Listener::bind(&path).unwrap()));
         let proxy = UnixStream::connect(&path).await.unwrap();
         let turned_away = tokio::time::timeout(3 * LOOK, proxy.readable()).await;

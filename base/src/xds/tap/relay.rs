@@ -56,7 +56,7 @@ pub(super) async fn relay(
                     Some(_) => node(&mut body, &mut held).await,
                     None => String::new(),
                 };
-                connected(way.to(&node).await?, (*ended).clone()).await.map_err(std::io::Error::other)
+                connected(way.dial(&node).await?, (*ended).clone()).await.map_err(std::io::Error::other)
             };
             let mut requests = provider.get_or_try_init(|| connect).await?.clone();
             let conversation = rpc.map(|rpc| Conversation::open(ear, rpc, pid));

@@ -1,6 +1,6 @@
 //! Whither a tap leads.
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use tokio::net::UnixStream;
 
 use super::super::dial::dial;
@@ -9,15 +9,25 @@ use crate::timeline::{ProxyId, istio_workload};
 
 /// A provider's socket; and others that lie beside it.
 #[derive(Debug, Clone)]
-pub(super) struct Way {
+pub struct Way {
     pub(super) upstream: Utf8PathBuf,
     /// Whether a proxy that has a socket of its name beside this one is led there, by what it says which node it is.
     pub(super) by_node: bool,
 }
 
 impl Way {
+    /// All are led to this socket.
+    pub fn to(upstream: &Utf8Path) -> Self {
+        Self { upstream: upstream.to_owned(), by_node: false }
+    }
+
+    /// As `to`; but a proxy that has a socket of its own beside it ([`socket_of`]) is led there.
+    pub fn by_node(upstream: &Utf8Path) -> Self {
+        Self { upstream: upstream.to_owned(), by_node: true }
+    }
+
     /// A connection for the proxy that says to be this node.
-    pub(super) async fn to(&self, node: &str) -> std::io::Result<UnixStream> {
+    pub(super) async fn dial(&self, node: &str) -> std::io::Result<UnixStream> {
         dial(&self.of(node), CONNECT).await
     }
 
@@ -35,8 +45,6 @@ pub fn socket_of(proxy: &ProxyId) -> String {
 
 #[cfg(test)]
 mod tests {
-    use camino::Utf8Path;
-
     use super::*;
 
     #[test]
@@ -47,14 +55,13 @@ mod tests {
         std::fs::create_dir(dir.join("sockets")).unwrap();
         let _sockets = ["sockets/a.sock", "sockets/b.sock", "c.sock"]
             .map(|name| std::os::unix::net::UnixListener::bind(dir.join(name)).unwrap());
-        let way = Way { upstream: upstream.clone(), by_node: true };
+        let way = Way::by_node(&upstream);
         let node = |name: &str| format!("sidecar~10.0.0.7~{name}.ns~ns.svc.cluster.local");
         assert_eq!(way.of(&node("b")), dir.join("sockets/b.sock"));
         for name in ["a", "unknown", "../c", "/etc/passwd", ""] {
             assert_eq!(way.of(&node(name)), upstream, "{name}");
         }
         assert_eq!(way.of("b"), upstream);
-        let plain = Way { by_node: false, ..way };
-        assert_eq!(plain.of(&node("b")), upstream);
+        assert_eq!(Way::to(&upstream).of(&node("b")), upstream);
     }
 }

@@ -1,7 +1,10 @@
-# Who may ask SPIRE's server for what (its configuration reference: auth_opa_policy_engine), where it is to stop signing:
-# as its own policy has it in the main, but certificates of workloads are signed only until the bundle of the other trust
-# domain is set for the second time. How often that was, the server counts itself.
+# Who may ask SPIRE's server for what (its configuration reference: auth_opa_policy_engine), where it is to stop signing.
+# Its own policy tells agents from admins and from downstream servers; of this one there are only an agent and whoever is at its
+# socket. Certificates of workloads are signed until the bundle of the other trust domain is set for the second time: how
+# often that was, the server counts itself.
 package spire
+
+import rego.v1
 
 result := {
   "allow": allow,

@@ -445,7 +445,7 @@ impl<'a> Case<'a> {
 
     /// New bundles came more often than renewals are due: where they reset the timer, no renewal ever comes.
     fn bundle_churn(&self, bundles: &[&Push]) -> bool {
-        let Some(every) = self.ledger.header.criteria.renew_every_s.and_then(|s| i64::try_from(s).ok()) else {
+        let Some(every) = self.ledger.header.criteria.interval() else {
             return false;
         };
         let apart = |w: &[&Push]| w[1].mark.at.wall.duration_since(w[0].mark.at.wall).as_secs();

@@ -210,7 +210,7 @@ impl<'a> Case<'a> {
     fn renewed_in_vain(&self, leaf: &CertFacts) -> bool {
         let Some(row) = self.p.row(&leaf.fingerprint).filter(|_| self.newer.is_empty()) else { return false };
         let came = row.issued.first().or(row.sent.first()).or(row.inbound.first()).or(row.outbound.first());
-        let every = self.ledger.header.criteria.renew_every_s.and_then(|s| i64::try_from(s).ok());
+        let every = self.ledger.header.criteria.interval();
         came.zip(every).is_some_and(|(came, every)| {
             self.wrong.at.wall.duration_since(came.at.wall).as_secs() < every.saturating_mul(2)
         })

@@ -188,8 +188,7 @@ fn came_late(p: &ProxyLedger, m: &Margin<'_>, floor: i64) -> Option<(i64, bool)>
 
 pub(super) fn overdue(ledger: &Ledger) -> Vec<Finding> {
     const NAME: &str = "renewal_overdue";
-    let Some(every) = ledger.header.criteria.renew_every_s.and_then(|s| i64::try_from(s).ok()).filter(|s| *s > 0)
-    else {
+    let Some(every) = ledger.header.criteria.interval().filter(|s| *s > 0) else {
         return vec![finding(NAME, CheckResult::Noted, "the interval of the renewals is not known", Vec::new())];
     };
     let renewals = ledger.steps.iter().filter(|(_, renewal)| renewal.is_some_and(|n| n > 0));
