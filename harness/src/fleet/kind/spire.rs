@@ -56,7 +56,7 @@ pub struct Gated {
     /// What stands in its configuration: in the block `experimental`, and beside its blocks.
     pub conf: [String; 2],
     /// What lies beside its configuration: names and texts.
-    pub files: Vec<(&'static str, String)>,
+    pub files: Vec<(String, String)>,
 }
 
 /// Whom it knows, and for how long what they get is valid.
@@ -64,7 +64,7 @@ pub(super) struct Entries {
     /// By service account.
     accounts: Mutex<BTreeMap<String, SpiffeId>>,
     ttl_s: AtomicU64,
-    /// Bundles of the trust domain that they federate with, which it has by turns; and how often it changed.
+    /// What the bundle of the trust domain that they federate with is, one after the other; and how often it changed.
     bundles: Vec<String>,
     changed: AtomicUsize,
 }
@@ -112,7 +112,7 @@ impl Yard {
         let mut server = filled(SERVER, &images.server, "")?;
         for (name, text) in &files {
             for map in server.iter_mut().filter(|object| object["kind"] == "ConfigMap") {
-                map["data"][*name] = Value::from(text.as_str());
+                map["data"][name] = Value::from(text.as_str());
             }
         }
         self.create_in_order(&server).await?;
@@ -171,7 +171,7 @@ impl Yard {
     /// The bundle of the trust domain that they federate with is another one now.
     async fn federate(&self, entries: &Entries) -> Result<(), FleetError> {
         let nth = entries.changed.fetch_add(1, Ordering::Relaxed);
-        let Some(bundle) = entries.bundles.get(nth % entries.bundles.len().max(1)) else { return Ok(()) };
+        let Some(bundle) = entries.bundles.get(nth) else { return Ok(()) };
         self.tell_spire(&["bundle", "set"], &["-id", &others(), "-path", bundle]).await
     }
 

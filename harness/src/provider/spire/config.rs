@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(gate(ProviderAction::UpdateEntry).unwrap(), None);
         layout.gate = gate(ProviderAction::ResendCached).unwrap();
         let files = &layout.gate.as_ref().unwrap().files;
-        let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["gate.rego", "others-0.pem", "others-1.pem"]);
         assert!(files[0].1.contains("\"http://127.0.0.1:9988/metrics\""), "{}", files[0].1);
         assert!(files[1].1 != files[2].1 && !files[1].1.contains("PRIVATE"));

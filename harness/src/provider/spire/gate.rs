@@ -13,8 +13,12 @@ use crate::scenario::{ProviderAction, ProviderSpec};
 
 const POLICY: &str = include_str!("gate.rego");
 const POLICY_FILE: &str = "gate.rego";
-/// The two bundles of the other trust domain, which it has by turns.
-pub(super) const OTHERS: [&str; 2] = ["others-0.pem", "others-1.pem"];
+
+/// The file with what the bundle of the other trust domain is, after so many changes. None comes again: an agent that could not
+/// renew asks its server ever more seldom, and has to find another one than it knew.
+pub(super) fn bundle(nth: usize) -> String {
+    format!("others-{nth}.pem")
+}
 
 /// What a server is given besides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +26,7 @@ pub struct Gate {
     /// What stands in its configuration: in the block `experimental`, and beside its blocks.
     pub conf: [String; 2],
     /// What lies in the directory of its configuration: names and texts.
-    pub files: Vec<(&'static str, String)>,
+    pub files: Vec<(String, String)>,
 }
 
 impl Gate {
@@ -34,12 +38,14 @@ impl Gate {
         counts: SocketAddr,
         now: jiff::Timestamp,
     ) -> Result<Option<Self>, ProviderError> {
-        if !spec.events.iter().any(|event| event.action == ProviderAction::ResendCached) {
+        let changes = spec.events.iter().filter(|event| event.action == ProviderAction::ResendCached).count();
+        if changes == 0 {
             return Ok(None);
         }
-        let mut files = vec![(POLICY_FILE, POLICY.replace("{counts}", &counts.to_string()))];
-        for name in OTHERS {
-            files.push((name, Authority::new(name, Validity::starting(now, super::LIFETIME))?.pem()));
+        let mut files = vec![(POLICY_FILE.to_owned(), POLICY.replace("{counts}", &counts.to_string()))];
+        for name in (0..=changes).map(bundle) {
+            let authority = Authority::new(&name, Validity::starting(now, super::LIFETIME))?;
+            files.push((name, authority.pem()));
         }
         let policy = Value::from(directory.join(POLICY_FILE).as_str());
         let (host, port) = (Value::from(counts.ip().to_string()), counts.port());

@@ -24,7 +24,6 @@ use crate::scenario::{FEDERATED_DOMAIN, NodeAttestation, ProviderAction, Provide
 use crate::timeline::At;
 use config::{Attestation, ENTRY, Layout};
 pub use gate::Gate;
-use gate::OTHERS;
 
 /// The server's own socket, and the agent's.
 const API: &str = "server.sock";
@@ -109,7 +108,7 @@ impl Spire {
             layout.attestation = Attestation::Token(field(&said, &["value"])?);
         }
         if layout.gate.is_some() {
-            federate(programs, &layout, OTHERS[0], ground.guard).await?;
+            federate(programs, &layout, 0, ground.guard).await?;
         }
         register(programs, &layout, "create", spec.ttl(), ground.guard).await?;
         write(&layout, "agent.conf", &layout.agent_conf())?;
@@ -193,7 +192,7 @@ impl Spire {
             }
             ProviderAction::ResendCached => {
                 self.resent += 1;
-                federate(&self.programs, &self.layout, OTHERS[self.resent % OTHERS.len()], guard).await?;
+                federate(&self.programs, &self.layout, self.resent, guard).await?;
             }
         }
         Ok(None)
@@ -323,9 +322,9 @@ async fn register(
     ask_server(programs, layout, &["entry", verb, "-data", file.as_str()], guard).await.map(drop)
 }
 
-/// Has the server know what the bundle of the other trust domain is, by this file.
-async fn federate(programs: &SpirePrograms, layout: &Layout, bundle: &str, guard: &Guard) -> Result<(), ProviderError> {
-    let (id, path) = (format!("spiffe://{FEDERATED_DOMAIN}"), layout.path(bundle));
+/// Has the server know what the bundle of the other trust domain is, after so many changes.
+async fn federate(programs: &SpirePrograms, layout: &Layout, nth: usize, guard: &Guard) -> Result<(), ProviderError> {
+    let (id, path) = (format!("spiffe://{FEDERATED_DOMAIN}"), layout.path(&gate::bundle(nth)));
     ask_server(programs, layout, &["bundle", "set", "-id", &id, "-path", path.as_str()], guard).await.map(drop)
 }
 
