@@ -1,7 +1,7 @@
 //! Proxies as pods of a real kind cluster, which is made and deleted here. Docker, kind and istioctl are needed, and the relay's
 //! image: this is run by its name, `cargo test --features kubernetes --test kind -- --ignored`. ROTACHECK_NODE_IMAGE,
 //! ROTACHECK_ISTIO_HUB, ROTACHECK_ISTIO_TAG, ROTACHECK_ISTIO_MANIFESTS and ROTACHECK_SPIRE_IMAGE name images and charts other
-//! than the public ones.
+//! than the public ones; ROTACHECK_TEST_TBOT_IMAGE one with a stand-in for tbot, as ci/test-cluster builds it.
 #![allow(clippy::unwrap_used, reason = "a test that meets something unexpected shall panic")]
 
 mod hands;
@@ -197,14 +197,20 @@ fn who_comes_later_is_served_by_whoever_issues_and_judged(place: &Place, cluster
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let socket = "/run/vendor/sds.sock";
     runtime.block_on(Hands::provide(cluster, socket));
-    let real = ["run", "rotation", "--topology", "kind", "--cluster", cluster, "--provider", "istio-ca,spire,external"];
-    let further = ["--socket", socket, "--ttl", "20s", "--report", &to];
+    // A stand-in; the real tbot takes a Teleport cluster.
+    let (tbot, token) = (std::env::var("ROTACHECK_TEST_TBOT_IMAGE").unwrap(), "a-join-token-nobody-shall-see");
+    let tbot = ["--tbot-image", &tbot, "--tbot-proxy", "teleport.example.com:443", "--tbot-token", "env=JOIN_TOKEN"];
+    let providers = "istio-ca,spire,external,tbot";
+    let real = ["run", "rotation", "--topology", "kind", "--cluster", cluster, "--provider", providers, "--jobs", "4"];
+    let further = ["--tbot-identity", "proxies", "--socket", socket, "--ttl", "20s", "--report", &to];
     let before = place.latest();
-    let going = Going::start(rotacheck(place, &[&real[..], &further].concat()));
+    let mut run = rotacheck(place, &[&real[..], &tbot, &further].concat());
+    run.env("JOIN_TOKEN", token);
+    let going = Going::start(run);
     until("the run begins", || place.latest() != before);
-    place.observe(3);
+    place.observe(4);
     runtime.block_on(async {
-        for hands in Hands::of_cells_in(cluster, 3).await {
+        for hands in Hands::of_cells_in(cluster, 4).await {
             let own = hands.plain("proxy-a").await;
             hands.deploy("later", &own).await;
             hands.scale("later", 1).await;
@@ -224,9 +230,13 @@ fn who_comes_later_is_served_by_whoever_issues_and_judged(place: &Place, cluster
         // It was asked for its own: nobody else has its identity.
         let timeline = std::fs::read_to_string(path.join("timeline.ndjson")).unwrap();
         assert!(timeline.contains("/sa/default\""), "{path}");
+        for file in path.read_dir_utf8().unwrap().map(|entry| entry.unwrap().path().to_owned()) {
+            let said = std::fs::read_to_string(&file).unwrap_or_default();
+            assert!(!said.contains(token), "{file} has the join token");
+        }
         cells += 1;
     }
-    assert_eq!(cells, 3);
+    assert_eq!(cells, 4);
 }
 
 /// A control for Istio's own CA, which no scenario can provoke in a cluster, for all cells share it.
