@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 
 use super::{CliError, Exit};
-use crate::fleet::{KindConfig, SpireImages};
+use crate::fleet::{Issuers, KindConfig, SpireImages};
 use crate::plan::InCluster;
 use crate::scenario::TRUST_DOMAIN;
 use crate::timeline::{EnvoyRequest, ImageReference, IstioRequest, ProgramRequest};
@@ -146,6 +146,7 @@ impl KindArgs {
             relay_image: self.relay_image.clone(),
             spire: SpireImages::of(&self.spire_image),
             tbot: self.tbot_image.clone(),
+            issuers: Issuers::default(),
             trust_domain: self.trust_domain.clone(),
             keep,
         }

@@ -13,7 +13,7 @@ use super::{CliError, Exit};
 use crate::archive::{ArchiveError, DEFAULT_BASE};
 use crate::artifact::{EnvoyBinary, Lock, Program, ProgramBinary, Store, StoreOptions, has_istio_filters};
 #[cfg(feature = "kubernetes")]
-use crate::fleet::{Asked, Kind};
+use crate::fleet::{Asked, Issuers, Kind};
 use crate::fleet::{ENVOY, IstioPrograms, disclosures};
 use crate::plan::{Cell, Plan, Shard};
 use crate::provider::{SpireFrom, SpirePrograms};
@@ -235,9 +235,13 @@ struct Executables {
 
 /// Makes the clusters. All that is run is in their images.
 #[cfg(feature = "kubernetes")]
-async fn in_clusters(configs: Vec<ClusterWanted>) -> Result<Executables, CliError> {
+async fn in_clusters(plan: &Plan, configs: Vec<ClusterWanted>) -> Result<Executables, CliError> {
     let (mut kinds, all) = (Vec::new(), configs.len());
+    use crate::scenario::ProviderKind;
+    let issues = |is: fn(ProviderKind) -> bool| plan.cells.iter().any(|cell| is(cell.scenario.provider.kind));
+    let issuers = Issuers { spire: issues(ProviderKind::has_spire), tbot: issues(ProviderKind::has_tbot) };
     for (n, config) in (1..).zip(configs) {
+        let config = ClusterWanted { issuers, ..config };
         let line = Talk::new().line();
         let which = if all > 1 { format!(" (cluster {n} of {all})") } else { String::new() };
         let kind = Kind::up(config, &|doing| line.tell(&format!("{doing}{which}"))).await;
@@ -249,13 +253,13 @@ async fn in_clusters(configs: Vec<ClusterWanted>) -> Result<Executables, CliErro
 
 #[cfg(not(feature = "kubernetes"))]
 #[expect(clippy::unused_async, reason = "as with clusters")]
-async fn in_clusters(_: Vec<ClusterWanted>) -> Result<Executables, CliError> {
+async fn in_clusters(_: &Plan, _: Vec<ClusterWanted>) -> Result<Executables, CliError> {
     Ok(Executables::default())
 }
 
 async fn provide(plan: &Plan, args: &HowArgs, clusters: Vec<ClusterWanted>) -> Result<Executables, CliError> {
     if !clusters.is_empty() {
-        return in_clusters(clusters).await;
+        return in_clusters(plan, clusters).await;
     }
     let lock = Lock::discover(args.lock.as_deref()).map_err(|e| CliError::artifact("use the lock file", &e))?;
     let store = Store::open(StoreOptions { cache: None, lock, offline: args.offline })

@@ -38,7 +38,7 @@ pub use call::CallError;
 pub use container::{ContainerError, Docker, ENVOY, EnvoyImage, Vessel};
 pub use error::{FleetError, ProxyExit};
 #[cfg(feature = "kubernetes")]
-pub use kind::{Asked, Gated, IssuerThere, Kind, KindConfig, KindError, Place, SpireImages, Yard};
+pub use kind::{Asked, Gated, IssuerThere, Issuers, Kind, KindConfig, KindError, Place, SpireImages, Yard};
 pub use members::Fleet;
 pub use owner::RUN;
 #[cfg(feature = "kubernetes")]

@@ -1,6 +1,6 @@
 //! A kind cluster from its making to its end: the nodes, the images, Istio, and what is measured of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::CommandExt as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,13 +47,30 @@ pub struct KindConfig {
     pub spire: SpireImages,
     /// tbot's image, likewise.
     pub tbot: ImageReference,
+    /// Which of these are needed: what Docker has here of them is loaded.
+    pub issuers: Issuers,
     /// The trust domain of the mesh.
     pub trust_domain: String,
     /// Leave a cluster that was made.
     pub keep: bool,
 }
 
+/// Which images issue in some cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Issuers {
+    /// SPIRE's.
+    pub spire: bool,
+    /// tbot's.
+    pub tbot: bool,
+}
+
 impl KindConfig {
+    /// What issues there.
+    fn issuing(&self) -> BTreeSet<String> {
+        let spire = self.spire.all().into_iter().filter(|_| self.issuers.spire);
+        spire.chain(self.issuers.tbot.then_some(&self.tbot)).map(ToString::to_string).collect()
+    }
+
     /// Istio's own image of a proxy.
     fn istios_own(&self) -> String {
         format!("{}/proxyv2:{}", self.istio_hub, self.istio_tag)
@@ -108,6 +125,13 @@ impl Kind {
             talk("loading the proxies' image");
             let args = ["load", "docker-image", &image, "--name", &nodes.name];
             call(&nodes, "load the proxies' image", "kind", TO_CREATE, &args).await?;
+        }
+        for issuer in config.issuing() {
+            if is_there(&issuer).await? {
+                talk("loading the provider's image");
+                let args = ["load", "docker-image", &issuer, "--name", &nodes.name];
+                call(&nodes, "load the provider's image", "kind", TO_CREATE, &args).await?;
+            }
         }
         let measured = measure::measure(&cluster, &image, &nodes.token).await?;
         talk("installing Istio");

@@ -25,7 +25,7 @@ use std::sync::Arc;
 pub use asked::Asked;
 pub use error::KindError;
 pub use issuer::IssuerThere;
-pub use life::{Kind, KindConfig};
+pub use life::{Issuers, Kind, KindConfig};
 pub(super) use pods::{Pods, start};
 pub use spire::{Gated, SpireImages};
 pub(super) use sweep::{cluster, clusters, delete, left_in};

@@ -48,6 +48,11 @@ impl SpireImages {
         let beside = (image.name() == "spire-server").then(|| image.beside("spire-agent")).flatten();
         Self { server: image.clone(), agent: beside.unwrap_or_else(|| image.clone()) }
     }
+
+    /// Both.
+    pub(super) fn all(&self) -> [&ImageReference; 2] {
+        [&self.server, &self.agent]
+    }
 }
 
 /// What its server is given besides, where it is to sign nothing from some moment on.
