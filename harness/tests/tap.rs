@@ -120,6 +120,9 @@ async fn who_has_a_socket_of_its_own_is_led_there_also_if_it_comes_to_be_later()
         assert_eq!(chain("b").await, direct(&cell).await);
         std::os::unix::fs::symlink(&other.socket, beside("b.sock")).unwrap();
         assert_eq!(chain("b").await, direct(as_b).await);
+        // Nobody says so much of itself: it is led as somebody who says nothing, and passes.
+        let mut endless = Subscriber::open(&path, &node("b"), &["default"], &"x".repeat(2 << 20)).await;
+        assert_eq!(endless.next().await.certificate().chain_pem, direct(&cell).await);
         drop(tap);
         until("the tap's socket goes away", async || !path.exists()).await;
     }

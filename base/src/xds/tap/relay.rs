@@ -30,6 +30,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// An Envoy has a stream per secret, hyper would allow 200.
 const MOST_STREAMS: u32 = 100_000;
 
+/// What is held of a first message, to know who asks: an Istio proxy says some kB of itself.
+const MOST_HELD: usize = 1 << 20;
+
 /// Relays until one of both sides ends. Where `there` is none yet, who asks first on this connection decides whither it leads.
 pub(super) async fn relay(
     downstream: UnixStream,
@@ -103,9 +106,10 @@ async fn connected(upstream: UnixStream, ended: watch::Sender<bool>) -> hyper::R
 
 /// Which node asks, by the first message of a request; what was read of it is held.
 async fn node(body: &mut Incoming, held: &mut VecDeque<Frame<Bytes>>) -> String {
-    let (mut deframer, mut node) = (Deframer::default(), None);
+    let (mut deframer, mut node, mut came) = (Deframer::default(), None, 0);
     while let Some(Ok(frame)) = body.frame().await {
         if let Some(data) = frame.data_ref() {
+            came += data.len();
             deframer.feed(data, |found| {
                 let request = match found {
                     Found::Message(bytes) => DiscoveryRequest::decode(bytes).unwrap_or_default(),
@@ -116,7 +120,7 @@ async fn node(body: &mut Incoming, held: &mut VecDeque<Frame<Bytes>>) -> String 
         }
         let last = frame.is_trailers();
         held.push_back(frame);
-        if node.is_some() || last {
+        if node.is_some() || last || came > MOST_HELD {
             break;
         }
     }
