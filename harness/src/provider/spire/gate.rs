@@ -1,6 +1,6 @@
 //! How a SPIRE is brought to re-send what it has: an authorization policy of its server lets nothing be signed from some moment
 //! on, and bundles of a trust domain that the workloads federate with change. The agent then pushes, under a new version, the
-//! certificate that it could not renew. Nothing stands between it and whoever subscribes.
+//! certificate that it could not renew. The cache is its own.
 
 use std::net::SocketAddr;
 
