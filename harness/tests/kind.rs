@@ -192,8 +192,6 @@ fn who_comes_and_goes_meanwhile_is_judged_too(place: &Place, cluster: &str) {
 
 /// Providers that see from which pod they are asked: a pod that nobody knew is served what is its own.
 fn who_comes_later_is_served_by_whoever_issues_and_judged(place: &Place, cluster: &str) {
-    let report = place.root.join("later.json");
-    let to = format!("json={report}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let socket = "/run/vendor/sds.sock";
     runtime.block_on(Hands::provide(cluster, socket));
@@ -202,7 +200,7 @@ fn who_comes_later_is_served_by_whoever_issues_and_judged(place: &Place, cluster
     let tbot = ["--tbot-image", &tbot, "--tbot-proxy", "teleport.example.com:443", "--tbot-token", "env=JOIN_TOKEN"];
     let providers = "istio-ca,spire,external,tbot";
     let real = ["run", "rotation", "--topology", "kind", "--cluster", cluster, "--provider", providers, "--jobs", "4"];
-    let further = ["--tbot-identity", "proxies", "--socket", socket, "--ttl", "20s", "--report", &to];
+    let further = ["--tbot-identity", "proxies", "--socket", socket, "--ttl", "20s"];
     let before = place.latest();
     let mut run = rotacheck(place, &[&real[..], &tbot, &further].concat());
     run.env("JOIN_TOKEN", token);

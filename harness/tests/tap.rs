@@ -109,7 +109,7 @@ async fn who_has_a_socket_of_its_own_is_led_there_also_if_it_comes_to_be_later()
             let mut stream = Subscriber::open(&path, &node(name), &["default"], "").await;
             let answer = stream.next().await;
             stream.ack(&answer).await;
-            // What was read to know who asks is told, and passes, once.
+            // What was read to know who asks is told all the same.
             cell.seen(0, by_tap(|fact| matches!(fact, Fact::Acked(a) if a.nonce == answer.nonce))).await;
             answer.certificate().chain_pem.clone()
         };

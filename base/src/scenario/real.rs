@@ -218,7 +218,7 @@ impl Scenario {
         else {
             return;
         };
-        if self.provider.kind != ProviderKind::Spire {
+        if !ProviderAction::ResendCached.fits(self.provider.kind) {
             return;
         }
         self.provider.faults.clear();

@@ -236,8 +236,8 @@ struct Executables {
 /// Makes the clusters. All that is run is in their images.
 #[cfg(feature = "kubernetes")]
 async fn in_clusters(plan: &Plan, configs: Vec<ClusterWanted>) -> Result<Executables, CliError> {
-    let (mut kinds, all) = (Vec::new(), configs.len());
     use crate::scenario::ProviderKind;
+    let (mut kinds, all) = (Vec::new(), configs.len());
     let issues = |is: fn(ProviderKind) -> bool| plan.cells.iter().any(|cell| is(cell.scenario.provider.kind));
     let issuers = Issuers { spire: issues(ProviderKind::has_spire), tbot: issues(ProviderKind::has_tbot) };
     for (n, config) in (1..).zip(configs) {

@@ -270,9 +270,9 @@ async fn arrive(
     let (next, service) = pattern.next_of(name);
     let ways = reach(yard, name, pod, link, service).await?;
     // Of a provider that gives the identities it likes, they are learnt from what it sends.
-    let given = yard.doors.get().is_some_and(|doors| doors.asked.is_to_be_met().is_some());
+    let learnt = yard.doors.get().is_some_and(|doors| doors.asked.is_to_be_met().is_some());
     let path = format!("spiffe://{TRUST_DOMAIN}/ns/{}/sa/{}", yard.ground.namespace, pod.account);
-    let proxy = pattern.proxy(id, SpiffeId::parse(&path).ok().filter(|_| !given), pod, &ways, next, &kept);
+    let proxy = pattern.proxy(id, SpiffeId::parse(&path).ok().filter(|_| !learnt), pod, &ways, next, &kept);
     // The one that it calls may have gone, and it is judged by what it serves all the same.
     ready::ready(&proxy, &[], Instant::now(), Deadline::after(TO_LISTEN)).await?;
     Ok(Box::new((proxy, ways)))

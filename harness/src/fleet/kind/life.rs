@@ -107,30 +107,18 @@ impl Kind {
                 Nodes::make(&config).await?
             }
         };
-        talk("loading the relay's image");
-        call(
-            &nodes,
-            "load the relay's image",
-            "kind",
-            TO_CREATE,
-            &["load", "docker-image", &config.relay_image, "--name", &nodes.name],
-        )
-        .await?;
+        load(&nodes, "the relay's image", &config.relay_image, talk).await?;
         let cluster = Cluster::of_file(&nodes.kubeconfig()).await?;
         let there = u32::try_from(cluster.nodes().await?.len()).unwrap_or(u32::MAX);
         let subject = ClusterSubject { kubernetes: cluster.version().await?, nodes: there };
         talk("looking which Envoy the image has");
         let image = config.proxy_image.clone().unwrap_or_else(|| config.istios_own());
         if config.proxy_image.is_some() && is_there(&image).await? {
-            talk("loading the proxies' image");
-            let args = ["load", "docker-image", &image, "--name", &nodes.name];
-            call(&nodes, "load the proxies' image", "kind", TO_CREATE, &args).await?;
+            load(&nodes, "the proxies' image", &image, talk).await?;
         }
         for issuer in config.issuing() {
             if is_there(&issuer).await? {
-                talk("loading the provider's image");
-                let args = ["load", "docker-image", &issuer, "--name", &nodes.name];
-                call(&nodes, "load the provider's image", "kind", TO_CREATE, &args).await?;
+                load(&nodes, "the provider's image", &issuer, talk).await?;
             }
         }
         let measured = measure::measure(&cluster, &image, &nodes.token).await?;
@@ -278,6 +266,14 @@ async fn call(
 /// Whoever has no image of ours shall hear it before a cluster is made.
 async fn relay_is_there(image: &str) -> Result<(), KindError> {
     if is_there(image).await? { Ok(()) } else { Err(KindError::NoRelay { image: image.to_owned() }) }
+}
+
+/// Puts an image that Docker has here on the nodes.
+async fn load(nodes: &Nodes, what: &str, image: &str, talk: &dyn Fn(&str)) -> Result<(), KindError> {
+    talk(&format!("loading {what}"));
+    let args = ["load", "docker-image", image, "--name", &nodes.name];
+    call(nodes, &format!("load {what}"), "kind", TO_CREATE, &args).await?;
+    Ok(())
 }
 
 /// Whether Docker has it here.
