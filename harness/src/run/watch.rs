@@ -1,6 +1,6 @@
 //! The observation of a provider that renews when it likes: samples come at its pushes, and where an absent one shows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::RunError;
@@ -11,7 +11,7 @@ use crate::fleet::{FleetError, Proxy};
 use crate::probe::{Depth, sample};
 use crate::provider::External;
 use crate::scenario::ProviderEvent;
-use crate::timeline::{CertFacts, Fact, Observation, Payload, ProxyId, SecretName, Source, Step};
+use crate::timeline::{CertFacts, Fact, Layer, Observation, Payload, ProxyId, SecretName, Source, Step};
 
 /// A proxy without its first secrets is given up after this, if a fresh subscriber got none either.
 const WITHOUT_SECRETS: Duration = Duration::from_secs(15);
@@ -152,15 +152,17 @@ impl Scene<'_> {
     fn enough(&self, seen: &Seen, times: &Times) -> bool {
         let criteria = self.scenario.criteria();
         let Some(expiry) = times.first_expiry else { return false };
-        self.fleet.present().iter().all(|p| {
-            let counted = seen.counted(&p.id);
-            // Whoever came later has its own first expiry before it.
-            let own = counted.first().map_or(expiry, |(_, leaf)| leaf.not_after.max(expiry));
-            let expiry = if self.is_late(p) { own } else { expiry };
-            let after = counted.iter().filter(|(at, _)| *at > expiry).count();
-            after >= criteria.generations_past_first_expiry as usize
-                && counted.len() > criteria.newer_generations as usize
-        })
+        let present = self.fleet.present();
+        !seen.awaits(&present)
+            && present.iter().all(|p| {
+                let counted = seen.counted(&p.id);
+                // Whoever came later has its own first expiry before it.
+                let own = counted.first().map_or(expiry, |(_, leaf)| leaf.not_after.max(expiry));
+                let expiry = if self.is_late(p) { own } else { expiry };
+                let after = counted.iter().filter(|(at, _)| *at > expiry).count();
+                after >= criteria.generations_past_first_expiry as usize
+                    && counted.len() > criteria.newer_generations as usize
+            })
     }
 }
 
@@ -175,6 +177,8 @@ struct Seen {
     sent: HashMap<(u64, String), CertFacts>,
     accepted: Leaves,
     shown: Leaves,
+    /// Who came later, and is neither gone nor said to be out of reach.
+    coming: BTreeSet<ProxyId>,
 }
 
 type Leaves = BTreeMap<ProxyId, Vec<(jiff::Timestamp, CertFacts)>>;
@@ -187,11 +191,26 @@ fn keep(leaves: &mut Leaves, proxy: &ProxyId, at: jiff::Timestamp, leaf: &CertFa
 }
 
 impl Seen {
+    /// Whether somebody has come to whom there are no ways yet.
+    fn awaits(&self, present: &[Proxy]) -> bool {
+        self.coming.iter().any(|id| !present.iter().any(|p| p.id == *id))
+    }
+
     /// How many observations there were.
     fn take_in(&mut self, observations: &[std::sync::Arc<Observation>]) -> usize {
-        for o in observations.iter().filter(|o| o.source == Source::Tap) {
-            match (&o.fact, &o.proxy) {
-                (Fact::Sent(s), Some(_)) => {
+        for o in observations {
+            let Some(proxy) = &o.proxy else { continue };
+            match &o.fact {
+                Fact::Joined(_) => {
+                    self.coming.insert(proxy.clone());
+                }
+                Fact::Exited(_) => {
+                    self.coming.remove(proxy);
+                }
+                Fact::Blind(blind) if blind.layer == Some(Layer::Served) => {
+                    self.coming.remove(proxy);
+                }
+                Fact::Sent(s) if o.source == Source::Tap => {
                     let svid = s.secrets.iter().find(|x| x.name == SecretName::default_svid().as_str());
                     if let Some(Payload::Certificate { chain, .. }) = svid.map(|x| &x.payload)
                         && let Some(leaf) = chain.first()
@@ -199,7 +218,7 @@ impl Seen {
                         self.sent.insert((s.stream, s.nonce.clone()), leaf.clone());
                     }
                 }
-                (Fact::Acked(a), Some(proxy)) => {
+                Fact::Acked(a) if o.source == Source::Tap => {
                     if let Some(leaf) = self.sent.remove(&(a.stream, a.nonce.clone())) {
                         keep(&mut self.accepted, proxy, o.at.wall, &leaf);
                     }
@@ -306,7 +325,8 @@ impl Times {
         let start = self.first_expiry.unwrap_or(scene.began + self.ttl);
         let quiet = seen.last_new().map_or(start, |last| last.max(start)) + self.ttl;
         let planned = scene.began + scene.scenario.observed().duration();
-        let late = scene.fleet.present().iter().any(|p| scene.is_late(p));
+        let present = scene.fleet.present();
+        let late = seen.awaits(&present) || present.iter().any(|p| scene.is_late(p));
         quiet.min(if late { planned + scene.scenario.longer().duration() } else { planned })
     }
 }
@@ -316,7 +336,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::timeline::{Acked, At, Fingerprint, Handshake, Sent, SentSecret, Timeline};
+    use crate::timeline::{Acked, At, Blind, Exited, Fingerprint, Handshake, Joined, Sent, SentSecret, Timeline};
 
     fn leaf(n: u8) -> CertFacts {
         let text = include_bytes!("../../../fixtures/timelines/rotation.ndjson");
@@ -379,5 +399,25 @@ mod tests {
         let mut seen = Seen::default();
         seen.take_in(&accepted(0));
         assert_eq!(seen.counted(&ProxyId::parse("a").unwrap()).len(), 1);
+    }
+
+    #[test]
+    fn who_comes_is_awaited_until_nothing_more_is_to_be_seen() {
+        let joined = || observed(Source::Process, Joined { after: None, roles: Vec::new() });
+        let blind = |layer| {
+            observed(Source::Process, Blind { layer, what: "a proxy that came later".into(), why: String::new() })
+        };
+        let exited = Exited { code: Some(0), signal: None, expected: true, log_tail: Vec::new() };
+        for (then, awaited) in [
+            (blind(None), true),
+            (blind(Some(Layer::Served)), false),
+            (observed(Source::Process, exited), false),
+            (shown(0), true),
+        ] {
+            let mut seen = Seen::default();
+            assert!(!seen.awaits(&[]));
+            seen.take_in(&[joined(), then.clone()]);
+            assert_eq!(seen.awaits(&[]), awaited, "{then:?}");
+        }
     }
 }
