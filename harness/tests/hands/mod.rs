@@ -29,11 +29,11 @@ async fn client(cluster: &str) -> kube::Client {
 impl Hands {
     /// Of the only cell.
     pub async fn of_the_cell_in(cluster: &str) -> Self {
-        Self::of_cells_in(cluster, 1).await.pop().unwrap()
+        Self::of_the_cell_of(cluster, |_| true).await
     }
 
-    /// Of so many.
-    pub async fn of_cells_in(cluster: &str, cells: usize) -> Vec<Self> {
+    /// Of the only one with such a namespace.
+    pub async fn of_the_cell_of(cluster: &str, is_it: impl Fn(&str) -> bool) -> Self {
         let client = client(cluster).await;
         let began = Instant::now();
         loop {
@@ -41,11 +41,12 @@ impl Hands {
             let of_cells = ListParams::default().labels("rotacheck.dev/cell");
             let there = all.list(&of_cells).await.unwrap().items.into_iter();
             let there = there.filter(|namespace| namespace.metadata.deletion_timestamp.is_none());
-            let names: Vec<String> = there.filter_map(|namespace| namespace.metadata.name).collect();
-            if names.len() == cells {
-                return names.into_iter().map(|namespace| Self { client: client.clone(), namespace }).collect();
+            let mut names: Vec<_> =
+                there.filter_map(|namespace| namespace.metadata.name).filter(|n| is_it(n)).collect();
+            if let (Some(namespace), true) = (names.pop(), names.is_empty()) {
+                return Self { client, namespace };
             }
-            assert!(began.elapsed() < PATIENCE, "in {cluster} there are cells in {names:?}");
+            assert!(began.elapsed() < PATIENCE, "in {cluster} there is not one cell, but more than {names:?}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }

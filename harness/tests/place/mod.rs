@@ -84,20 +84,13 @@ impl Place {
 
     /// Awaits that the proxies' secrets have come and time is being moved.
     pub fn observes(&self) {
-        self.observe(1);
+        until("a step of the observation", || self.cells().iter().any(|cell| observed(cell).is_some()));
     }
 
-    /// As `observes`, so many of the cells.
-    pub fn observe(&self, wanted: usize) {
-        until("a step of the observation", || {
-            let Some(run) = self.latest() else { return false };
-            let Ok(cells) = run.join("cells").read_dir_utf8() else { return false };
-            let observed = cells.filter(|cell| {
-                let timeline = fs::read_to_string(cell.as_ref().unwrap().path().join("timeline.ndjson"));
-                timeline.is_ok_and(|text| text.contains("\"kind\":\"step\""))
-            });
-            observed.count() >= wanted
-        });
+    /// The directories of the latest run's cells.
+    pub fn cells(&self) -> Vec<Utf8PathBuf> {
+        let cells = self.latest().and_then(|run| run.join("cells").read_dir_utf8().ok());
+        cells.into_iter().flatten().map(|cell| cell.unwrap().into_path()).collect()
     }
 
     /// Of the latest run.
@@ -107,9 +100,7 @@ impl Place {
 
     /// What the latest run's only cell has in this file.
     pub fn of_the_cell(&self, file: &str) -> String {
-        let cells = self.latest().unwrap().join("cells");
-        let cell = cells.read_dir_utf8().unwrap().next().unwrap().unwrap();
-        fs::read_to_string(cell.path().join(file)).unwrap()
+        fs::read_to_string(self.cells()[0].join(file)).unwrap()
     }
 
     /// Processes that have to do with this place, and what lies in its temporary directory.
@@ -161,6 +152,12 @@ pub fn envoy() -> Utf8PathBuf {
     let path =
         stdout.strip_prefix("1.38.3\t").unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&fetched.stderr)));
     path.trim_end().into()
+}
+
+/// What was written down of this cell, if its proxies' secrets have come and time is being moved.
+pub fn observed(cell: &Utf8Path) -> Option<String> {
+    let timeline = fs::read_to_string(cell.join("timeline.ndjson")).ok()?;
+    timeline.contains("\"kind\":\"step\"").then_some(timeline)
 }
 
 /// Waits until it is so. For what only the kernel and files tell.
