@@ -4,12 +4,14 @@
 //! names the image that `ci/image/build-job` makes.
 #![allow(clippy::unwrap_used, reason = "a test that meets something unexpected shall panic")]
 
+mod account;
 mod place;
 
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
+use account::Admin;
 use camino::{Utf8Path, Utf8PathBuf};
 use place::{Ended, Going, Place, until};
 use rotacheck::clock::Deadline;
@@ -17,6 +19,7 @@ use rotacheck::cluster::{Cluster, PodSeen};
 use rustix::process::Signal;
 use serde_json::Value;
 
+const GUIDE: &str = include_str!("../../docs/guide/in-ci.md");
 const NAMES: [&str; 8] = [
     "ROTACHECK_ISTIO_HUB",
     "ROTACHECK_ISTIO_TAG",
@@ -74,20 +77,24 @@ impl Stays {
     }
 
     fn rotacheck(&self, args: &[&str]) -> Going {
+        self.rotacheck_as(&self.kubeconfig(), args)
+    }
+
+    fn rotacheck_as(&self, kubeconfig: &Utf8Path, args: &[&str]) -> Going {
         let mut command = self.place.rotacheck(args);
         command.envs(NAMES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-        command.env("KUBECONFIG", self.kubeconfig());
+        command.env("KUBECONFIG", kubeconfig);
         Going::start(command)
     }
 
-    /// A run of what is selected, with the report in a file.
-    fn run(&self, selected: &[&str], report: &Utf8Path, more: &[&str]) -> Going {
-        let report = format!("json={report}");
-        self.rotacheck(&[&["run"], selected, &["--offline", "--report", &report], more].concat())
+    fn job(&self, selected: &[&str], report: &Utf8Path) -> Going {
+        self.job_as(&self.kubeconfig(), selected, report)
     }
 
-    fn job(&self, selected: &[&str], report: &Utf8Path) -> Going {
-        self.run(selected, report, &["--on", "kubernetes", "--job-image", &job_image(), "--shards", "4"])
+    fn job_as(&self, kubeconfig: &Utf8Path, selected: &[&str], report: &Utf8Path) -> Going {
+        let (report, image) = (format!("json={report}"), job_image());
+        let on = ["--on", "kubernetes", "--job-image", &image, "--shards", "4", "--offline", "--report", &report];
+        self.rotacheck_as(kubeconfig, &[&["run"], selected, &on].concat())
     }
 
     /// Awaits that the pods are so.
@@ -137,6 +144,7 @@ fn verdicts(report: &Utf8Path) -> BTreeMap<String, String> {
 fn in_a_cluster_that_stays_a_job_says_what_one_machine_says_and_what_killed_runs_left_is_swept() {
     let stays = Stays::make();
     a_job_of_four_pods_says_what_one_local_run_says(&stays);
+    who_may_not_is_told_all_that_he_lacks_and_nothing_is_made(&stays);
     a_part_whose_pod_is_taken_away_is_lost_and_not_run(&stays);
     an_image_without_the_envoy_is_told(&stays);
     a_job_and_a_namespace_of_killed_harnesses_are_found_and_deleted(&stays);
@@ -144,8 +152,11 @@ fn in_a_cluster_that_stays_a_job_says_what_one_machine_says_and_what_killed_runs
 
 fn a_job_of_four_pods_says_what_one_local_run_says(stays: &Stays) {
     let [local, job] = ["local.json", "job.json"].map(|name| stays.place.root.join(name));
-    stays.run(&SELECTED, &local, &[]).ended().with(0, &[]);
-    stays.job(&SELECTED, &job).ended().with(0, &["part 1/4 is here", "part 4/4 is here", "4 cells"]);
+    let report = format!("json={local}");
+    stays.rotacheck(&[&["run"], &SELECTED[..], &["--offline", "--report", &report]].concat()).ended().with(0, &[]);
+    // As one who may do what the guide says, and nothing else.
+    let account = Admin::of(&stays.name).account(&stays.place, GUIDE, "default", &["rotacheck-run"]);
+    stays.job_as(&account, &SELECTED, &job).ended().with(0, &["part 1/4 is here", "part 4/4 is here", "4 cells"]);
     assert_eq!(verdicts(&local).len(), 4);
     assert_eq!(verdicts(&job), verdicts(&local));
     // The evidence came along: what is joined can be judged again.
@@ -155,6 +166,14 @@ fn a_job_of_four_pods_says_what_one_local_run_says(stays: &Stays) {
     stays.rotacheck(&["judge", latest.as_str(), "--report", &report]).ended().with(0, &[]);
     assert_eq!(verdicts(&again), verdicts(&local));
     stays.pods("the pods to be gone", BTreeMap::is_empty);
+}
+
+fn who_may_not_is_told_all_that_he_lacks_and_nothing_is_made(stays: &Stays) {
+    let guide = include_str!("../../docs/guide/in-your-cluster.md");
+    let account = Admin::of(&stays.name).account(&stays.place, guide, "default", &["rotacheck-diagnose"]);
+    let lacks = "may not, in the namespace default: create jobs.batch, delete jobs.batch, watch pods, list events";
+    stays.job_as(&account, &SELECTED, &stays.place.root.join("none.json")).ended().with(5, &[lacks]);
+    stays.pods("no pods", BTreeMap::is_empty);
 }
 
 fn a_part_whose_pod_is_taken_away_is_lost_and_not_run(stays: &Stays) {

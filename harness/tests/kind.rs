@@ -4,6 +4,7 @@
 //! than the public ones; ROTACHECK_TEST_TBOT_IMAGE one with a stand-in for tbot, as ci/test-cluster builds it.
 #![allow(clippy::unwrap_used, reason = "a test that meets something unexpected shall panic")]
 
+mod account;
 mod hands;
 mod onlooker;
 mod place;

@@ -9,6 +9,7 @@ mod log;
 mod objects;
 mod pods;
 mod port;
+mod rights;
 mod watch;
 mod way;
 

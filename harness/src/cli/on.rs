@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, ClusterError};
 use crate::fleet::{RUN, run_labels};
 use crate::plan::{Plan, Shard};
 use crate::report::ReportSpec;
-use crate::run::{Part, Parts, Stop, delete_parts, run_parts};
+use crate::run::{Part, Parts, RIGHTS, Stop, delete_parts, run_parts};
 
 const HEADING: &str = "On other machines";
 
@@ -86,6 +86,13 @@ impl OnArgs {
             of: self.shards.min(cells),
             words,
         };
+        let lacking = cluster.lacking(&self.namespace, &RIGHTS).await;
+        if !lacking.is_empty() {
+            let (namespace, context) = (&self.namespace, cluster.context());
+            let what = format!("the user of {context} may not, in the namespace {namespace}: {}", lacking.join(", "));
+            let hint = "docs/guide/in-ci.md has the Role with all that is needed";
+            return Err(CliError::with_hint(Exit::CouldNotTell, what, hint));
+        }
         let scratch =
             tempfile::tempdir().map_err(|e| CliError::new(Exit::CouldNotTell, format!("cannot collect: {e}")))?;
         let into = Utf8PathBuf::from(scratch.path().to_string_lossy().as_ref());

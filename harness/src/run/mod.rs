@@ -31,7 +31,7 @@ pub use attached::{AttachError, Attachment, Attended, LeftRaised, Probe, UNKNOWN
 pub use cell::CellJob;
 pub use error::RunError;
 #[cfg(feature = "kubernetes")]
-pub use parts::{Carried, PORT, Part, Parts, delete_parts, run_parts, serve};
+pub use parts::{Carried, PORT, Part, Parts, RIGHTS, delete_parts, run_parts, serve};
 pub use stop::Stop;
 
 use crate::archive::{ArchiveError, Host, PlannedCell, RunDirectory, RunEvent, RunRecord};

@@ -28,10 +28,19 @@ pub(super) struct Collected {
     pub(super) code: u8,
 }
 
+/// Why a pod could not be asked.
+#[derive(Debug)]
+pub(super) enum Shut {
+    /// It may be answered later.
+    Now(String),
+    /// However often it is tried.
+    Ever(String),
+}
+
 /// Asks a pod for its part, again and again as long as it runs, and unpacks it into `directory`. An error says why it is
 /// lost. `ended` tells when there is nobody to be asked any more.
 pub(super) async fn collect<S: AsyncRead + AsyncWrite + Unpin>(
-    open: impl Fn() -> BoxFuture<'static, Result<S, String>>,
+    open: impl Fn() -> BoxFuture<'static, Result<S, Shut>>,
     mut ended: watch::Receiver<Option<String>>,
     directory: &Utf8Path,
 ) -> Result<Collected, String> {
@@ -44,7 +53,8 @@ pub(super) async fn collect<S: AsyncRead + AsyncWrite + Unpin>(
                     Err(e) if e.kind() == io::ErrorKind::StorageFull => return Err(format!("no room for it: {e}")),
                     Err(e) => e.to_string(),
                 },
-                Err(why) => why,
+                Err(Shut::Now(why)) => why,
+                Err(Shut::Ever(why)) => return Err(why),
             };
             tracing::debug!("a part is asked for again: {why}");
             tokio::time::sleep(PAUSE).await;
@@ -140,8 +150,12 @@ mod tests {
         }
     }
 
-    fn dial(at: SocketAddr) -> BoxFuture<'static, Result<TcpStream, String>> {
-        Box::pin(async move { TcpStream::connect(at).await.map_err(|e| e.to_string()) })
+    fn dial(at: SocketAddr) -> BoxFuture<'static, Result<TcpStream, Shut>> {
+        Box::pin(async move { TcpStream::connect(at).await.map_err(|e| Shut::Now(e.to_string())) })
+    }
+
+    fn refused(why: Shut) -> BoxFuture<'static, Result<TcpStream, Shut>> {
+        Box::pin(async { Err(why) })
     }
 
     #[tokio::test]
@@ -172,9 +186,17 @@ mod tests {
     async fn a_part_whose_pod_is_gone_is_lost_with_the_reason() {
         let scene = Scene::new();
         let (_ended, hears) = watch::channel(Some("its pod was taken away".to_owned()));
-        let open = || -> BoxFuture<'static, Result<TcpStream, String>> { Box::pin(async { Err("no way".to_owned()) }) };
+        let open = || refused(Shut::Now("no way".to_owned()));
         assert_eq!(collect(open, hears, &scene.target()).await, Err("its pod was taken away".to_owned()));
         assert!(!scene.target().exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_nobody_may_ask_is_not_asked_for_ever() {
+        let scene = Scene::new();
+        let (_ended, hears) = watch::channel(None);
+        let open = || refused(Shut::Ever("forbidden".to_owned()));
+        assert_eq!(collect(open, hears, &scene.target()).await, Err("forbidden".to_owned()));
     }
 
     #[tokio::test]

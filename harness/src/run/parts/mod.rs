@@ -23,7 +23,7 @@ pub use serve::{Carried, serve};
 
 use crate::archive::Archive;
 use crate::cluster::{Cluster, ClusterError, PodName, PodSeen};
-use collect::{Collected, collect};
+use collect::{Collected, Shut, collect};
 use job::{CONTAINER, index_of};
 
 /// Where a pod's part of the plan is handed over, on its loopback.
@@ -39,6 +39,18 @@ const AGAIN: Duration = Duration::from_secs(1);
 const TAKEN_AWAY: &str = "its pod was taken away";
 /// Of a log, where a run made nothing.
 const LAST_LINES: usize = 6;
+
+/// What the user has to be allowed in the namespace. To be forwarded a connection takes `create` too, where API servers ask for
+/// it.
+pub const RIGHTS: [&str; 7] = [
+    "create jobs.batch",
+    "delete jobs.batch",
+    "list pods",
+    "watch pods",
+    "get pods/log",
+    "get pods/portforward",
+    "list events",
+];
 
 /// A Job that is wanted.
 #[derive(Debug, Clone)]
@@ -185,11 +197,14 @@ fn over(pod: &PodSeen) -> Option<String> {
 }
 
 async fn part(cluster: Cluster, pod: PodName, ended: watch::Receiver<Option<String>>, directory: Utf8PathBuf) -> Part {
-    let open = || -> BoxFuture<'static, Result<_, String>> {
+    let open = || -> BoxFuture<'static, Result<_, Shut>> {
         let (cluster, pod) = (cluster.clone(), pod.clone());
         Box::pin(async move {
             let forwarded = cluster.forwarded(&pod, PORT).await;
-            forwarded.map(|forwarded| forwarded.stream).map_err(|e| e.to_string())
+            forwarded.map(|forwarded| forwarded.stream).map_err(|e| match e.missing_right() {
+                Some(_) => Shut::Ever(e.to_string()),
+                None => Shut::Now(e.to_string()),
+            })
         })
     };
     match collect(open, ended, &directory).await {
