@@ -1,9 +1,11 @@
-//! Real SPIRE and real Istio. Their programs take minutes to build, so these are run by their names:
-//! `rotacheck fetch --spire 1.13.3 --istio 1.31-dev.20260827`, then `cargo test --test real -- --ignored`.
+//! Real SPIRE and real Istio, and the matrix of both. Their programs take a quarter of an hour to build, so these are run by
+//! their name: `rotacheck fetch --matrix`, then `cargo test --test real -- --ignored`. They wait for certificates to expire, most
+//! of the time.
 #![expect(clippy::unwrap_used, reason = "a test that meets something unexpected shall panic")]
 
 mod place;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,6 +13,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use place::{Ended, Going, Place, envoy};
 use rustix::process::Signal;
+use serde_json::Value;
 
 const SPIRE: [&str; 4] = ["--provider", "spire", "--spire", "1.13.3"];
 
@@ -170,4 +173,51 @@ fn an_istio_agent_that_exits_is_told_with_its_log() {
     let exits = r#"[ "$1" = proxy ] && { echo 'error: no such mesh' >&2; exit 1; }"#;
     let ended = on_changed_istio(&place, "pilot-agent", exits);
     told(&place, &ended, &["error: no such mesh"], ("proxies/proxy-a/agent.log", "no such mesh"));
+}
+
+#[test]
+#[ignore = "needs the programs of Istio and SPIRE: rotacheck fetch --matrix"]
+fn what_befalls_istiod_and_its_authority_is_found() {
+    let place = Place::new();
+    let run = ["istio-ca-*", "istiod-*", "--envoy", "1.38.3", "--offline"];
+    place.run(&run).with(0, &[]);
+    place.nothing_is_left();
+}
+
+/// Envoys with and without two Istios, every provider.
+#[test]
+#[ignore = "needs the programs of Istio and SPIRE: rotacheck fetch --matrix"]
+fn the_matrix_of_agents_is_as_expected_and_tells_what_differs() {
+    let place = Place::new();
+    let report = place.root.join("report.json");
+    let to = format!("json={report}");
+    let on = ["--envoy", "1.36.4", "--envoy", "1.40.0", "--offline", "--report", &to];
+    let run = place.rotacheck(&[&["run", "--topology", "agent"], &on[..]].concat()).output().unwrap();
+    assert_eq!(run.status.code(), Some(0), "{}", String::from_utf8_lossy(&run.stderr));
+    place.nothing_is_left();
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(report).unwrap()).unwrap();
+    let cells = report["cells"].as_array().unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or("none").to_owned();
+    let subject = |cell: &Value| {
+        (text(&cell["scenario"]), text(&cell["subject"]["istio"]["name"]), text(&cell["subject"]["provider"]["kind"]))
+    };
+    let subjects: BTreeSet<_> = cells.iter().map(subject).collect();
+    for istio in ["none", "1.31-dev.20260423", "1.31-dev.20260827"] {
+        for provider in ["fake", "istio-ca", "spire"] {
+            assert!(subjects.contains(&("rotation".into(), istio.into(), provider.into())), "{istio} {provider}");
+        }
+    }
+    let unsupported: BTreeSet<_> = cells.iter().filter(|c| c["verdict"] == "unsupported").map(subject).collect();
+    assert_eq!(unsupported, BTreeSet::from([("rotation".into(), "none".into(), "istio-ca".into())]));
+    for incident in cells.iter().filter(|cell| cell["scenario"] == "agent-incident") {
+        assert_eq!((&incident["layer"], &incident["diagnosis"]), (&"issued".into(), &"resend-cached".into()));
+        let disclosed = incident["disclosed"].as_array().unwrap();
+        assert!(disclosed.iter().any(|d| d["name"] == "off-pair"), "{incident}");
+    }
+    let differs = |d: &Value| {
+        d["scenario"] == "agent-incident"
+            && text(&d["claim"]).starts_with("config_dump: default was last updated")
+            && d["claimed_on"] == serde_json::json!(["Envoy 1.36.4"])
+    };
+    assert!(report["differences"].as_array().unwrap().iter().any(differs), "{}", report["differences"]);
 }
