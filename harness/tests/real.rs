@@ -195,7 +195,7 @@ fn the_matrix_of_agents_is_as_expected_and_tells_what_differs() {
     let run = place.rotacheck(&[&["run", "--topology", "agent"], &on[..]].concat()).output().unwrap();
     assert_eq!(run.status.code(), Some(0), "{}", String::from_utf8_lossy(&run.stderr));
     place.nothing_is_left();
-    let report: Value = serde_json::from_str(&std::fs::read_to_string(report).unwrap()).unwrap();
+    let report: Value = serde_json::from_str(&fs::read_to_string(report).unwrap()).unwrap();
     let cells = report["cells"].as_array().unwrap();
     let text = |value: &Value| value.as_str().unwrap_or("none").to_owned();
     let subject = |cell: &Value| {
