@@ -9,8 +9,14 @@ use crate::run::{Attachment, Attended, UNKNOWN_VERSION as UNKNOWN};
 use crate::timeline::{CONFIG_UNHEARD, Fact, ProxyId, Source};
 use crate::verdict::{Mode, Standing, State, Verdict, mode};
 
-/// Modes that are explained on the page; the others are named.
-const EXPLAINED: usize = 1;
+/// As long as there are no more modes that it may be, the first of them is explained on the page; the others are named.
+const FEW: usize = 3;
+/// What helps in most modes and harms in none, while any of many may be the one.
+const WHATEVER_IT_IS: &str = "Read the provider's log on one node, from its last renewal on. If it could not renew, mend that first: \
+    a provider that is restarted then comes back with nothing. Otherwise restart the provider on that node alone: its proxies connect \
+    again by themselves, and keep what they hold until they are given something else. Have they new certificates then, go on with \
+    the next node, the oldest certificates first; that lasts for one lifetime. If not, the fault is at the proxies or on the way to \
+    the socket.";
 /// Proxies that are named where the same is said of many.
 const NAMED: usize = 4;
 
@@ -159,14 +165,19 @@ impl Found<'_> {
         for decides in decides {
             page.item("  ", &format!("Would decide: {decides}"));
         }
-        for (mode, _) in modes.iter().take(EXPLAINED) {
+        page.line("");
+        if modes.len() > FEW {
+            page.heading("First aid, while it may be any of these");
+            page.paragraph(2, WHATEVER_IT_IS);
             page.line("");
-            page.heading(&format!("First aid for {}", mode.name));
-            page.paragraph(2, mode.first_aid);
-            page.line("");
-            page.heading("Lasting fix");
-            page.paragraph(2, mode.lasting_fix);
+            page.paragraph(0, "More of each: rotacheck explain NAME");
+            return;
         }
+        page.heading(&format!("First aid for {}", first.name));
+        page.paragraph(2, first.first_aid);
+        page.line("");
+        page.heading("Lasting fix");
+        page.paragraph(2, first.lasting_fix);
         page.line("");
         page.paragraph(0, &format!("More: rotacheck explain {}", first.name));
     }
