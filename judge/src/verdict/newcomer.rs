@@ -1,5 +1,6 @@
 //! What whoever subscribes anew is given at one proxy's own socket: the provider seen from beside the proxy.
 
+use super::evidence::interval_of_held;
 use crate::timeline::ledger::{Asked, Mark, ProxyLedger};
 use crate::timeline::{CertFacts, Ledger};
 
@@ -48,6 +49,11 @@ impl<'a> Newcomers<'a> {
         self.asked.last().filter(|_| none).map(|asked| (asked.mark, asked.ended.map(|(_, how)| how)))
     }
 
+    /// When one was answered last.
+    fn answered(&self) -> Option<Mark> {
+        self.asked.iter().filter_map(|asked| asked.answered).max_by_key(|mark| mark.seq)
+    }
+
     pub(super) fn given(&self) -> Option<Given<'a>> {
         let asked = self.asked.iter().rev().find(|asked| asked.leaf.is_some_and(|leaf| self.is_own(leaf)))?;
         let (mark, leaf) = (asked.answered?, asked.leaf?);
@@ -67,4 +73,15 @@ impl<'a> Newcomers<'a> {
         };
         self.asked.iter().filter_map(of_one).max_by_key(|again| again.times)
     }
+}
+
+/// Whether it can't be this mode, for the provider answers others: one is neither frozen nor gone that gives something to whoever
+/// comes anew. When no renewal of what the proxy holds was due yet, one that froze later answered too.
+pub(super) fn rules_out(ledger: &Ledger, p: &ProxyLedger, mode: &str) -> bool {
+    let answered = || {
+        let mark = Newcomers::of(ledger, p)?.answered()?;
+        let held = p.loads.last()?.own.first()?;
+        Some(mark.at.wall.duration_since(held.not_before).as_secs() >= interval_of_held(ledger, p))
+    };
+    matches!(mode, "provider-frozen" | "socket-gone") && answered() == Some(true)
 }

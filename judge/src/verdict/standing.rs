@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::activity::Activity;
 use super::connection::{Kept, kept};
 use super::evidence::{clock_time, in_vain_since_start, is_stat, renewal_interval, span, unchanged};
-use super::newcomer::Newcomers;
+use super::newcomer::{Newcomers, rules_out};
 use crate::timeline::ledger::{Dump, Load, ProxyLedger};
 use crate::timeline::{
     AGENT_FOUND_SOCKET, AGENT_SERVES, CertFacts, Ledger, LoadedCert, ProxyId, Serial, SourceKind, Timeline, TlsRole,
@@ -220,6 +220,7 @@ impl Look<'_> {
             }
             None => {}
         }
+        standing.suspected.retain(|mode| !rules_out(self.ledger, p, mode));
         if let Some(seconds) = standing.overdue_s.filter(|_| standing.state == State::Overdue) {
             let by = if self.ledger.header.criteria.renew_every_s.is_some() {
                 "at the interval that was named"

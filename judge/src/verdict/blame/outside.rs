@@ -3,6 +3,7 @@
 use super::super::Confidence;
 use super::super::activity::Activity;
 use super::super::evidence::{in_vain_since_start, interval_of_held, is_stat, tells_of_none};
+use super::super::newcomer::rules_out;
 use super::{Case, ISSUER_DECIDES, STREAM_DECIDES, Stop, many};
 use crate::timeline::ledger::{Mark, Row, StatSample};
 use crate::timeline::{CertFacts, Layer, LoadedCert, SourceKind};
@@ -78,7 +79,7 @@ impl Case<'_> {
         }
         // What its configuration says is no guess: a stream brings no files.
         let streamed = self.p.source() == Some(SourceKind::Stream);
-        let may_be = |mode: &&str| !(streamed && BY_FILES.contains(mode));
+        let may_be = |mode: &&str| !(streamed && BY_FILES.contains(mode) || rules_out(self.ledger, self.p, mode));
         if let Some(leaf) = newer_in_dump {
             let story = format!("config_dump holds serial {}, which no handshake shows", leaf.serial.short());
             if rejected == Some(0) {
@@ -123,7 +124,8 @@ impl Case<'_> {
             return self.stop(None, many(&modes, &evidence, FILES_DECIDE), story);
         }
         if connected == Some(0) {
-            let modes = ["stream-refused", "socket-gone", "stale-bind-mount"].map(|m| (m, Confidence::Possible));
+            let lost = ["stream-refused", "socket-gone", "stale-bind-mount"].into_iter().filter(may_be);
+            let modes: Vec<_> = lost.map(|m| (m, Confidence::Possible)).collect();
             let story = "Envoy has no stream for it (connected_state is 0)".to_owned();
             return self.stop(Layer::Sent, many(&modes, &evidence, STREAM_DECIDES), story);
         }
@@ -148,7 +150,7 @@ impl Case<'_> {
         let silence = heard.as_ref().is_some_and(|heard| heard.silent_for(interval_of_held(self.ledger, self.p)));
         let silent =
             ["never-renews", "issues-never-pushes", "provider-frozen", "bundle-only", "wrong-name", "empty-response"];
-        let mut modes: Vec<_> = silent.into_iter().map(|m| (m, Confidence::Possible)).collect();
+        let mut modes: Vec<_> = silent.into_iter().filter(may_be).map(|m| (m, Confidence::Possible)).collect();
         modes.push(("wrong-type-url", Confidence::Possible));
         let since = self.held(sampled).filter(|_| !silence && self.only_one_served());
         let since =

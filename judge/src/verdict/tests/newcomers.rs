@@ -87,7 +87,21 @@ fn a_certificate_that_was_minted_for_the_asking_decides_nothing() {
         let v = judge(&witnessed(twist, Given::Own, false));
         assert_eq!(named(&v), (Judgement::Fail, None, None), "{twist:?}: {}", v.headline);
         assert!(v.candidates.len() > 1, "{twist:?}");
+        // Who answers anybody is not frozen.
+        let frozen = |v: &Verdict| v.candidates.iter().any(|c| c.mode == "provider-frozen");
+        assert!(!frozen(&v), "{twist:?}: {:?}", v.candidates);
     }
+}
+
+#[test]
+fn a_provider_that_answered_before_a_renewal_was_due_may_be_frozen_since() {
+    let t = witnessed(Twist::NoRenewal, Given::Own, false);
+    let held = Ledger::of(&t).proxies[0].loads.last().unwrap().own[0].not_before;
+    let due = held + jiff::SignedDuration::from_secs(1800);
+    let early = without(&t, |o| o.source == Source::Witness && o.at.wall >= due);
+    assert!(early.observations.iter().any(|o| o.source == Source::Witness));
+    let frozen = |t: &Timeline| judge(t).candidates.iter().any(|c| c.mode == "provider-frozen");
+    assert_eq!((frozen(&t), frozen(&early)), (false, true));
 }
 
 #[test]
