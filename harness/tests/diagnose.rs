@@ -292,6 +292,25 @@ fn envoys_own_log_tells_what_came_and_the_logger_is_put_back() {
 }
 
 #[test]
+fn a_stream_that_does_not_come_up_is_told_without_a_logger_being_raised() {
+    let desk = Desk::with(&[("a-1", EXPIRED)], Vec::new());
+    desk.cluster.let_log_always(&[
+        "2026-11-27T21:19:12.239170Z\twarning\tenvoy config ./source/x/grpc_stream.h:227\tStreamSecrets gRPC config stream \
+         to sds-grpc closed since 131s ago: 14, upstream connect error or disconnect/reset before headers. reset reason: \
+         remote connection failure{x|immediate_connect_error:_Connection_refused}\tthread=15",
+    ]);
+    for arguments in [&[][..], &["--watch", "2s", "--every", "1s"]] {
+        let seen = desk.diagnose(arguments).assert().code(1);
+        seen.stdout(
+            contains("Envoy's own log tells of no stream to the provider for 2 min")
+                .and(contains("What it may be\n  - socket-gone: "))
+                .and(contains("never-renews").not()),
+        );
+    }
+    assert_eq!(desk.cluster.logger().set, [""; 0]);
+}
+
+#[test]
 fn a_logger_is_put_back_on_an_interrupt_too() {
     let desk = Desk::with(&[("a-1", FRESH)], Vec::new());
     let mut looking = desk.diagnose(&["--watch", "10m", "--every", "1s", "--raise-config-log"]);

@@ -43,9 +43,9 @@ impl Cluster {
         };
         let mut lines = Lines::default();
         let each = |piece: &[u8]| {
-            lines.take(piece, |line| match line.split_once(' ').map(|(time, rest)| (time.parse(), rest)) {
-                Some((Ok(time), line)) => each(time, line),
-                _ => Ok(()),
+            lines.take(piece, |line| match timed(line) {
+                Some((time, line)) => each(time, line),
+                None => Ok(()),
             })
         };
         self.follow(pod, &params, each).await
@@ -76,6 +76,12 @@ impl Cluster {
             }
         }
     }
+}
+
+/// A line, and before it the time at which its node took it.
+pub(super) fn timed(line: &str) -> Option<(jiff::Timestamp, &str)> {
+    let (time, line) = line.split_once(' ')?;
+    Some((time.parse().ok()?, line))
 }
 
 /// Puts pieces together to lines.

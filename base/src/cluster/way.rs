@@ -12,6 +12,7 @@ use kube::api::{Api, AttachParams, LogParams};
 use tokio::io::{AsyncReadExt as _, DuplexStream};
 
 use super::error::{Right, shortened, with_sources};
+use super::log::timed;
 use super::pods::place;
 use super::{Cluster, ClusterError, PodName, Sidecar};
 
@@ -215,16 +216,19 @@ impl Way {
         Ok(answer.into())
     }
 
-    /// The end of the proxy's log.
-    pub async fn log(&self) -> Result<String, ClusterError> {
+    /// The end of the proxy's log, at most of so many seconds: its lines, each with the time at which its node took it.
+    pub async fn log(&self, since_s: Option<i64>) -> Result<Vec<(jiff::Timestamp, String)>, ClusterError> {
         let params = LogParams {
             container: Some(self.sidecar.container.clone()),
             limit_bytes: Some(LOG_BYTES),
             tail_lines: Some(2000),
+            since_seconds: since_s,
+            timestamps: true,
             ..LogParams::default()
         };
         let log = self.pods.logs(&self.sidecar.pod.name, &params).await;
-        log.map_err(|e| ClusterError::of(&e, Right::Logs, &self.place))
+        let log = log.map_err(|e| ClusterError::of(&e, Right::Logs, &self.place))?;
+        Ok(log.lines().filter_map(timed).map(|(time, line)| (time, line.to_owned())).collect())
     }
 
     fn failed(&self, right: Right, said: String) -> ClusterError {
@@ -292,8 +296,10 @@ mod tests {
 
     #[tokio::test]
     async fn the_log_of_the_proxys_own_container_is_read() {
-        let (cluster, asked) = answering(vec![(200, json!("a line"))]);
-        assert!(cluster.way(&sidecar(true), 15000).log().await.unwrap().contains("a line"));
-        assert!(asked.await.unwrap()[0].contains("container=istio-proxy"));
+        let (cluster, asked) = answering(vec![(200, json!("2026-11-26T22:39:02.5Z a line\nno time\n"))]);
+        let log = cluster.way(&sidecar(true), 15000).log(Some(50)).await.unwrap();
+        assert_eq!(log, [("2026-11-26T22:39:02.5Z".parse().unwrap(), "a line".to_owned())]);
+        let asked = asked.await.unwrap();
+        assert!(asked[0].contains("container=istio-proxy") && asked[0].contains("sinceSeconds=50"), "{asked:?}");
     }
 }

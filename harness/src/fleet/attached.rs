@@ -37,9 +37,13 @@ impl Attached {
         self.way.forbidden()
     }
 
-    /// The end of its log.
-    pub async fn log(&self, deadline: Deadline) -> Result<String, ReachError> {
-        self.in_time("the log", self.way.log(), deadline).await
+    /// The end of its log, at most of so many seconds, each line with the time at which it was taken.
+    pub async fn log(
+        &self,
+        since_s: Option<i64>,
+        deadline: Deadline,
+    ) -> Result<Vec<(jiff::Timestamp, String)>, ReachError> {
+        self.in_time("the log", self.way.log(since_s), deadline).await
     }
 
     /// As [`Admin::ask`], by a POST: what may change something.

@@ -62,6 +62,8 @@ pub struct Logger {
     pub set: Vec<String>,
     /// What the proxy logs while it is at debug, with the time in front.
     pub says: String,
+    /// What it logs at any level: what it has just said whenever somebody reads it.
+    pub lately: Vec<String>,
     /// After so many changes, no further one is done.
     pub stuck_after: Option<usize>,
 }
@@ -114,6 +116,11 @@ impl FakeCluster {
     pub fn let_log(&self, says: impl Into<String>, stuck_after: Option<usize>) {
         let mut logger = self.shared.logger.lock().unwrap();
         (logger.says, logger.stuck_after) = (says.into(), stuck_after);
+    }
+
+    /// What the proxies log at any level.
+    pub fn let_log_always(&self, lines: &[&str]) {
+        self.shared.logger.lock().unwrap().lately = lines.iter().map(|line| (*line).to_owned()).collect();
     }
 
     /// How the logger is.
@@ -185,13 +192,15 @@ async fn api(request: Request<Incoming>, shared: Arc<Shared>) -> Answer {
     if path.ends_with("/log") && request.uri().query().is_some_and(|query| query.contains("rotacheck-witness")) {
         return Ok(Response::new(Full::from(shared.witness.lock().unwrap().0.clone())));
     }
-    if path.ends_with("/log") && request.uri().query().is_some_and(|query| query.contains("timestamps=true")) {
+    if path.ends_with("/log") && request.uri().query().is_some_and(|query| query.contains("follow=true")) {
         return Ok(Response::new(Full::from(shared.logger.lock().unwrap().says.clone())));
     }
     if path.ends_with("/log") {
-        return Ok(Response::new(Full::from(
-            "info\tExisting workload SDS socket found at /x. Default Istio SDS Server will only serve files\n",
-        )));
+        let agent = "info\tExisting workload SDS socket found at /x. Default Istio SDS Server will only serve files";
+        let lately = shared.logger.lock().unwrap().lately.clone();
+        let lines = std::iter::once(agent.to_owned()).chain(lately);
+        let log: String = lines.map(|line| format!("{} {line}\n", jiff::Timestamp::now())).collect();
+        return Ok(Response::new(Full::from(log)));
     }
     let Some(name) = path.strip_suffix("/portforward").and_then(|path| path.rsplit('/').next()) else {
         return answer(StatusCode::NOT_FOUND, &json!({"kind": "Status", "code": 404, "reason": "NotFound"}));

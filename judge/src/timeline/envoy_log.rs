@@ -48,8 +48,21 @@ pub enum SdsMessage {
     Closed {
         /// The gRPC status.
         status: u8,
+        /// Whether the connection itself could not be made.
+        unconnected: bool,
+        /// For how many seconds none has come up, where Envoy says so: it does when it has been trying for a while.
+        failing_s: Option<u64>,
     },
 }
+
+/// Methods of the streams on which secrets come.
+const METHODS: [&str; 2] = ["StreamSecrets", "DeltaSecrets"];
+/// What Envoy says of a connection that could not be made.
+const UNCONNECTED: [&str; 3] = [
+    "reset reason: remote connection failure",
+    "reset reason: local connection failure",
+    "reset reason: connection failure",
+];
 
 impl SdsMessage {
     /// What a line of Envoy's log says, if it is one of the logger `config` about SDS. Requests that are logged in the same
@@ -75,9 +88,20 @@ impl SdsMessage {
             count.parse::<u32>().ok()?;
             return Some(Self::Accepted { version: as_version(version)? });
         }
-        let (_, rest) = message.strip_prefix("StreamSecrets gRPC config stream to ")?.split_once(" closed: ")?;
-        let status = rest.split(',').next()?.parse().ok()?;
-        Some(Self::Closed { status })
+        let (method, rest) = message.split_once(" gRPC config stream to ")?;
+        let (_, rest) = rest.split_once(" closed").filter(|_| METHODS.contains(&method))?;
+        let (failing_s, rest) = match rest.strip_prefix(" since ") {
+            Some(rest) => {
+                let (seconds, rest) = rest.split_once("s ago: ")?;
+                (Some(seconds.parse().ok()?), rest)
+            }
+            None => (None, rest.strip_prefix(": ")?),
+        };
+        let (status, why) = rest.split_once(',').unwrap_or((rest, ""));
+        // What was wrong before is told behind it.
+        let why = why.split(" (previously ").next().unwrap_or_default();
+        let unconnected = UNCONNECTED.into_iter().any(|reason| why.contains(reason));
+        Some(Self::Closed { status: status.parse().ok()?, unconnected, failing_s })
     }
 }
 
@@ -91,7 +115,11 @@ impl fmt::Display for SdsMessage {
                 write!(f, "gRPC config for {SECRET} accepted with 1 resources with version {version}")
             }
             Self::Refused { reason } => write!(f, "gRPC config for {SECRET} rejected: {reason}"),
-            Self::Closed { status } => write!(f, "StreamSecrets gRPC config stream to sds closed: {status}, "),
+            Self::Closed { status, unconnected, failing_s } => {
+                let since = failing_s.map(|seconds| format!(" since {seconds}s ago")).unwrap_or_default();
+                let why = if *unconnected { UNCONNECTED[0] } else { "" };
+                write!(f, "StreamSecrets gRPC config stream to sds closed{since}: {status}, {why}")
+            }
         }
     }
 }
@@ -157,7 +185,10 @@ mod tests {
 
     #[test]
     fn what_envoys_of_five_versions_write_is_read_in_each_format() {
-        let closed = "StreamSecrets gRPC config stream to sds-grpc closed: 14, upstream connect error{x|y}";
+        let closed = |how: &str, why: &str| format!("StreamSecrets gRPC config stream to sds-grpc closed{how}: {why}");
+        let ended = |status, unconnected, failing_s| SdsMessage::Closed { status, unconnected, failing_s };
+        let refused = "upstream connect error or disconnect/reset before headers. reset reason: remote connection \
+                       failure{upstream_reset_before_response_started{remote_connection_failure|x}}";
         let key = "Failed to load private key from <inline>, Cause: error:0b000074:X.509 certificate \
                    routines:OPENSSL_internal:KEY_VALUES_MISMATCH";
         let version = "2026-11-26T22:39:58.082511896Z".to_owned();
@@ -175,7 +206,11 @@ mod tests {
                 format!("gRPC config for {SECRET} rejected: {key}"),
                 SdsMessage::Refused { reason: "Failed to load private key" },
             ),
-            (closed.to_owned(), SdsMessage::Closed { status: 14 }),
+            (closed("", "14, upstream connect error{x|y}"), ended(14, false, None)),
+            (closed("", &format!("14, {refused}")), ended(14, true, None)),
+            (closed(" since 131s ago", &format!("14, {refused}")), ended(14, true, Some(131))),
+            (closed("", &format!("7, denied (previously 14, {refused} since 4s ago)")), ended(7, false, None)),
+            ("DeltaSecrets gRPC config stream to x closed: 13, ".to_owned(), ended(13, false, None)),
         ] {
             for line in [istio(&message), envoy(&message), json(&message)] {
                 assert_eq!(SdsMessage::of_line(&line), Some(expected.clone()), "{line}");
@@ -217,6 +252,7 @@ mod tests {
             envoy(message).replace("[config]", "[upstream]"),
             json(message).replace("envoy config", "access log"),
             message.to_owned(),
+            istio("DeltaAggregatedResources gRPC config stream to xds-grpc closed: 14, "),
         ] {
             assert_eq!(SdsMessage::of_line(&line), None, "{line}");
         }

@@ -6,6 +6,8 @@ use crate::timeline::{CONFIG_AT_DEBUG, CONFIG_PUT_BACK, CONFIG_UNHEARD, SdsMessa
 
 /// Envoy opens a stream again within half a minute: one that is not up shows in so many seconds.
 const DIALS_WITHIN: i64 = 60;
+/// Envoy tries again within half a minute: a stream that failed so many seconds ago, and nothing since, is up.
+const TRIES_WITHIN: i64 = 40;
 /// Who listened for less than so many seconds can't say that nothing comes.
 const LISTENED: i64 = 20;
 
@@ -37,8 +39,77 @@ pub(super) struct Activity {
     /// The last look at its contexts.
     looked: u64,
     updates: Vec<Update>,
-    /// Ends of streams: when, and the gRPC status.
-    closed: Vec<(Mark, u8)>,
+    /// The last end of a stream.
+    closed: Option<u64>,
+    failures: Option<Failures>,
+}
+
+/// Ends of a proxy's SDS streams since the last response that was heard, as far as Envoy's own log tells: it writes them at the
+/// level that it has by default too, when they last.
+pub(super) struct Failures {
+    last: Mark,
+    times: usize,
+    status: u8,
+    unconnected: bool,
+    failing_s: Option<u64>,
+}
+
+impl Failures {
+    pub(super) fn of(p: &ProxyLedger) -> Option<Self> {
+        let mut failures = None::<Self>;
+        for (mark, line) in &p.logs {
+            match SdsMessage::of_message(line) {
+                Some(SdsMessage::Received { .. }) => failures = None,
+                Some(SdsMessage::Closed { status, unconnected, failing_s }) => {
+                    let times = failures.map_or(0, |before| before.times) + 1;
+                    failures = Some(Self { last: *mark, times, status, unconnected, failing_s });
+                }
+                _ => {}
+            }
+        }
+        failures
+    }
+
+    /// Whether none has come up when it was looked at last.
+    fn last(&self, p: &ProxyLedger) -> bool {
+        let looked = p.loads.last().map_or(self.last, |load| load.mark);
+        let again = self.times > 1 || self.failing_s.is_some();
+        again && looked.at.wall.duration_since(self.last.at.wall).as_secs() <= TRIES_WITHIN
+    }
+
+    /// Those that last.
+    pub(super) fn lasting(p: &ProxyLedger) -> Option<Self> {
+        Self::of(p).filter(|failures| failures.last(p))
+    }
+
+    /// What it may be.
+    pub(super) fn modes(&self) -> &'static [&'static str] {
+        match (self.unconnected, self.times) {
+            (true, _) => &["socket-gone", "stale-bind-mount"],
+            // How the next try ends is not known.
+            (false, 1) => &["stream-refused", "socket-gone", "stale-bind-mount"],
+            (false, _) => &["stream-refused"],
+        }
+    }
+
+    /// In words.
+    pub(super) fn told(&self) -> String {
+        let (at, status) = (clock_time(self.last.at.wall), self.status);
+        let how = if self.unconnected { ": its socket can't be connected to" } else { "" };
+        match self.failing_s {
+            Some(seconds) => {
+                format!(
+                    "Envoy's own log tells of no stream to the provider for {} (the last try at {at}, gRPC status {status}{how})",
+                    span(i64::try_from(seconds).unwrap_or(i64::MAX))
+                )
+            }
+            None => format!(
+                "Envoy's own log tells that its streams to the provider ended or failed {} (the last at {at}, gRPC status \
+                 {status}{how}), and of no SDS update since",
+                if self.times == 1 { "once".to_owned() } else { format!("{} times", self.times) }
+            ),
+        }
+    }
 }
 
 impl Activity {
@@ -52,7 +123,8 @@ impl Activity {
         let until = ends.into_iter().flatten().min_by_key(|mark| mark.seq).or(last.max_by_key(|mark| mark.seq))?;
         let held = held_since(p).filter(|held| held.seq > from.seq).unwrap_or(*from);
         let looked = p.loads.last().map_or(0, |load| load.mark.seq);
-        let mut heard = Self { from: *from, until, held, looked, updates: Vec::new(), closed: Vec::new() };
+        let mut heard =
+            Self { from: *from, until, held, looked, updates: Vec::new(), closed: None, failures: Failures::of(p) };
         let mut made_anew = false;
         for (mark, line) in p.logs.iter().filter(|(mark, _)| mark.seq > from.seq && mark.seq <= until.seq) {
             match SdsMessage::of_message(line) {
@@ -65,7 +137,7 @@ impl Activity {
                     heard.conclude(if made_anew { Outcome::New } else { Outcome::Same });
                 }
                 Some(SdsMessage::Refused { reason }) => heard.conclude(Outcome::Refused(reason)),
-                Some(SdsMessage::Closed { status }) => heard.closed.push((*mark, status)),
+                Some(SdsMessage::Closed { .. }) => heard.closed = Some(mark.seq),
                 None => {}
             }
         }
@@ -108,7 +180,7 @@ impl Activity {
     /// Whether there was a stream at the end; absent where that can't be told yet.
     pub(super) fn connected(&self) -> Option<bool> {
         let answered = self.updates.last().map(|update| update.mark.seq);
-        match self.closed.last().map(|(mark, _)| mark.seq) {
+        match self.closed {
             // Of two streams, one may be up again when the other was heard to end.
             Some(ended) => answered.is_none_or(|seq| seq < ended).then_some(false),
             None => {
@@ -116,6 +188,11 @@ impl Activity {
                 (answered.is_some() || seconds >= DIALS_WITHIN).then_some(true)
             }
         }
+    }
+
+    /// How its streams failed, where there was none at the end.
+    pub(super) fn lost(&self) -> Option<&Failures> {
+        self.failures.as_ref().filter(|_| self.connected() == Some(false))
     }
 
     /// Of which observations it speaks.
@@ -161,9 +238,10 @@ impl Activity {
         let mut said: Vec<(String, &'static [&'static str])> = Vec::new();
         // What came after the last look may be the renewal.
         let other = |update: &Update| update.outcome == Outcome::New && update.mark.seq < self.looked;
+        let lost = self.lost();
         if late && self.in_vain() {
             said.push((self.lately(), &["resend-cached", "resend-stale", "never-renews"]));
-        } else if late && self.silent() {
+        } else if late && lost.is_none() && self.silent() {
             said.push((self.lately(), &["never-renews", "issues-never-pushes", "provider-frozen"]));
         } else if late && self.since(self.held).any(other) {
             said.push((self.lately() + ", and its certificate stayed", &["bundle-only", "starved-by-bundle-churn"]));
@@ -184,13 +262,8 @@ impl Activity {
                 modes,
             ));
         }
-        if let (Some(false), Some((mark, status))) = (self.connected(), self.closed.last()) {
-            let (n, at) = (self.closed.len(), clock_time(mark.at.wall));
-            said.push((
-                format!("Envoy's own log tells that its streams to the provider ended or failed {n} times (the last at {at}, \
-                     gRPC status {status}), and of no SDS update since"),
-                &["stream-refused", "socket-gone", "stale-bind-mount"],
-            ));
+        if let Some(failures) = lost {
+            said.push((failures.told(), failures.modes()));
         }
         said
     }

@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use super::activity::Activity;
+use super::activity::{Activity, Failures};
 use super::connection::{Kept, kept};
 use super::evidence::{clock_time, in_vain_since_start, is_stat, renewal_interval, span, unchanged};
 use super::newcomer::{Newcomers, rules_out};
@@ -237,7 +237,11 @@ impl Look<'_> {
         let Some(newcomers) = Newcomers::of(self.ledger, self.p) else { return };
         if let Some((mark, how)) = newcomers.unanswered() {
             let at = clock_time(mark.at.wall);
-            let how = how.map_or("not answered".to_owned(), |how| format!("sent away: {how}"));
+            let how = match (self.ledger.unreachable.last(), how) {
+                (Some((_, why)), _) => format!("not possible: {why}"),
+                (None, Some(how)) => format!("sent away: {how}"),
+                (None, None) => "not answered".to_owned(),
+            };
             standing.remarks.push(format!("a fresh subscription at its socket was {how} (at {at})"));
             return;
         }
@@ -272,8 +276,16 @@ impl Look<'_> {
 
     /// What its own log told of SDS.
     fn heard(&self, standing: &mut Standing) {
-        let Some(activity) = Activity::of(self.p) else { return };
-        let remarks = activity.remarks(matches!(standing.state, State::Expired | State::Overdue));
+        let late = matches!(standing.state, State::Expired | State::Overdue);
+        let Some(activity) = Activity::of(self.p) else {
+            // What lasts, Envoy writes at any level.
+            if let Some(failures) = Failures::lasting(self.p).filter(|_| late) {
+                standing.remarks.push(failures.told());
+                standing.suspected.extend(failures.modes());
+            }
+            return;
+        };
+        let remarks = activity.remarks(late);
         if remarks.is_empty() {
             standing.comes.push(activity.all());
         }

@@ -6,6 +6,7 @@ mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -19,7 +20,7 @@ use crate::probe::{self, ProbeContext};
 use crate::timeline::{
     AGENT_SAYS, Blind, CellId, ClockKind, Criteria, EnvoySubject, EnvoyVersion, Exited, Expectation, ExpectedJudgement,
     Header, IstioSubject, Layer, Log, Phase, ProviderSubject, ProxyId, RELOAD_FAILED, RecordError, Recorder, Role,
-    SCHEMA_VERSION, ScenarioName, Source, Spawned, Step, Subject, Timeline,
+    SCHEMA_VERSION, ScenarioName, SdsMessage, Source, Spawned, Step, Subject, Timeline,
 };
 
 pub use logger::LeftRaised;
@@ -35,6 +36,8 @@ pub const UNKNOWN_VERSION: &str = "0.0.0";
 const AT_A_TIME: usize = 32;
 /// Of one question: through the API server and a node.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// What Envoy logs of a stream that does not come up is told of the last so many seconds: it tries again within thirty.
+const LATELY_S: i64 = 50;
 /// Of one look at one proxy, however many questions that are.
 const ONE_LOOK: Duration = Duration::from_secs(40);
 
@@ -126,6 +129,7 @@ pub async fn attend(
         probing: None,
         witnessing: JoinSet::new(),
         loggers: Loggers::default(),
+        read: (!attachment.raise_config_log).then(Read::default),
         left_raised: Vec::new(),
     };
     attending.recorder.record(Source::Harness, None, None, Phase { name: "observe".into() });
@@ -228,8 +232,12 @@ struct Attending<'a> {
     /// What becomes of the subscriber beside the proxy: the right that is missing, if one is.
     witnessing: JoinSet<Option<(Right, String)>>,
     loggers: Loggers,
+    /// Up to when the logs of proxies were read, where their loggers are left as they are.
+    read: Option<Read>,
     left_raised: Vec<LeftRaised>,
 }
+
+type Read = Mutex<BTreeMap<ProxyId, jiff::Timestamp>>;
 
 impl Attending<'_> {
     async fn look_on(&mut self, stop: &Stop, tell: &(dyn Fn(u32, Duration) + Sync)) {
@@ -332,10 +340,10 @@ impl Attending<'_> {
                 self.recorder.record(Source::Process, Some(id), None, Spawned { pid: process, what });
             }
         }
-        let (ctx, recorder) = (&self.ctx, &self.recorder);
+        let (ctx, recorder, read) = (&self.ctx, &self.recorder, self.read.as_ref());
         let forbidden: Vec<_> = futures::stream::iter(there)
             .map(async |(_, attached)| {
-                match tokio::time::timeout(ONE_LOOK, one(attached, first, ctx, recorder)).await {
+                match tokio::time::timeout(ONE_LOOK, one(attached, first, ctx, recorder, read)).await {
                     Ok(forbidden) => forbidden,
                     Err(_) => {
                         blind(recorder, attached, "a look", &format!("not over in {} s", ONE_LOOK.as_secs()));
@@ -374,7 +382,13 @@ fn there_now<'a>(
 }
 
 /// One look at one proxy; gives the rights that it found missing.
-async fn one(attached: &Attached, whole: bool, ctx: &ProbeContext, recorder: &Recorder) -> Vec<(Right, String)> {
+async fn one(
+    attached: &Attached,
+    whole: bool,
+    ctx: &ProbeContext,
+    recorder: &Recorder,
+    read: Option<&Read>,
+) -> Vec<(Right, String)> {
     if let Some(why) = &attached.sidecar().down {
         blind(recorder, attached, "the admin API", why);
         return Vec::new();
@@ -392,22 +406,44 @@ async fn one(attached: &Attached, whole: bool, ctx: &ProbeContext, recorder: &Re
     probe::config_dump(attached, whole, ctx).await;
     probe::stats(attached, whole, ctx).await;
     probe::certs(attached, ctx).await;
-    if !whole {
+    if !whole && read.is_none() {
         return Vec::new();
     }
-    match attached.log(Deadline::after(PATIENCE)).await {
+    match attached.log((!whole).then_some(LATELY_S), Deadline::after(PATIENCE)).await {
         Ok(log) => {
             let telling =
-                |line: &&str| line.contains(RELOAD_FAILED) || AGENT_SAYS.iter().any(|word| line.contains(word));
-            for line in log.lines().filter(telling) {
+                |line: &str| line.contains(RELOAD_FAILED) || AGENT_SAYS.iter().any(|word| line.contains(word));
+            for (_, line) in log.iter().filter(|(_, line)| whole && telling(line)) {
                 let line = line.chars().filter(|c| !c.is_control()).take(500).collect();
                 recorder.record(Source::Process, Some(attached.id()), None, Log { line });
             }
+            if let Some(read) = read {
+                lost_streams(attached.id(), &log, read, recorder);
+            }
             Vec::new()
         }
+        Err(_) if !whole => Vec::new(),
         Err(e) => {
             blind(recorder, attached, "log", &e.to_string());
             forbidden(&e).into_iter().collect()
+        }
+    }
+}
+
+/// Records what a log tells lately of SDS streams that ended or do not come up: Envoy writes that at any level.
+fn lost_streams(id: &ProxyId, log: &[(jiff::Timestamp, String)], read: &Read, recorder: &Recorder) {
+    let now = recorder.clock().now();
+    let until = log.last().map(|(time, _)| *time);
+    let before = {
+        let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+        until.and_then(|until| read.insert(id.clone(), until))
+    };
+    let lately =
+        |time: jiff::Timestamp| now.duration_since(time).as_secs() <= LATELY_S && before.is_none_or(|b| time > b);
+    for (time, line) in log.iter().filter(|(time, _)| lately(*time)) {
+        if let Some(message @ SdsMessage::Closed { .. }) = SdsMessage::of_line(line) {
+            let log = Log { line: message.to_string() };
+            recorder.record_at(Some(witness::seen_at(recorder, *time)), Source::Process, Some(id), None, log.into());
         }
     }
 }

@@ -34,6 +34,17 @@ impl Case<'_> {
         }
     }
 
+    /// Where the proxy has no stream: nor has anybody else.
+    pub(super) fn refused_to_newcomers(&self) -> Option<Stop> {
+        let (mark, how) = Newcomers::of(self.ledger, self.p)?.unanswered()?;
+        if let (Some(how), None) = (how, self.ledger.unreachable.last()) {
+            let story = format!("a fresh subscription at {} was sent away: {how}", clock_time(mark.at.wall));
+            let evidence = vec![mark.seq, self.wrong.seq];
+            return Some(self.stop(Layer::Sent, one("stream-refused", Confidence::Likely, evidence), story));
+        }
+        self.nobody_is_answered(mark, how, None)
+    }
+
     fn nobody_is_answered(&self, mark: Mark, how: Option<&str>, updated: Option<bool>) -> Option<Stop> {
         let (at, evidence) = (clock_time(mark.at.wall), vec![mark.seq, self.wrong.seq]);
         match (how, self.ledger.unreachable.last()) {

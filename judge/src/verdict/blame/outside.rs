@@ -1,7 +1,7 @@
 //! Nobody saw the stream: only what Envoy shows of itself.
 
 use super::super::Confidence;
-use super::super::activity::Activity;
+use super::super::activity::{Activity, Failures};
 use super::super::evidence::{in_vain_since_start, interval_of_held, is_stat, tells_of_none};
 use super::super::newcomer::rules_out;
 use super::{Case, ISSUER_DECIDES, STREAM_DECIDES, Stop, many};
@@ -45,6 +45,9 @@ impl Case<'_> {
         // Where the counters are hidden, its own log may have been heard.
         let heard = Activity::of(self.p);
         let connected = connected.or_else(|| heard.as_ref()?.connected().map(u64::from));
+        let lasting = Failures::lasting(self.p);
+        let failures = heard.as_ref().and_then(Activity::lost).or(lasting.as_ref());
+        let connected = connected.or_else(|| failures.map(|_| 0));
         let looked = nearest(&mut self.p.dumps.iter().map(|d| d.mark));
         let newer_in_dump = self.p.dumps.iter().find(|d| d.mark.seq == looked).and_then(|d| {
             let leaf = d.active(&self.p.svid)?.chain.first()?.clone();
@@ -124,9 +127,14 @@ impl Case<'_> {
             return self.stop(None, many(&modes, &evidence, FILES_DECIDE), story);
         }
         if connected == Some(0) {
-            let lost = ["stream-refused", "socket-gone", "stale-bind-mount"].into_iter().filter(may_be);
+            if let Some(stop) = self.refused_to_newcomers() {
+                return stop;
+            }
+            let any: &[&str] = &["stream-refused", "socket-gone", "stale-bind-mount"];
+            let lost = failures.map_or(any, Failures::modes).iter().copied().filter(may_be);
             let modes: Vec<_> = lost.map(|m| (m, Confidence::Possible)).collect();
             let story = "Envoy has no stream for it (connected_state is 0)".to_owned();
+            let story = failures.map_or(story, Failures::told);
             return self.stop(Layer::Sent, many(&modes, &evidence, STREAM_DECIDES), story);
         }
         let dumps = self.p.dumps.iter().filter(|d| d.mark.seq <= looked);

@@ -211,6 +211,14 @@ fn heard_for(t: &Timeline, said: &[SdsMessage], listened_s: u32) -> Timeline {
     t
 }
 
+fn closed(status: u8) -> SdsMessage {
+    SdsMessage::Closed { status, unconnected: false, failing_s: None }
+}
+
+fn unconnected(failing_s: u64) -> SdsMessage {
+    SdsMessage::Closed { status: 14, unconnected: true, failing_s: Some(failing_s) }
+}
+
 /// Of the proxy that was heard.
 fn of_heard(t: &Timeline) -> (Standing, Vec<String>) {
     let proxy = t.observations.last().unwrap().proxy.clone().unwrap();
@@ -292,12 +300,47 @@ fn its_own_log_tells_a_refusal_and_a_stream_that_is_lost() {
         "{modes:?}"
     );
 
-    let lost = [came("7", false), vec![SdsMessage::Closed { status: 14 }]].concat();
+    let lost = [came("7", false), vec![closed(14)]].concat();
     let (s, _) = of_heard(&heard(&expired(), &lost));
     assert!(s.remarks.iter().any(|r| r.contains("gRPC status 14), and of no SDS update since")), "{s:?}");
-    let up_again = [vec![SdsMessage::Closed { status: 14 }], came("7", false)].concat();
+    let up_again = [vec![closed(14)], came("7", false)].concat();
     let (s, _) = of_heard(&heard(&expired(), &up_again));
     assert!(!s.suspected.contains(&"stream-refused"), "{s:?}");
+}
+
+#[test]
+fn a_stream_that_does_not_come_up_is_no_silence() {
+    let socket = ["socket-gone", "stale-bind-mount"];
+    let (s, modes) = of_heard(&heard(&expired(), &[unconnected(80), unconnected(112)]));
+    assert!(
+        s.remarks
+            .iter()
+            .any(|r| r.contains("no stream to the provider for 112 s") && r.contains("can't be connected to"))
+    );
+    assert_eq!((s.suspected, modes), (socket.to_vec(), socket.map(str::to_owned).to_vec()));
+
+    // Where nobody raised the level, Envoy says so all the same.
+    let at_default = |said: &[SdsMessage], looked_after: i64| {
+        let raised = |o: &Observation| matches!(&o.fact, Fact::Log(l) if l.line.starts_with(CONFIG_AT_DEBUG));
+        let mut t = without(&heard(&expired(), said), raised);
+        let looked = t.observations.iter_mut().rfind(|o| matches!(o.fact, Fact::Certs(_))).unwrap();
+        looked.at.wall += jiff::SignedDuration::from_secs(looked_after);
+        let proxy = looked.proxy.clone().unwrap();
+        let modes: Vec<_> = judge(&t).candidates.into_iter().map(|c| c.mode).collect();
+        (standings(&t).into_iter().find(|s| s.proxy == proxy).unwrap(), modes)
+    };
+    let (s, modes) = at_default(&[unconnected(80)], 0);
+    assert_eq!((s.suspected, modes), (socket.to_vec(), socket.map(str::to_owned).to_vec()));
+    let (s, modes) = at_default(&[closed(7), closed(7)], 0);
+    assert_eq!((s.suspected, modes), (vec!["stream-refused"], vec!["stream-refused".to_owned()]));
+    // Once, or a while ago: it may be up again.
+    for (said, after) in [(&[closed(7)][..], 0), (&[unconnected(80)], 60)] {
+        let (s, modes) = at_default(said, after);
+        assert!(
+            s.suspected.is_empty() && modes.contains(&"never-renews".to_owned()),
+            "{said:?} {after}: {s:?} {modes:?}"
+        );
+    }
 }
 
 #[test]
