@@ -172,6 +172,11 @@ impl Activity {
         self.silent() && self.until.at.wall.duration_since(self.held.at.wall).as_secs() >= interval
     }
 
+    /// Whether any response came since its contexts hold what they hold.
+    pub(super) fn hears(&self) -> bool {
+        self.since(self.held).next().is_some()
+    }
+
     /// How many responses were refused.
     pub(super) fn refused(&self) -> u64 {
         self.updates.iter().filter(|update| matches!(update.outcome, Outcome::Refused(_))).count() as u64

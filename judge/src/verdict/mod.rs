@@ -20,6 +20,7 @@ mod peers;
 mod proof;
 mod standing;
 mod summary;
+mod suspects;
 
 use std::collections::BTreeMap;
 
@@ -30,6 +31,7 @@ pub use model::*;
 pub use modes::{LooksLike, MODES, Mode, mode};
 pub use proof::Unproven;
 pub use standing::{Standing, State, standings};
+pub use suspects::{Suspects, suspects};
 
 use crate::spread::spread;
 use crate::timeline::ledger::ProxyLedger;
@@ -43,9 +45,7 @@ pub fn judge(timeline: &Timeline) -> Verdict {
 
 /// Judges a ledger.
 pub fn judge_ledger(ledger: &Ledger) -> Verdict {
-    let findings = spread(CHECKS, ledger.observations(), |check| (check.evaluate)(ledger));
-    let mut findings: Vec<Finding> = findings.into_iter().flatten().collect();
-    attendance::release(ledger, &mut findings);
+    let mut findings = findings(ledger);
     let undecided = |check: &str, findings: &[Finding]| {
         findings.iter().any(|f| f.check == check && f.result == CheckResult::Undecided)
     };
@@ -94,6 +94,14 @@ pub fn judge_ledger(ledger: &Ledger) -> Verdict {
         margin_ms: summary::margin(ledger),
         findings,
     }
+}
+
+/// What each check says.
+fn findings(ledger: &Ledger) -> Vec<Finding> {
+    let findings = spread(CHECKS, ledger.observations(), |check| (check.evaluate)(ledger));
+    let mut findings: Vec<Finding> = findings.into_iter().flatten().collect();
+    attendance::release(ledger, &mut findings);
+    findings
 }
 
 /// Proxies that came later, and of which it can't be told yet whether their certificates are renewed: more time would tell.

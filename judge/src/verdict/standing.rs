@@ -197,7 +197,8 @@ impl Look<'_> {
             ));
             standing.suspected.push("partial-subscribers");
         }
-        if let Some((_, dumped)) = self.behind_the_dump(load) {
+        let refused = self.behind_the_dump(load);
+        if let Some((_, dumped)) = &refused {
             standing.remarks.push(format!(
                 "config_dump has serial {} under {}, and no TLS context holds it: it was refused, or is not used",
                 dumped.short(),
@@ -207,9 +208,12 @@ impl Look<'_> {
         }
         if let Some(remark) = self.sent_again(leaf).or_else(|| self.versions_moved(leaf)) {
             standing.remarks.push(remark);
-            standing.suspected.extend(["resend-cached", "resend-stale"]);
+            // Versions of what is refused move too.
+            if refused.is_none() {
+                standing.suspected.extend(["resend-cached", "resend-stale"]);
+            }
         }
-        let counted = self.counters(standing);
+        let counted = self.counters(standing, refused.is_some() || p.dumps.is_empty());
         standing.remarks.extend(counted);
         self.heard(standing);
         match kept(self.p) {
@@ -343,8 +347,8 @@ impl Look<'_> {
         }
     }
 
-    /// What the counters of its secret say, where they are shown.
-    fn counters(&self, standing: &mut Standing) -> Vec<String> {
+    /// What the counters of its secret say, where they are shown; `refused`: what config_dump has, no context holds.
+    fn counters(&self, standing: &mut Standing, refused: bool) -> Vec<String> {
         let Some(sample) = self.p.stats.last() else { return Vec::new() };
         let name = &self.p.svid;
         let value = |suffix: &str| {
@@ -352,9 +356,17 @@ impl Look<'_> {
             sample.values.iter().find(|(n, _)| is_stat(n, &stat)).map(|(_, value)| *value)
         };
         let mut said = Vec::new();
-        if let Some(n @ 1..) = value("update_rejected") {
-            said.push(format!("Envoy counts {n} refused updates of {name} (update_rejected)"));
-            standing.suspected.extend(["nack-key-mismatch", "nack-bad-pem", "nack-chain-one-block"]);
+        let rejected = self.p.sds_stat("update_rejected");
+        match (value("update_rejected"), self.p.risen(u64::MAX, |n| is_stat(n, &rejected))) {
+            (Some(n @ 1..), rose) if refused || rose > Some(0) => {
+                said.push(format!("Envoy counts {n} refused updates of {name} (update_rejected)"));
+                standing.suspected.extend(["nack-key-mismatch", "nack-bad-pem", "nack-chain-one-block"]);
+            }
+            // A refused one would stand in config_dump.
+            (Some(n @ 1..), _) => standing.comes.push(format!(
+                "Envoy counts {n} refused updates of {name} since its process started (update_rejected), none of them lately"
+            )),
+            _ => {}
         }
         if value("control_plane.connected_state") == Some(0) {
             said.push(format!("Envoy has no stream for {name} now (connected_state is 0)"));

@@ -10,7 +10,7 @@ use super::{Args, page};
 use crate::cluster::{Cluster, ClusterError};
 use crate::run::{AttachError, Attachment, Attended, Probe, Stop, Witness, attend};
 use crate::scenario::Span;
-use crate::verdict::{Standing, State, judge, standings};
+use crate::verdict::{Standing, State, judge, standings, suspects};
 
 pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     let cluster = Cluster::of_context(args.context.as_deref()).await.map_err(|e| refused(&e))?;
@@ -55,13 +55,15 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     }
     let mut standings = standings(&attended.timeline);
     standings.retain(|standing| !attended.gone.contains(&standing.proxy));
-    let verdict = judge(&attended.timeline);
+    standings.sort_by(|a, b| (a.state, a.left_s, &a.proxy).cmp(&(b.state, b.left_s, &b.proxy)));
+    let (verdict, suspects) = (judge(&attended.timeline), suspects(&attended.timeline, &standings));
     let found = page::Found {
         context: cluster.context(),
         attachment: &attachment,
         attended: &attended,
         standings: &standings,
         verdict: &verdict,
+        suspects: &suspects,
     };
     if args.json {
         if standings.is_empty() {

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::super::page::Page;
 use crate::run::{Attachment, Attended, UNKNOWN_VERSION as UNKNOWN};
 use crate::timeline::{CONFIG_UNHEARD, Fact, ProxyId, Source};
-use crate::verdict::{Mode, Standing, State, Verdict, mode};
+use crate::verdict::{Standing, State, Suspects, Verdict};
 
 /// As long as there are no more modes that it may be, the first of them is explained on the page; the others are named.
 const FEW: usize = 3;
@@ -29,6 +29,7 @@ pub(super) struct Found<'a> {
     pub(super) attended: &'a Attended,
     pub(super) standings: &'a [Standing],
     pub(super) verdict: &'a Verdict,
+    pub(super) suspects: &'a [Suspects],
 }
 
 impl Found<'_> {
@@ -100,9 +101,8 @@ impl Found<'_> {
         if self.standings.is_empty() {
             return;
         }
-        let mut sorted: Vec<_> = self.standings.iter().collect();
-        sorted.sort_by_key(|s| (s.state, s.left_s, s.proxy.clone()));
-        let rows: Vec<_> = sorted
+        let rows: Vec<_> = self
+            .standings
             .iter()
             .map(|s| {
                 let serial = s.leaf.as_ref().map_or("-".into(), |leaf| leaf.serial.short());
@@ -151,14 +151,24 @@ impl Found<'_> {
         }
     }
 
-    /// What it is, first aid, the lasting fix.
+    /// What it is, first aid, the lasting fix; for each set of proxies of which it is the same.
     fn modes(&self, page: &mut Page) {
-        let modes = self.suspects();
+        for some in self.suspects {
+            self.suspected(some, page);
+        }
+    }
+
+    fn suspected(&self, Suspects { proxies, modes, certain }: &Suspects, page: &mut Page) {
         let Some((first, _)) = modes.first() else { return };
         page.line("");
-        let certain = self.verdict.diagnosis.as_deref() == Some(first.name);
-        page.heading(if certain { "What it is" } else { "What it may be" });
-        for (mode, _) in &modes {
+        let what = if *certain { "What it is" } else { "What it may be" };
+        // Of whom, where it is not the same of all.
+        let of = match self.suspects.len() {
+            1 => String::new(),
+            _ => format!(" of {}", names(&proxies.iter().collect::<Vec<_>>())),
+        };
+        page.heading(&format!("{what}{of}"));
+        for (mode, _) in modes {
             page.item("  - ", &format!("{}: {}", mode.name, mode.title));
         }
         let decides: BTreeSet<_> = modes.iter().filter_map(|(_, decides)| decides.as_ref()).collect();
@@ -180,24 +190,6 @@ impl Found<'_> {
         page.paragraph(2, first.lasting_fix);
         page.line("");
         page.paragraph(0, &format!("More: rotacheck explain {}", first.name));
-    }
-
-    /// Modes of the verdict, best first; else those that something odd points to. With what would decide, where that is
-    /// known.
-    fn suspects(&self) -> Vec<(&'static Mode, Option<String>)> {
-        let suspected: BTreeSet<_> = self.standings.iter().flat_map(|s| s.suspected.iter().copied()).collect();
-        let of_verdict = self.verdict.candidates.iter().filter_map(|c| Some((mode(&c.mode)?, c.would_decide.clone())));
-        let (pointed, rest): (Vec<_>, Vec<_>) = of_verdict.partition(|(mode, _)| suspected.contains(mode.name));
-        if !pointed.is_empty() || suspected.is_empty() {
-            return if pointed.is_empty() { rest } else { pointed };
-        }
-        // What has failed before anybody looked, the verdict can't see coming about: what is still going on tells more.
-        let decides = |mode: &Mode| {
-            let other = mode.looks_like.iter().find(|like| suspected.contains(like.mode));
-            other.map(|like| like.decided_by.to_owned())
-        };
-        let suspected = suspected.iter().filter_map(|name| mode(name));
-        suspected.map(|mode| (mode, decides(mode))).collect()
     }
 
     /// What could not be seen, and how to let it.
@@ -305,12 +297,14 @@ impl Found<'_> {
     }
 
     pub(super) fn as_json(&self) -> serde_json::Value {
-        let suspects = self.suspects();
-        let suspects: Vec<_> = suspects
+        let suspects: Vec<_> = self
+            .suspects
             .iter()
-            .map(|(mode, decides)| {
-                json!({"mode": mode.name, "title": mode.title, "would_decide": decides,
+            .flat_map(|some| {
+                some.modes.iter().map(|(mode, decides)| {
+                    json!({"mode": mode.name, "title": mode.title, "would_decide": decides, "proxies": some.proxies,
                     "first_aid": mode.first_aid, "lasting_fix": mode.lasting_fix})
+                })
             })
             .collect();
         let pods: BTreeMap<_, _> = self

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::Confidence;
+use super::super::activity::Activity;
 use super::super::evidence::{clock_time, unchanged};
 use super::super::newcomer::{Again, Given, Newcomers};
 use super::{Case, ISSUER_DECIDES, STREAM_DECIDES, Stop, many, one};
@@ -18,9 +19,9 @@ impl Case<'_> {
             return self.nobody_is_answered(mark, how, updated);
         }
         let (given, again) = (newcomers.given(), newcomers.again());
-        if let Some(given) =
-            given.as_ref().filter(|given| given.shared && self.is_newer(given.leaf) && self.looked_since(given.mark))
-        {
+        if let Some(given) = given.as_ref().filter(|given| {
+            given.shared && self.is_newer(given.leaf) && self.looked_since(given.mark) && !self.took(given)
+        }) {
             return Some(self.kept_from_it(given, updated));
         }
         let same = given.as_ref().filter(|given| self.holds(given.leaf));
@@ -66,10 +67,13 @@ impl Case<'_> {
     fn kept_from_it(&self, given: &Given<'_>, updated: Option<bool>) -> Stop {
         let serial = given.leaf.serial.short();
         let at = clock_time(given.mark.at.wall);
+        let heard = Activity::of(self.p).is_some_and(|heard| heard.connected() == Some(true) && heard.hears());
         let story = format!("whoever subscribes now is given serial {serial} (at {at}); the proxy has not got it");
         let modes: &[(&str, Confidence)] = match updated {
             Some(true) => &[("resend-stale", Confidence::Likely)],
             Some(false) => &[("issues-never-pushes", Confidence::Likely), ("stale-bind-mount", Confidence::Possible)],
+            // Of which secret Envoy's own log tells, it does not say.
+            None if heard => &[("resend-stale", Confidence::Possible), ("issues-never-pushes", Confidence::Possible)],
             None => &[
                 ("issues-never-pushes", Confidence::Possible),
                 ("resend-stale", Confidence::Possible),
@@ -133,6 +137,12 @@ impl Case<'_> {
         let listed = self.p.dumps.iter().flat_map(|dump| dump.secrets);
         let mut bundles = listed.filter(|s| s.state == "active" && !s.roots.is_empty());
         bundles.any(|s| held.insert(&s.name, &s.roots).is_some_and(|before| *before != s.roots))
+    }
+
+    /// Whether its contexts held this later, or one that is as new.
+    fn took(&self, given: &Given<'_>) -> bool {
+        let later = self.p.loads.iter().filter(|load| load.mark.seq > given.mark.seq);
+        later.flat_map(|load| load.own.iter()).any(|held| held.not_before >= given.leaf.not_before)
     }
 
     /// Whether the proxy had time to take what was there at this moment.

@@ -13,6 +13,8 @@ const PROVIDER_DECIDES: &str = "the provider's own log: did it mint a newer cert
 /// And where it was heard that what comes is nothing new.
 const SECRET_DECIDES: &str = "the issuer's own log: did it mint a newer certificate for this identity? And of which secret \
     the updates are: `sds.default.update_success` and `sds.ROOTCA.update_success`";
+/// What decides where an old one came.
+const SERVED_BEFORE_DECIDES: &str = "whether that serial was served before: then the provider went back to it";
 /// What decides where nobody saw the files.
 const FILES_DECIDE: &str = "the files themselves: when they changed, how (a rename or not), and what is in them";
 
@@ -231,25 +233,49 @@ impl Case<'_> {
         })
     }
 
-    /// A leaf that came into the contexts unfit: within one look, `/certs` may be read before handshakes are made.
+    /// A leaf that came into the contexts unfit: within one look, `/certs` may be read before handshakes are made. Where it had
+    /// failed before anybody looked, what came later tells.
     fn unfit_in_contexts(&self) -> Option<Stop> {
-        let until = self.p.loads.partition_point(|load| load.mark.seq <= self.wrong.seq);
-        let (last, before) = self.p.loads[..until].split_last()?;
-        let before = before.last()?;
+        let loads = &self.p.loads;
+        let until = loads.partition_point(|load| load.mark.seq <= self.wrong.seq);
+        let last = self.came_unfit(until.checked_sub(1)?);
+        let failed_before = || {
+            let first = loads.first();
+            first.is_some_and(|first| first.own.iter().all(|leaf| leaf.not_after <= first.mark.at.wall))
+        };
+        let is_open = last.as_ref().map_or_else(failed_before, |stop| stop.candidates.len() > 1);
+        let mut later = (until..loads.len()).rev().filter(|_| is_open).filter_map(|n| self.came_unfit(n));
+        later.find(|stop| last.is_none() || stop.layer.is_some()).or(last)
+    }
+
+    /// What came between this look at the contexts and the one before it.
+    fn came_unfit(&self, n: usize) -> Option<Stop> {
+        let (before, last) = (self.p.loads.get(n.checked_sub(1)?)?, self.p.loads.get(n)?);
+        let same = |leaf: &LoadedCert, l: &LoadedCert| l.serial == leaf.serial && l.not_after == leaf.not_after;
         let came = last.own.iter().find(|leaf| {
             let unfit = leaf.not_after <= last.mark.at.wall || leaf.not_before > last.mark.at.wall;
-            unfit && !before.own.iter().any(|l| l.serial == leaf.serial && l.not_after == leaf.not_after)
+            unfit && !before.own.iter().any(|l| same(leaf, l))
         })?;
         let serial = came.serial.short();
         let evidence = vec![before.mark.seq, last.mark.seq];
-        let unfit = |mode, how: &str| {
+        let unfit = |layer: Option<Layer>, modes: &[(&'static str, Confidence)], how: &str| {
             let story = format!("serial {serial} came into the TLS contexts {how} (/certs)");
-            self.stop(Layer::Issued, many(&[(mode, Confidence::Likely)], &evidence, STREAM_DECIDES), story)
+            let decides = if layer.is_some() { STREAM_DECIDES } else { SERVED_BEFORE_DECIDES };
+            self.stop(layer, many(modes, &evidence, decides), story)
         };
+        let issued = |mode, how: &str| unfit(Some(Layer::Issued), &[(mode, Confidence::Likely)], how);
+        let held = self.p.loads[..n].iter().any(|load| load.own.iter().any(|l| same(came, l)));
+        let older = before.own.iter().any(|l| l.not_after > came.not_after);
         Some(if came.not_before > last.mark.at.wall {
-            unfit("not-yet-valid", "before it is valid")
+            issued("not-yet-valid", "before it is valid")
+        } else if held {
+            unfit(Some(Layer::Sent), &[("resend-stale", Confidence::Likely)], "again, after another one")
+        } else if came.not_after <= before.mark.at.wall && older {
+            // A provider that goes back looks the same, where what it goes back to was not seen in use.
+            let modes = [("expired-on-arrival", Confidence::Possible), ("resend-stale", Confidence::Possible)];
+            unfit(None, &modes, "when it had expired")
         } else if came.not_after <= before.mark.at.wall {
-            unfit("expired-on-arrival", "when it had expired")
+            issued("expired-on-arrival", "when it had expired")
         } else {
             // It may have come in time, and not been followed.
             let story =

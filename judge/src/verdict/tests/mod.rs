@@ -12,6 +12,7 @@ mod size;
 mod sketch;
 mod standing;
 mod succession;
+mod suspects;
 mod twists;
 mod verifying;
 

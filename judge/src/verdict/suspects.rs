@@ -1,0 +1,60 @@
+//! What it may be that is wrong, of each proxy by itself: what one counts or says is no evidence of another's failure.
+
+use std::collections::BTreeSet;
+
+use super::standing::Standing;
+use super::{CheckResult, Mode, combine, findings, mode, stops};
+use crate::timeline::{Ledger, ProxyId, Timeline};
+
+/// What may be wrong with some proxies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Suspects {
+    /// They, in the order in which they were given.
+    pub proxies: Vec<ProxyId>,
+    /// What it may be, best first; with what would decide, where that is known.
+    pub modes: Vec<(&'static Mode, Option<String>)>,
+    /// Whether it is the first of them.
+    pub certain: bool,
+}
+
+/// What may be wrong with these proxies of a recording: those of which it is the same together, in the order in which they are
+/// given. Nothing is said of one with which nothing is wrong.
+pub fn suspects(timeline: &Timeline, standings: &[Standing]) -> Vec<Suspects> {
+    let ledger = Ledger::of(timeline);
+    let findings = findings(&ledger);
+    let failed = findings.iter().any(|f| f.result == CheckResult::Violated);
+    let stops = if failed { stops(&ledger, &findings) } else { Vec::new() };
+    let mut all: Vec<Suspects> = Vec::new();
+    for standing in standings {
+        let own: Vec<_> = stops.iter().filter(|stop| stop.proxy == standing.proxy).cloned().collect();
+        let (_, diagnosis, candidates) = combine(&own);
+        let of_verdict = candidates.iter().filter_map(|c| Some((mode(&c.mode)?, c.would_decide.clone()))).collect();
+        let modes = of_one(standing, of_verdict);
+        let Some((first, _)) = modes.first() else { continue };
+        let certain = diagnosis.as_deref() == Some(first.name);
+        let same = |known: &&mut Suspects| (known.certain, &known.modes) == (certain, &modes);
+        match all.iter_mut().find(same) {
+            Some(known) => known.proxies.push(standing.proxy.clone()),
+            None => all.push(Suspects { proxies: vec![standing.proxy.clone()], modes, certain }),
+        }
+    }
+    all
+}
+
+/// Modes of the verdict; those to which something odd points, if any do.
+fn of_one(
+    standing: &Standing,
+    of_verdict: Vec<(&'static Mode, Option<String>)>,
+) -> Vec<(&'static Mode, Option<String>)> {
+    let suspected: BTreeSet<_> = standing.suspected.iter().copied().collect();
+    let (pointed, rest): (Vec<_>, Vec<_>) = of_verdict.into_iter().partition(|(mode, _)| suspected.contains(mode.name));
+    if !pointed.is_empty() || suspected.is_empty() {
+        return if pointed.is_empty() { rest } else { pointed };
+    }
+    // What has failed before anybody looked, the verdict can't see coming about: what is still going on tells more.
+    let decides = |mode: &Mode| {
+        let other = mode.looks_like.iter().find(|like| suspected.contains(like.mode));
+        other.map(|like| like.decided_by.to_owned())
+    };
+    suspected.iter().filter_map(|name| mode(name)).map(|mode| (mode, decides(mode))).collect()
+}
