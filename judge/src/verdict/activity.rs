@@ -249,7 +249,13 @@ impl Activity {
         } else if late && lost.is_none() && self.silent() {
             said.push((self.lately(), &["never-renews", "issues-never-pushes", "provider-frozen"]));
         } else if late && self.since(self.held).any(other) {
-            said.push((self.lately() + ", and its certificate stayed", &["bundle-only", "starved-by-bundle-churn"]));
+            // What came again may be the certificate.
+            let again = self.since(self.held).any(|update| update.outcome == Outcome::Same);
+            let modes: &[&str] = match again {
+                true => &["bundle-only", "starved-by-bundle-churn", "resend-cached", "resend-stale"],
+                false => &["bundle-only", "starved-by-bundle-churn"],
+            };
+            said.push((self.lately() + ", and its certificate stayed", modes));
         }
         let refused = self.updates.iter().rev().find_map(|update| match update.outcome {
             Outcome::Refused(reason) => Some((update.mark, reason)),

@@ -10,7 +10,7 @@ use super::activity::{Activity, Failures};
 use super::connection::{Kept, kept};
 use super::evidence::{clock_time, in_vain_since_start, is_stat, renewal_interval, span, unchanged};
 use super::newcomer::{Newcomers, rules_out};
-use crate::timeline::ledger::{Dump, Load, ProxyLedger};
+use crate::timeline::ledger::{Dump, Load, Mark, ProxyLedger};
 use crate::timeline::{
     AGENT_FOUND_SOCKET, AGENT_SERVES, CertFacts, Ledger, LoadedCert, ProxyId, Serial, SourceKind, Timeline, TlsRole,
 };
@@ -182,8 +182,16 @@ impl Look<'_> {
             }
             State::NotYetValid => {
                 standing.remarks.push(format!("{of}, which is not valid before {}", clock_time(leaf.not_before)));
+                standing.suspected.push("not-yet-valid");
             }
             _ => {}
+        }
+        if let (State::Fresh, Some((held, at))) = (standing.state, self.expired_before(leaf)) {
+            let (serial, since, at) = (held.serial.short(), clock_time(held.not_after), clock_time(at.at.wall));
+            let remark = format!(
+                "its TLS contexts held serial {serial}, expired since {since}, still at {at}: the next one came too late"
+            );
+            standing.remarks.push(remark);
         }
         if let Some(served) = standing.served.as_ref().filter(|served| served.not_after <= load.mark.at.wall) {
             let (serial, since) = (served.serial.short(), clock_time(served.not_after));
@@ -204,7 +212,14 @@ impl Look<'_> {
                 dumped.short(),
                 p.svid
             ));
-            standing.suspected.extend(["nack-key-mismatch", "nack-bad-pem", "partial-subscribers"]);
+            standing.suspected.extend([
+                "nack-key-mismatch",
+                "nack-bad-pem",
+                "nack-chain-one-block",
+                "nack-leaf-not-first",
+                "nack-then-same-bytes",
+                "partial-subscribers",
+            ]);
         }
         if let Some(remark) = self.sent_again(leaf).or_else(|| self.versions_moved(leaf)) {
             standing.remarks.push(remark);
@@ -234,6 +249,14 @@ impl Look<'_> {
             let due = standing.due.map(clock_time).unwrap_or_default();
             standing.remarks.push(format!("its renewal was due at {due} ({by}), and is overdue by {}", span(seconds)));
         }
+    }
+
+    /// What its contexts held at an earlier look, when it had expired; and at which look last.
+    fn expired_before(&self, leaf: &LoadedCert) -> Option<(&LoadedCert, Mark)> {
+        self.p.loads.iter().rev().find_map(|load| {
+            let expired = |held: &&LoadedCert| held.not_after <= load.mark.at.wall && held.serial != leaf.serial;
+            Some((load.own.iter().find(expired)?, load.mark))
+        })
     }
 
     /// What newcomers at its socket were given.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::standing::Standing;
+use super::standing::{Standing, State};
 use super::{CheckResult, Mode, combine, findings, mode, stops};
 use crate::timeline::{Ledger, ProxyId, Timeline};
 
@@ -32,6 +32,10 @@ pub fn suspects(timeline: &Timeline, standings: &[Standing]) -> Vec<Suspects> {
         let modes = of_one(standing, of_verdict);
         let Some((first, _)) = modes.first() else { continue };
         let certain = diagnosis.as_deref() == Some(first.name);
+        // What was wrong with it is over, and nothing that was seen tells what it was.
+        if standing.state == State::Fresh && standing.suspected.is_empty() && !certain {
+            continue;
+        }
         let same = |known: &&mut Suspects| (known.certain, &known.modes) == (certain, &modes);
         match all.iter_mut().find(same) {
             Some(known) => known.proxies.push(standing.proxy.clone()),

@@ -2,7 +2,7 @@
 
 use super::super::Confidence;
 use super::super::activity::{Activity, Failures};
-use super::super::evidence::{in_vain_since_start, interval_of_held, is_stat, tells_of_none};
+use super::super::evidence::{clock_time, held_since, in_vain_since_start, interval_of_held, is_stat, tells_of_none};
 use super::super::newcomer::rules_out;
 use super::{Case, ISSUER_DECIDES, STREAM_DECIDES, Stop, many};
 use crate::timeline::ledger::{Mark, Row, StatSample};
@@ -35,7 +35,11 @@ impl Case<'_> {
         }
         let name = self.p.svid.as_str();
         // What was shown long after the failure may be true of another time.
+        let lasts = self.lasts();
         let nearest = |marks: &mut dyn Iterator<Item = Mark>| {
+            if lasts {
+                return marks.last().map_or(self.wrong.seq, |m| m.seq);
+            }
             marks.min_by_key(|m| m.at.mono.abs_diff(self.wrong.at.mono)).map_or(self.wrong.seq, |m| m.seq)
         };
         let sampled = nearest(&mut self.p.stats.iter().map(|s| s.mark));
@@ -87,6 +91,13 @@ impl Case<'_> {
         let may_be = |mode: &&str| !(streamed && BY_FILES.contains(mode) || rules_out(self.ledger, self.p, mode));
         if let Some(leaf) = newer_in_dump {
             let story = format!("config_dump holds serial {}, which no handshake shows", leaf.serial.short());
+            // Bytes that it has refused, Envoy takes for known when they come again.
+            if heard.as_ref().is_some_and(Activity::in_vain) {
+                let modes =
+                    [("nack-then-same-bytes", Confidence::Likely), ("partial-subscribers", Confidence::Possible)];
+                let story = story + ", and accepts updates that bring nothing new";
+                return self.stop(Layer::Acked, many(&modes, &evidence, STREAM_DECIDES), story);
+            }
             if rejected == Some(0) {
                 return self.stop(None, Vec::new(), story + ", and Envoy counts no refusal");
             }
@@ -196,6 +207,14 @@ impl Case<'_> {
         self.stop(None, many(&modes, &evidence, decides), story)
     }
 
+    /// Whether its contexts held to the end the one certificate that they held when it failed: then all that was shown is of
+    /// the same failure.
+    fn lasts(&self) -> bool {
+        let since = held_since(self.p).map(|since| since.seq);
+        let at = self.p.loads.iter().min_by_key(|load| load.mark.at.mono.abs_diff(self.wrong.at.mono));
+        since.zip(at).is_some_and(|(since, load)| since <= load.mark.seq)
+    }
+
     /// By how much a counter of its certificate's secret rose up to this observation; absent where it was not shown, or
     /// that it did not rise says nothing.
     pub(super) fn counted(&self, until: u64, suffix: &str) -> Option<u64> {
@@ -238,7 +257,15 @@ impl Case<'_> {
     fn unfit_in_contexts(&self) -> Option<Stop> {
         let loads = &self.p.loads;
         let until = loads.partition_point(|load| load.mark.seq <= self.wrong.seq);
-        let last = self.came_unfit(until.checked_sub(1)?);
+        let last = loads.get(until.checked_sub(1)?)?;
+        if let Some(leaf) = last.own.iter().find(|leaf| leaf.not_before > last.mark.at.wall) {
+            let from = clock_time(leaf.not_before);
+            let story =
+                format!("serial {} is in the TLS contexts before it is valid, from {from} on", leaf.serial.short());
+            let modes = [("not-yet-valid", Confidence::Likely)];
+            return Some(self.stop(Layer::Issued, many(&modes, &[last.mark.seq], STREAM_DECIDES), story));
+        }
+        let last = self.came_unfit(until - 1);
         let failed_before = || {
             let first = loads.first();
             first.is_some_and(|first| first.own.iter().all(|leaf| leaf.not_after <= first.mark.at.wall))
@@ -252,10 +279,10 @@ impl Case<'_> {
     fn came_unfit(&self, n: usize) -> Option<Stop> {
         let (before, last) = (self.p.loads.get(n.checked_sub(1)?)?, self.p.loads.get(n)?);
         let same = |leaf: &LoadedCert, l: &LoadedCert| l.serial == leaf.serial && l.not_after == leaf.not_after;
-        let came = last.own.iter().find(|leaf| {
-            let unfit = leaf.not_after <= last.mark.at.wall || leaf.not_before > last.mark.at.wall;
-            unfit && !before.own.iter().any(|l| same(leaf, l))
-        })?;
+        let came = last
+            .own
+            .iter()
+            .find(|leaf| leaf.not_after <= last.mark.at.wall && !before.own.iter().any(|l| same(leaf, l)))?;
         let serial = came.serial.short();
         let evidence = vec![before.mark.seq, last.mark.seq];
         let unfit = |layer: Option<Layer>, modes: &[(&'static str, Confidence)], how: &str| {
@@ -263,19 +290,16 @@ impl Case<'_> {
             let decides = if layer.is_some() { STREAM_DECIDES } else { SERVED_BEFORE_DECIDES };
             self.stop(layer, many(modes, &evidence, decides), story)
         };
-        let issued = |mode, how: &str| unfit(Some(Layer::Issued), &[(mode, Confidence::Likely)], how);
         let held = self.p.loads[..n].iter().any(|load| load.own.iter().any(|l| same(came, l)));
         let older = before.own.iter().any(|l| l.not_after > came.not_after);
-        Some(if came.not_before > last.mark.at.wall {
-            issued("not-yet-valid", "before it is valid")
-        } else if held {
+        Some(if held {
             unfit(Some(Layer::Sent), &[("resend-stale", Confidence::Likely)], "again, after another one")
         } else if came.not_after <= before.mark.at.wall && older {
             // A provider that goes back looks the same, where what it goes back to was not seen in use.
             let modes = [("expired-on-arrival", Confidence::Possible), ("resend-stale", Confidence::Possible)];
             unfit(None, &modes, "when it had expired")
         } else if came.not_after <= before.mark.at.wall {
-            issued("expired-on-arrival", "when it had expired")
+            unfit(Some(Layer::Issued), &[("expired-on-arrival", Confidence::Likely)], "when it had expired")
         } else {
             // It may have come in time, and not been followed.
             let story =

@@ -235,9 +235,13 @@ fn came(version: &str, anew: bool) -> Vec<SdsMessage> {
 }
 
 fn expired() -> Timeline {
+    expired_by(Twist::ResendCached)
+}
+
+fn expired_by(twist: Twist) -> Timeline {
     let mut sketch = Sketch::fleet(1, 4, 3600, 1200).new_envoy();
     for _ in 0..6 {
-        sketch.step(1200, Twist::ResendCached);
+        sketch.step(1200, twist);
     }
     sketch.finish()
 }
@@ -306,6 +310,23 @@ fn its_own_log_tells_a_refusal_and_a_stream_that_is_lost() {
     let up_again = [vec![closed(14)], came("7", false)].concat();
     let (s, _) = of_heard(&heard(&expired(), &up_again));
     assert!(!s.suspected.contains(&"stream-refused"), "{s:?}");
+}
+
+#[test]
+fn bytes_that_were_refused_and_are_taken_for_known_when_they_come_again_are_told_from_a_cache() {
+    let again = [came("7", false), came("8", false)].concat();
+    let (s, modes) = of_heard(&heard(&expired_by(Twist::Nack), &again));
+    assert_eq!(modes, ["nack-then-same-bytes", "partial-subscribers"]);
+    assert!(s.suspected.contains(&"nack-then-same-bytes"), "{s:?}");
+    let (_, modes) = of_heard(&heard(&expired_by(Twist::Nack), &[]));
+    assert!(modes.first().is_some_and(|mode| mode == "nack-key-mismatch"), "{modes:?}");
+}
+
+#[test]
+fn what_comes_again_beside_a_new_bundle_may_be_the_certificate() {
+    let both = [came("7", true), came("8", false)].concat();
+    let (s, _) = of_heard(&heard(&expired(), &both));
+    assert!(s.suspected.contains(&"bundle-only") && s.suspected.contains(&"resend-cached"), "{s:?}");
 }
 
 #[test]

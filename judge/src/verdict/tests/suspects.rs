@@ -107,3 +107,25 @@ fn one_that_comes_again_after_another_is_the_provider_going_back() {
         }
     }
 }
+
+#[test]
+fn a_certificate_that_is_not_valid_yet_is_told_from_one_look() {
+    let t = late(Twist::NotYetValid);
+    let last = t.observations.iter().rfind(|o| matches!(o.fact, Fact::Jump(_))).map_or(0, |o| o.seq);
+    for t in [&without(&t, |o| o.seq < last), &t] {
+        let found = of(t);
+        assert!(found.iter().all(|(_, modes)| modes == &["not-yet-valid"]) && !found.is_empty(), "{found:?}");
+    }
+}
+
+#[test]
+fn of_one_that_was_renewed_too_late_it_is_told_and_nothing_guessed() {
+    let mut s = Sketch::new(3600, 1200);
+    s.step(4000, Twist::NoRenewal).step(600, Twist::Healthy);
+    let t = attached(&s.finish());
+    let standings = standings(&t);
+    for standing in &standings {
+        assert!(standing.remarks.iter().any(|said| said.ends_with("the next one came too late")), "{standing:?}");
+    }
+    assert_eq!(of(&t), []);
+}
