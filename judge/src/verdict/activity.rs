@@ -112,6 +112,26 @@ impl Failures {
     }
 }
 
+/// The last response that was refused, and why: of those that its own log tells of, where none was accepted since. Envoy writes
+/// that at any level.
+pub(super) fn refusal(p: &ProxyLedger) -> Option<(Mark, &'static str)> {
+    p.logs.iter().fold(None, |last, (mark, line)| match SdsMessage::of_message(line) {
+        Some(SdsMessage::Refused { reason }) => Some((*mark, reason)),
+        Some(SdsMessage::Accepted { .. }) => None,
+        _ => last,
+    })
+}
+
+/// What a refusal for this reason may be.
+pub(super) fn refused_modes(reason: &str) -> &'static [&'static str] {
+    match reason {
+        _ if reason.contains("private key") => &["nack-key-mismatch"],
+        _ if reason.contains("certificate") => &["nack-bad-pem", "nack-chain-one-block", "nack-leaf-not-first"],
+        "Unexpected SDS secret" => &["wrong-secret-kind"],
+        _ => &["nack-key-mismatch", "nack-bad-pem", "nack-chain-one-block"],
+    }
+}
+
 impl Activity {
     /// Absent where the level was not raised, or nothing could be heard.
     pub(super) fn of(p: &ProxyLedger) -> Option<Self> {
@@ -263,11 +283,7 @@ impl Activity {
         });
         if let Some((mark, reason)) = refused {
             let (n, at) = (self.refused(), clock_time(mark.at.wall));
-            let modes: &[&str] = if reason.contains("private key") {
-                &["nack-key-mismatch"]
-            } else {
-                &["nack-key-mismatch", "nack-bad-pem", "nack-chain-one-block"]
-            };
+            let modes = refused_modes(reason);
             said.push((
                 format!("Envoy's own log tells of {n} refused SDS updates (the last at {at}): {reason}"),
                 modes,

@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use super::activity::{Activity, Failures};
+use super::activity::{Activity, Failures, refusal, refused_modes};
 use super::connection::{Kept, kept};
 use super::evidence::{clock_time, in_vain_since_start, is_stat, renewal_interval, span, unchanged};
 use super::newcomer::{Newcomers, rules_out};
@@ -309,6 +309,11 @@ impl Look<'_> {
             if let Some(failures) = Failures::lasting(self.p).filter(|_| late) {
                 standing.remarks.push(failures.told());
                 standing.suspected.extend(failures.modes());
+            }
+            if let Some((mark, reason)) = refusal(self.p).filter(|_| standing.state != State::Fresh) {
+                let at = clock_time(mark.at.wall);
+                standing.remarks.push(format!("Envoy's own log tells of a refused SDS update (at {at}): {reason}"));
+                standing.suspected.extend(refused_modes(reason));
             }
             return;
         };

@@ -1,7 +1,5 @@
 //! What it may be that is wrong, of each proxy by itself: what one counts or says is no evidence of another's failure.
 
-use std::collections::BTreeSet;
-
 use super::standing::{Standing, State};
 use super::{CheckResult, Mode, combine, findings, mode, stops};
 use crate::timeline::{Ledger, ProxyId, Timeline};
@@ -50,15 +48,24 @@ fn of_one(
     standing: &Standing,
     of_verdict: Vec<(&'static Mode, Option<String>)>,
 ) -> Vec<(&'static Mode, Option<String>)> {
-    let suspected: BTreeSet<_> = standing.suspected.iter().copied().collect();
-    let (pointed, rest): (Vec<_>, Vec<_>) = of_verdict.into_iter().partition(|(mode, _)| suspected.contains(mode.name));
+    let mut suspected: Vec<(&str, usize)> = Vec::new();
+    for name in &standing.suspected {
+        match suspected.iter_mut().find(|(known, _)| known == name) {
+            Some((_, times)) => *times += 1,
+            None => suspected.push((name, 1)),
+        }
+    }
+    // To which the most points, first.
+    suspected.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
+    let points = |name: &str| suspected.iter().any(|(known, _)| *known == name);
+    let (pointed, rest): (Vec<_>, Vec<_>) = of_verdict.into_iter().partition(|(mode, _)| points(mode.name));
     if !pointed.is_empty() || suspected.is_empty() {
         return if pointed.is_empty() { rest } else { pointed };
     }
     // What has failed before anybody looked, the verdict can't see coming about: what is still going on tells more.
     let decides = |mode: &Mode| {
-        let other = mode.looks_like.iter().find(|like| suspected.contains(like.mode));
+        let other = mode.looks_like.iter().find(|like| points(like.mode));
         other.map(|like| like.decided_by.to_owned())
     };
-    suspected.iter().filter_map(|name| mode(name)).map(|mode| (mode, decides(mode))).collect()
+    suspected.iter().filter_map(|(name, _)| mode(name)).map(|mode| (mode, decides(mode))).collect()
 }

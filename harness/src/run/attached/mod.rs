@@ -418,7 +418,7 @@ async fn one(
                 recorder.record(Source::Process, Some(attached.id()), None, Log { line });
             }
             if let Some(read) = read {
-                lost_streams(attached.id(), &log, read, recorder);
+                warnings(attached.id(), &log, read, recorder);
             }
             Vec::new()
         }
@@ -430,8 +430,8 @@ async fn one(
     }
 }
 
-/// Records what a log tells lately of SDS streams that ended or do not come up: Envoy writes that at any level.
-fn lost_streams(id: &ProxyId, log: &[(jiff::Timestamp, String)], read: &Read, recorder: &Recorder) {
+/// Records what a log tells lately of SDS streams that ended or do not come up, and of refused updates: Envoy writes that at any level.
+fn warnings(id: &ProxyId, log: &[(jiff::Timestamp, String)], read: &Read, recorder: &Recorder) {
     let now = recorder.clock().now();
     let until = log.last().map(|(time, _)| *time);
     let before = {
@@ -441,7 +441,7 @@ fn lost_streams(id: &ProxyId, log: &[(jiff::Timestamp, String)], read: &Read, re
     let lately =
         |time: jiff::Timestamp| now.duration_since(time).as_secs() <= LATELY_S && before.is_none_or(|b| time > b);
     for (time, line) in log.iter().filter(|(time, _)| lately(*time)) {
-        if let Some(message @ SdsMessage::Closed { .. }) = SdsMessage::of_line(line) {
+        if let Some(message @ (SdsMessage::Closed { .. } | SdsMessage::Refused { .. })) = SdsMessage::of_line(line) {
             let log = Log { line: message.to_string() };
             recorder.record_at(Some(witness::seen_at(recorder, *time)), Source::Process, Some(id), None, log.into());
         }

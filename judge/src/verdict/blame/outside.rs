@@ -1,7 +1,7 @@
 //! Nobody saw the stream: only what Envoy shows of itself.
 
 use super::super::Confidence;
-use super::super::activity::{Activity, Failures};
+use super::super::activity::{Activity, Failures, refusal, refused_modes};
 use super::super::evidence::{clock_time, held_since, in_vain_since_start, interval_of_held, is_stat, tells_of_none};
 use super::super::newcomer::rules_out;
 use super::{Case, ISSUER_DECIDES, STREAM_DECIDES, Stop, many};
@@ -71,13 +71,17 @@ impl Case<'_> {
             "nack-leaf-not-first",
             "nack-then-same-bytes",
         ];
+        let why = refusal(self.p);
         if let Some(n @ 1..) = rejected {
             let story = match counted {
                 Some(_) => format!("Envoy counts {n} refused updates of {name} (update_rejected)"),
                 None => format!("Envoy's own log tells of {n} refused SDS updates"),
             };
-            let modes = refusals.into_iter().chain(["partial-subscribers", "wrong-secret-kind"]);
-            let modes: Vec<_> = modes.map(|m| (m, Confidence::Possible)).collect();
+            let modes = match why {
+                Some((_, reason)) => refused_modes(reason).to_vec(),
+                None => refusals.into_iter().chain(["partial-subscribers", "wrong-secret-kind"]).collect(),
+            };
+            let modes: Vec<_> = modes.into_iter().map(|m| (m, Confidence::Possible)).collect();
             // A refused update that is no certificate was never delivered as one.
             let layer = newer_in_dump.is_some().then_some(Layer::Acked);
             return self.stop(layer, many(&modes, &evidence, STREAM_DECIDES), story);
@@ -102,8 +106,9 @@ impl Case<'_> {
                 return self.stop(None, Vec::new(), story + ", and Envoy counts no refusal");
             }
             let refused = ["partial-subscribers", "files-half-written", "files-key-before-chain"];
-            let modes = refusals.into_iter().chain(refused).filter(may_be);
-            let modes: Vec<_> = modes.map(|m| (m, Confidence::Possible)).collect();
+            let told = why.map(|(_, reason)| refused_modes(reason).to_vec());
+            let modes = told.unwrap_or_else(|| refusals.into_iter().chain(refused).filter(may_be).collect());
+            let modes: Vec<_> = modes.into_iter().map(|m| (m, Confidence::Possible)).collect();
             return self.stop(None, many(&modes, &evidence, STREAM_DECIDES), story);
         }
         if let Some(stop) = self.unfit_in_contexts().or_else(|| self.never_valid()).or_else(|| self.mixed()) {

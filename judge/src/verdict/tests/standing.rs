@@ -354,6 +354,9 @@ fn a_stream_that_does_not_come_up_is_no_silence() {
     assert_eq!((s.suspected, modes), (socket.to_vec(), socket.map(str::to_owned).to_vec()));
     let (s, modes) = at_default(&[closed(7), closed(7)], 0);
     assert_eq!((s.suspected, modes), (vec!["stream-refused"], vec!["stream-refused".to_owned()]));
+    let refused = SdsMessage::Refused { reason: "Failed to load private key" };
+    let (s, _) = at_default(std::slice::from_ref(&refused), 0);
+    assert_eq!(s.suspected, ["nack-key-mismatch"], "{s:?}");
     // Once, or a while ago: it may be up again.
     for (said, after) in [(&[closed(7)][..], 0), (&[unconnected(80)], 60)] {
         let (s, modes) = at_default(said, after);
