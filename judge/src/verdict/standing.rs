@@ -50,6 +50,13 @@ pub struct Standing {
     pub unseen: Vec<String>,
 }
 
+impl Standing {
+    /// Whether a renewal should have come.
+    fn is_late(&self) -> bool {
+        matches!(self.state, State::Expired | State::Overdue)
+    }
+}
+
 /// How a proxy stands, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -264,11 +271,14 @@ impl Look<'_> {
         let Some(newcomers) = Newcomers::of(self.ledger, self.p) else { return };
         if let Some((mark, how)) = newcomers.unanswered() {
             let at = clock_time(mark.at.wall);
-            let how = match (self.ledger.unreachable.last(), how) {
-                (Some((_, why)), _) => format!("not possible: {why}"),
-                (None, Some(how)) => format!("sent away: {how}"),
-                (None, None) => "not answered".to_owned(),
+            let (how, modes): (_, &[&str]) = match (self.ledger.unreachable.last(), how) {
+                (Some((_, why)), _) => (format!("not possible: {why}"), &["socket-gone", "stale-bind-mount"]),
+                (None, Some(how)) => (format!("sent away: {how}"), &["stream-refused"]),
+                (None, None) => ("not answered".to_owned(), &["provider-frozen"]),
             };
+            if standing.is_late() {
+                standing.suspected.extend(modes);
+            }
             standing.remarks.push(format!("a fresh subscription at its socket was {how} (at {at})"));
             return;
         }
@@ -303,7 +313,7 @@ impl Look<'_> {
 
     /// What its own log told of SDS.
     fn heard(&self, standing: &mut Standing) {
-        let late = matches!(standing.state, State::Expired | State::Overdue);
+        let late = standing.is_late();
         let Some(activity) = Activity::of(self.p) else {
             // What lasts, Envoy writes at any level.
             if let Some(failures) = Failures::lasting(self.p).filter(|_| late) {

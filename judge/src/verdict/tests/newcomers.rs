@@ -114,6 +114,11 @@ fn a_provider_that_gives_everybody_the_old_one_and_sends_nothing_does_not_renew(
 fn a_provider_that_answers_nobody_is_frozen() {
     let v = judge(&witnessed(Twist::NoRenewal, Given::Silence, false));
     assert_eq!(named(&v), (Judgement::Fail, Some(Layer::Sent), Some("provider-frozen")), "{}", v.headline);
+    // Also by itself, beside what a verdict comes to.
+    let t = witnessed(Twist::NoRenewal, Given::Silence, false);
+    for s in standings(&t) {
+        assert!(s.suspected.contains(&"provider-frozen"), "{s:?}");
+    }
 }
 
 #[test]
