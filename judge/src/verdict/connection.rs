@@ -13,6 +13,11 @@ pub(super) enum Kept {
     None(String),
 }
 
+/// Whether Envoy itself was seen to have one at the last look.
+pub(super) fn is_connected(p: &ProxyLedger) -> bool {
+    p.held.last().is_some_and(|(_, own, sockets)| *own && !sockets.is_empty())
+}
+
 /// Absent where nobody looked.
 pub(super) fn kept(p: &ProxyLedger) -> Option<Kept> {
     let (first, last) = (p.held.first()?, p.held.last()?);

@@ -1,5 +1,6 @@
 //! What whoever subscribes anew is given at one proxy's own socket: the provider seen from beside the proxy.
 
+use super::connection::is_connected;
 use super::evidence::interval_of_held;
 use crate::timeline::ledger::{Asked, Mark, ProxyLedger};
 use crate::timeline::{CertFacts, Ledger};
@@ -75,13 +76,18 @@ impl<'a> Newcomers<'a> {
     }
 }
 
-/// Whether it can't be this mode, for the provider answers others: one is neither frozen nor gone that gives something to whoever
-/// comes anew. When no renewal of what the proxy holds was due yet, one that froze later answered too.
+/// Whether it can't be this mode. One is neither frozen nor gone that gives something to whoever comes anew; when no renewal of what
+/// the proxy holds was due yet, one that froze later answered too. And the socket is there to which the proxy keeps a connection.
 pub(super) fn rules_out(ledger: &Ledger, p: &ProxyLedger, mode: &str) -> bool {
     let answered = || {
         let mark = Newcomers::of(ledger, p)?.answered()?;
         let held = p.loads.last()?.own.first()?;
         Some(mark.at.wall.duration_since(held.not_before).as_secs() >= interval_of_held(ledger, p))
     };
-    matches!(mode, "provider-frozen" | "socket-gone") && answered() == Some(true)
+    match mode {
+        "provider-frozen" => answered() == Some(true),
+        "socket-gone" => answered() == Some(true) || is_connected(p),
+        "stale-bind-mount" => is_connected(p),
+        _ => false,
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::super::Confidence;
 use super::super::activity::Activity;
 use super::super::evidence::{clock_time, unchanged};
-use super::super::newcomer::{Again, Given, Newcomers};
+use super::super::newcomer::{Again, Given, Newcomers, rules_out};
 use super::{Case, ISSUER_DECIDES, STREAM_DECIDES, Stop, many, one};
 use crate::timeline::ledger::{Mark, is_same};
 use crate::timeline::{CertFacts, Layer};
@@ -80,7 +80,8 @@ impl Case<'_> {
                 ("stale-bind-mount", Confidence::Possible),
             ],
         };
-        self.stop(Layer::Sent, many(modes, &[given.mark.seq, self.wrong.seq], STREAM_DECIDES), story)
+        let modes: Vec<_> = modes.iter().copied().filter(|(mode, _)| !rules_out(self.ledger, self.p, mode)).collect();
+        self.stop(Layer::Sent, many(&modes, &[given.mark.seq, self.wrong.seq], STREAM_DECIDES), story)
     }
 
     fn sent_again_to_others(&self, again: &Again<'_>, given: Option<&Given<'_>>) -> Stop {

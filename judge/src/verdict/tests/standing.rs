@@ -395,6 +395,12 @@ fn who_no_longer_listened_proves_no_silence() {
 
 /// The proxy's connections to the provider's socket, each time somebody looked, a second apart.
 fn counted(t: &Timeline, looks: &[&[u64]], own: bool) -> Standing {
+    let t = connected(t, looks, own);
+    let proxy = t.observations.last().unwrap().proxy.clone();
+    standings(&t).into_iter().find(|s| Some(&s.proxy) == proxy.as_ref()).unwrap()
+}
+
+fn connected(t: &Timeline, looks: &[&[u64]], own: bool) -> Timeline {
     let mut t = attached(t);
     let last = t.observations.iter().rfind(|o| matches!(o.fact, Fact::Certs(_))).unwrap();
     let (mut at, proxy) = (last.at, last.proxy.clone());
@@ -406,7 +412,23 @@ fn counted(t: &Timeline, looks: &[&[u64]], own: bool) -> Standing {
         let (source, fact) = (Source::Census, peers.into());
         t.observations.push(Observation { seq, at, source, proxy: proxy.clone(), secret: None, fact });
     }
-    standings(&t).into_iter().find(|s| Some(&s.proxy) == proxy.as_ref()).unwrap()
+    if let Some(footer) = &mut t.footer {
+        footer.observations = t.observations.len() as u64;
+    }
+    t
+}
+
+#[test]
+fn a_proxy_that_has_a_connection_has_a_socket_to_connect_to() {
+    let hidden = without(&expired(), |o| matches!(o.fact, Fact::Stats(_)));
+    let gone = |t: &Timeline| {
+        let modes: Vec<_> = judge(t).candidates.into_iter().map(|c| c.mode).collect();
+        ["socket-gone", "stale-bind-mount", "stream-refused"].map(|mode| modes.contains(&mode.to_owned()))
+    };
+    assert_eq!(gone(&connected(&hidden, &[&[41], &[41]], true)), [false, false, true]);
+    // Somebody else's tells nothing of it; nor does one that it had before.
+    assert_eq!(gone(&connected(&hidden, &[&[41], &[41]], false)), [true, true, true]);
+    assert_eq!(gone(&connected(&hidden, &[&[41], &[]], true)), [true, true, true]);
 }
 
 #[test]
