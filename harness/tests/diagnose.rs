@@ -311,6 +311,16 @@ fn a_stream_that_does_not_come_up_is_told_without_a_logger_being_raised() {
 }
 
 #[test]
+fn a_certificate_of_another_service_account_is_told() {
+    let desk = Desk::with(&[("a-1", FRESH), ("foreign-1", FRESH)], Vec::new());
+    desk.diagnose(&[]).assert().code(1).stdout(
+        contains("foreign-1.shop: its certificate is of spiffe://td/ns/shop/sa/web, and its pod has the service account foreign")
+            .and(contains("What it may be\n  - wrong-identity: "))
+            .and(contains("a-1.shop: its certificate is of").not()),
+    );
+}
+
+#[test]
 fn a_logger_is_put_back_on_an_interrupt_too() {
     let desk = Desk::with(&[("a-1", FRESH)], Vec::new());
     let mut looking = desk.diagnose(&["--watch", "10m", "--every", "1s", "--raise-config-log"]);

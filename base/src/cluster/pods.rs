@@ -43,6 +43,8 @@ pub struct Sidecar {
     pub image: String,
     /// The pod's address in the cluster.
     pub ip: Option<String>,
+    /// The pod's service account.
+    pub account: String,
     /// User and group that the container runs as, where the pod says so.
     pub user: (Option<i64>, Option<i64>),
     /// Where it sees volumes.
@@ -145,6 +147,7 @@ fn sidecar(pod: &Pod) -> Option<Sidecar> {
         is_istio: istio.is_some(),
         image: container.image.clone().unwrap_or_default(),
         ip: status.and_then(|s| s.pod_ip.clone()),
+        account: spec.service_account_name.clone().unwrap_or_default(),
         user: (user, group),
         mounts: container.volume_mounts.iter().flatten().map(mount).collect(),
         node: spec.node_name.clone(),

@@ -251,6 +251,7 @@ mod tests {
             is_istio,
             image: String::new(),
             ip: None,
+            account: "default".into(),
             user: (None, None),
             mounts: Vec::new(),
             node: None,

@@ -227,8 +227,10 @@ fn pod(name: &str) -> Value {
     let mount = json!({"name": "workload-socket", "mountPath": "/var/run/secrets/workload-spiffe-uds"});
     let proxy = json!({"name": "istio-proxy", "image": "istio/proxyv2:1.31.0", "volumeMounts": [mount],
         "securityContext": {"runAsUser": 1337, "runAsGroup": 1337}});
+    // All certificates are of "web".
+    let account = if name.starts_with("foreign") { "foreign" } else { "web" };
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "shop", "uid": name},
-        "spec": {"containers": [proxy], "nodeName": "n1"},
+        "spec": {"containers": [proxy], "nodeName": "n1", "serviceAccountName": account},
         "status": {"phase": "Running", "containerStatuses": [status]}})
 }
 

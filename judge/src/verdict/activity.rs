@@ -192,6 +192,11 @@ impl Activity {
         self.silent() && self.until.at.wall.duration_since(self.held.at.wall).as_secs() >= interval
     }
 
+    /// Whether it was heard for long enough to say anything.
+    pub(super) fn tells(&self) -> bool {
+        !self.updates.is_empty() || self.until.at.wall.duration_since(self.from.at.wall).as_secs() >= LISTENED
+    }
+
     /// Whether any response came since its contexts hold what they hold.
     pub(super) fn hears(&self) -> bool {
         self.since(self.held).next().is_some()

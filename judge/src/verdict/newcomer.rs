@@ -56,11 +56,22 @@ impl<'a> Newcomers<'a> {
     }
 
     pub(super) fn given(&self) -> Option<Given<'a>> {
-        let asked = self.asked.iter().rev().find(|asked| asked.leaf.is_some_and(|leaf| self.is_own(leaf)))?;
-        let (mark, leaf) = (asked.answered?, asked.leaf?);
-        let has = |other: &&&Asked<'_>| other.came.iter().any(|(.., came)| came.fingerprint == leaf.fingerprint);
-        let shared = self.asked.iter().filter(has).count() > 1;
-        Some(Given { mark, leaf, shared })
+        self.all().next()
+    }
+
+    /// What several were given, the last first.
+    pub(super) fn shared(&self) -> impl Iterator<Item = Given<'a>> {
+        self.all().filter(|given| given.shared)
+    }
+
+    /// What newcomers were given, the last first.
+    fn all(&self) -> impl Iterator<Item = Given<'a>> {
+        self.asked.iter().rev().filter_map(|asked| {
+            let (mark, leaf) = (asked.answered?, asked.leaf.filter(|leaf| self.is_own(leaf))?);
+            let has = |other: &&&Asked<'_>| other.came.iter().any(|(.., came)| came.fingerprint == leaf.fingerprint);
+            let shared = self.asked.iter().filter(has).count() > 1;
+            Some(Given { mark, leaf, shared })
+        })
     }
 
     pub(super) fn again(&self) -> Option<Again<'a>> {
@@ -74,6 +85,12 @@ impl<'a> Newcomers<'a> {
         };
         self.asked.iter().filter_map(of_one).max_by_key(|again| again.times)
     }
+}
+
+/// Whether this came to the proxy, whatever became of it: config_dump has shown it.
+pub(super) fn came(p: &ProxyLedger, leaf: &CertFacts) -> bool {
+    let dumped = p.dumps.iter().filter_map(|dump| dump.active(&p.svid)?.chain.first());
+    dumped.into_iter().any(|dumped| (&dumped.serial, dumped.not_after) == (&leaf.serial, leaf.not_after))
 }
 
 /// Whether it can't be this mode. One is neither frozen nor gone that gives something to whoever comes anew; when no renewal of what

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::activity::{Activity, Failures, refusal, refused_modes};
 use super::connection::{Kept, kept};
 use super::evidence::{clock_time, in_vain_since_start, is_stat, renewal_interval, span, unchanged};
-use super::newcomer::{Newcomers, rules_out};
+use super::newcomer::{Given, Newcomers, came, rules_out};
 use crate::timeline::ledger::{Dump, Load, Mark, ProxyLedger};
 use crate::timeline::{
     AGENT_FOUND_SOCKET, AGENT_SERVES, CertFacts, Ledger, LoadedCert, ProxyId, Serial, SourceKind, Timeline, TlsRole,
@@ -174,8 +174,9 @@ impl Look<'_> {
     fn behind_the_dump(&self, load: &Load) -> Option<(&Dump<'_>, Serial)> {
         let dump = self.p.dumps.last()?;
         let leaf = dump.active(&self.p.svid)?.chain.first()?;
-        // Read before the push that brought it, perhaps: then the next look shows it.
-        let held = load.holding(leaf) > 0;
+        // Read before the push that brought it, perhaps: then the next look shows it. Or the dump was read before the push that
+        // brought what the contexts hold.
+        let held = load.holding(leaf) > 0 || load.own.iter().any(|held| held.not_before > leaf.not_before);
         (!held && dump.mark.seq < load.mark.seq).then(|| (dump, leaf.serial.clone()))
     }
 
@@ -290,11 +291,15 @@ impl Look<'_> {
             ));
             standing.suspected.extend(["resend-cached", "resend-stale"]);
         }
-        let Some(given) = newcomers.given() else { return };
-        let (serial, at) = (given.leaf.serial.short(), clock_time(given.mark.at.wall));
         let bound = u128::from(self.ledger.header.criteria.lag_bound_ms);
-        let could_take = load.mark.at.mono.saturating_sub(given.mark.at.mono).as_millis() > bound;
-        let newer = load.own.iter().all(|held| held.not_before < given.leaf.not_before);
+        let kept_from_it = |given: &Given<'_>| {
+            let could_take = load.mark.at.mono.saturating_sub(given.mark.at.mono).as_millis() > bound;
+            let newer = load.own.iter().all(|held| held.not_before < given.leaf.not_before);
+            could_take && newer && !came(self.p, given.leaf)
+        };
+        let kept = newcomers.shared().find(kept_from_it);
+        let Some(given) = kept.or_else(|| newcomers.given()) else { return };
+        let (serial, at) = (given.leaf.serial.short(), clock_time(given.mark.at.wall));
         if load.holding(given.leaf) > 0 {
             standing
                 .comes
@@ -303,7 +308,7 @@ impl Look<'_> {
             standing.comes.push(format!(
                 "a fresh subscriber at its socket is given serial {serial} (at {at}), which may be minted for the asking"
             ));
-        } else if newer && could_take {
+        } else if kept_from_it(&given) {
             standing.remarks.push(format!(
                 "a fresh subscriber at its socket is given serial {serial} (at {at}), which is newer: it did not come to this proxy"
             ));
@@ -328,7 +333,7 @@ impl Look<'_> {
             return;
         };
         let remarks = activity.remarks(late);
-        if remarks.is_empty() {
+        if remarks.is_empty() && activity.tells() {
             standing.comes.push(activity.all());
         }
         for (remark, modes) in remarks {

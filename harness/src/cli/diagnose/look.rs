@@ -7,7 +7,7 @@ use super::super::page::{Page, print_json};
 use super::super::stderr::say;
 use super::super::{CliError, Exit};
 use super::{Args, page};
-use crate::cluster::{Cluster, ClusterError};
+use crate::cluster::{Cluster, ClusterError, Sidecar};
 use crate::run::{AttachError, Attachment, Attended, Probe, Stop, Witness, attend};
 use crate::scenario::Span;
 use crate::verdict::{Standing, State, judge, standings, suspects};
@@ -55,6 +55,12 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     }
     let mut standings = standings(&attended.timeline);
     standings.retain(|standing| !attended.gone.contains(&standing.proxy));
+    for standing in &mut standings {
+        if let Some(remark) = attended.pods.get(&standing.proxy).and_then(|sidecar| of_another(standing, sidecar)) {
+            standing.remarks.push(remark);
+            standing.suspected.push(WRONG_IDENTITY);
+        }
+    }
     standings.sort_by(|a, b| (a.state, a.left_s, &a.proxy).cmp(&(b.state, b.left_s, &b.proxy)));
     let (verdict, suspects) = (judge(&attended.timeline), suspects(&attended.timeline, &standings));
     let found = page::Found {
@@ -77,6 +83,9 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
     }
     Ok(exit(&attended, &standings))
 }
+
+/// The mode of a certificate that is another one's.
+const WRONG_IDENTITY: &str = "wrong-identity";
 
 /// What will be changed is said before it is.
 fn announce(attachment: &Attachment) {
@@ -104,12 +113,31 @@ fn announce(attachment: &Attachment) {
     }
 }
 
+/// A certificate that Istio's naming gives to another service account than the pod's: whoever knows whom it calls refuses it. Of
+/// identities of another form, only the provider knows whose they are.
+fn of_another(standing: &Standing, sidecar: &Sidecar) -> Option<String> {
+    let Sidecar { pod, account, is_istio, .. } = sidecar;
+    let of_account = |uri: &String| {
+        let (_, path) = uri.strip_prefix("spiffe://")?.split_once('/')?;
+        let (namespace, account) = path.strip_prefix("ns/")?.split_once("/sa/")?;
+        Some((namespace.to_owned(), account.to_owned())).filter(|(_, account)| !account.contains('/'))
+    };
+    let uris = &standing.leaf.as_ref()?.uris;
+    let named: Vec<_> = uris.iter().filter_map(of_account).collect();
+    let own = named.iter().any(|(namespace, name)| (namespace, name) == (&pod.namespace, account));
+    (*is_istio && !account.is_empty() && !named.is_empty() && !own).then(|| {
+        let identity = uris.join(", ");
+        format!("its certificate is of {identity}, and its pod has the service account {account} in {}", pod.namespace)
+    })
+}
+
 fn exit(attended: &Attended, standings: &[Standing]) -> Exit {
     let in_order = attended.left_raised.is_empty();
     // Of nobody, nothing is as expected.
     let looked_at_all = !standings.is_empty() && standings.len() + attended.gone.len() >= attended.pods.len();
     let any = |states: &[State]| standings.iter().any(|s| states.contains(&s.state));
-    if any(&[State::Expired, State::NotYetValid, State::Mixed, State::Overdue, State::Empty]) {
+    let of_others = standings.iter().any(|s| s.suspected.contains(&WRONG_IDENTITY));
+    if of_others || any(&[State::Expired, State::NotYetValid, State::Mixed, State::Overdue, State::Empty]) {
         Exit::Failed
     } else if !in_order || !looked_at_all || any(&[State::Unseen]) {
         Exit::CouldNotTell

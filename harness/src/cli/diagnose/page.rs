@@ -91,6 +91,9 @@ impl Found<'_> {
         let (same, other): (Vec<_>, Vec<_>) = shown.partition(|(served, leaf)| served.serial == leaf.serial);
         let others = if other.is_empty() { String::new() } else { format!(", {} another one", other.len()) };
         let all = self.standings.len();
+        if same.is_empty() && other.is_empty() {
+            return "No full handshake was made.".to_owned();
+        }
         format!(
             "In full handshakes, {} of {all} show the certificate that their TLS contexts hold{others}.",
             same.len()

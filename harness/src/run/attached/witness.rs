@@ -194,6 +194,7 @@ mod tests {
     fn it_has_the_proxys_user_and_socket_and_nothing_else() {
         let mount = |volume: &str, path: &str| Mount { volume: volume.into(), path: path.into(), part: false };
         let sidecar = Sidecar {
+            account: "default".into(),
             pod: PodName { namespace: "shop".into(), name: "web-1".into() },
             uid: "u".into(),
             container: "istio-proxy".into(),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::super::Confidence;
 use super::super::activity::Activity;
 use super::super::evidence::{clock_time, unchanged};
-use super::super::newcomer::{Again, Given, Newcomers, rules_out};
+use super::super::newcomer::{Again, Given, Newcomers, came, rules_out};
 use super::{Case, ISSUER_DECIDES, STREAM_DECIDES, Stop, many, one};
 use crate::timeline::ledger::{Mark, is_same};
 use crate::timeline::{CertFacts, Layer};
@@ -19,10 +19,9 @@ impl Case<'_> {
             return self.nobody_is_answered(mark, how, updated);
         }
         let (given, again) = (newcomers.given(), newcomers.again());
-        if let Some(given) = given.as_ref().filter(|given| {
-            given.shared && self.is_newer(given.leaf) && self.looked_since(given.mark) && !self.took(given)
-        }) {
-            return Some(self.kept_from_it(given, updated));
+        let kept = |given: &Given<'_>| self.is_newer(given.leaf) && self.looked_since(given.mark) && !self.took(given);
+        if let Some(given) = newcomers.shared().find(kept) {
+            return Some(self.kept_from_it(&given, updated));
         }
         let same = given.as_ref().filter(|given| self.holds(given.leaf));
         match (&again, same, updated) {
@@ -140,10 +139,11 @@ impl Case<'_> {
         bundles.any(|s| held.insert(&s.name, &s.roots).is_some_and(|before| *before != s.roots))
     }
 
-    /// Whether its contexts held this later, or one that is as new.
+    /// Whether it came all the same, or its contexts held one later that is as new.
     fn took(&self, given: &Given<'_>) -> bool {
         let later = self.p.loads.iter().filter(|load| load.mark.seq > given.mark.seq);
         later.flat_map(|load| load.own.iter()).any(|held| held.not_before >= given.leaf.not_before)
+            || came(self.p, given.leaf)
     }
 
     /// Whether the proxy had time to take what was there at this moment.

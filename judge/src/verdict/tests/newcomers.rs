@@ -82,6 +82,30 @@ fn what_everybody_else_is_given_was_kept_from_the_proxy() {
 }
 
 #[test]
+fn what_several_were_given_counts_also_where_the_last_one_got_another() {
+    let mut t = witnessed(Twist::NoRenewal, Given::Newer, false);
+    for proxy in standings(&t).into_iter().map(|s| s.proxy) {
+        let last = t.observations.iter_mut().rfind(|o| {
+            o.source == Source::Witness && o.proxy.as_ref() == Some(&proxy) && matches!(o.fact, Fact::Sent(_))
+        });
+        if let Some(Fact::Sent(Sent { secrets, .. })) = last.map(|o| &mut o.fact)
+            && let Payload::Certificate { chain, .. } = &mut secrets[0].payload
+        {
+            chain[0] = newer(&chain[0], 99);
+        }
+    }
+    let v = judge(&t);
+    let modes: Vec<_> = v.candidates.iter().map(|c| c.mode.as_str()).collect();
+    assert_eq!(
+        (v.layer, modes),
+        (Some(Layer::Sent), vec!["issues-never-pushes", "stale-bind-mount"]),
+        "{}",
+        v.headline
+    );
+    assert!(standings(&t).iter().all(|s| s.remarks.iter().any(|r| r.contains("which is newer: it did not come"))));
+}
+
+#[test]
 fn a_certificate_that_was_minted_for_the_asking_decides_nothing() {
     for twist in [Twist::ResendCached, Twist::NoRenewal] {
         let v = judge(&witnessed(twist, Given::Own, false));
