@@ -380,8 +380,9 @@ impl Look<'_> {
                 leaf.serial.short()
             )),
             (_, Some(rose @ 1..)) => Some(format!(
-                "in {} Envoy took {rose} updates of {} (update_success), and the certificate stayed serial {}",
+                "in {} Envoy took {rose} update{} of {} (update_success), and the certificate stayed serial {}",
                 span(seconds),
+                if rose == 1 { "" } else { "s" },
                 p.svid,
                 leaf.serial.short()
             )),

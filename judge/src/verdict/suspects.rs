@@ -13,6 +13,8 @@ pub struct Suspects {
     pub modes: Vec<(&'static Mode, Option<String>)>,
     /// Whether it is the first of them.
     pub certain: bool,
+    /// What that rests on, of each, in a sentence.
+    pub stories: Vec<String>,
 }
 
 /// What may be wrong with these proxies of a recording: those of which it is the same together, in the order in which they are
@@ -35,9 +37,20 @@ pub fn suspects(timeline: &Timeline, standings: &[Standing]) -> Vec<Suspects> {
             continue;
         }
         let same = |known: &&mut Suspects| (known.certain, &known.modes) == (certain, &modes);
+        let stories = own.iter().map(|stop| format!("{}: {}", standing.proxy, stop.story));
         match all.iter_mut().find(same) {
-            Some(known) => known.proxies.push(standing.proxy.clone()),
-            None => all.push(Suspects { proxies: vec![standing.proxy.clone()], modes, certain }),
+            Some(known) => {
+                known.proxies.push(standing.proxy.clone());
+                known.stories.extend(stories);
+            }
+            None => {
+                all.push(Suspects {
+                    proxies: vec![standing.proxy.clone()],
+                    modes,
+                    certain,
+                    stories: stories.collect(),
+                });
+            }
         }
     }
     all

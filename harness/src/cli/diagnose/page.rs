@@ -156,12 +156,14 @@ impl Found<'_> {
 
     /// What it is, first aid, the lasting fix; for each set of proxies of which it is the same.
     fn modes(&self, page: &mut Page) {
+        let mut aided = false;
         for some in self.suspects {
-            self.suspected(some, page);
+            self.suspected(some, page, &mut aided);
         }
     }
 
-    fn suspected(&self, Suspects { proxies, modes, certain }: &Suspects, page: &mut Page) {
+    fn suspected(&self, some: &Suspects, page: &mut Page, aided: &mut bool) {
+        let Suspects { proxies, modes, certain, stories } = some;
         let Some((first, _)) = modes.first() else { return };
         page.line("");
         let what = if *certain { "What it is" } else { "What it may be" };
@@ -174,9 +176,18 @@ impl Found<'_> {
         for (mode, _) in modes {
             page.item("  - ", &format!("{}: {}", mode.name, mode.title));
         }
+        if *certain {
+            for story in stories.iter().take(NAMED) {
+                page.item("  ", story);
+            }
+        }
         let decides: BTreeSet<_> = modes.iter().filter_map(|(_, decides)| decides.as_ref()).collect();
         for decides in decides {
             page.item("  ", &format!("Would decide: {decides}"));
+        }
+        // Once is enough.
+        if modes.len() > FEW && std::mem::replace(aided, true) {
+            return;
         }
         page.line("");
         if modes.len() > FEW {

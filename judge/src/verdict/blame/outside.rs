@@ -13,6 +13,9 @@ const PROVIDER_DECIDES: &str = "the provider's own log: did it mint a newer cert
 /// And where it was heard that what comes is nothing new.
 const SECRET_DECIDES: &str = "the issuer's own log: did it mint a newer certificate for this identity? And of which secret \
     the updates are: `sds.default.update_success` and `sds.ROOTCA.update_success`";
+/// What decides where nobody can connect.
+const SOCKET_DECIDES: &str = "whether somebody listens on the socket outside, and whether the socket in the proxy's mount is the same \
+    one (its inode)";
 /// What decides where an old one came.
 const SERVED_BEFORE_DECIDES: &str = "whether that serial was served before: then the provider went back to it";
 /// What decides where nobody saw the files.
@@ -152,8 +155,12 @@ impl Case<'_> {
             let lost = failures.map_or(any, Failures::modes).iter().copied().filter(may_be);
             let modes: Vec<_> = lost.map(|m| (m, Confidence::Possible)).collect();
             let story = "Envoy has no stream for it (connected_state is 0)".to_owned();
+            let decides = match modes.as_slice() {
+                [("socket-gone", _), ("stale-bind-mount", _)] => SOCKET_DECIDES,
+                _ => STREAM_DECIDES,
+            };
             let story = failures.map_or(story, Failures::told);
-            return self.stop(Layer::Sent, many(&modes, &evidence, STREAM_DECIDES), story);
+            return self.stop(Layer::Sent, many(&modes, &evidence, decides), story);
         }
         let dumps = self.p.dumps.iter().filter(|d| d.mark.seq <= looked);
         let versions: std::collections::BTreeSet<_> =
