@@ -132,14 +132,10 @@ fn of_one_that_was_renewed_too_late_it_is_told_and_nothing_guessed() {
 
 #[test]
 fn a_look_that_a_push_comes_into_is_no_refusal() {
-    let mut t = attached(&night(Twist::Healthy, 1, 3));
+    let t = night(Twist::Healthy, 1, 2);
     // The last dump is of before the push, the contexts are of after it.
-    let dumped: Vec<_> = t.observations.iter().filter(|o| matches!(o.fact, Fact::ConfigDump(_))).cloned().collect();
-    let of = |proxy: &Option<ProxyId>| dumped.iter().filter(|o| o.proxy == *proxy).rev().nth(1).unwrap().fact.clone();
-    let last = dumped.iter().map(|o| o.at.mono).max().unwrap();
-    for o in t.observations.iter_mut().filter(|o| matches!(o.fact, Fact::ConfigDump(_)) && o.at.mono == last) {
-        o.fact = of(&o.proxy);
-    }
+    let look = t.observations.iter().rfind(|o| matches!(o.fact, Fact::Jump(_))).unwrap().seq;
+    let t = attached(&without(&t, |o| o.seq > look && matches!(o.fact, Fact::ConfigDump(_))));
     for s in standings(&t) {
         assert_eq!((s.state, s.remarks.as_slice(), s.suspected.as_slice()), (State::Fresh, &[][..], &[][..]), "{s:?}");
     }
