@@ -77,6 +77,11 @@ impl Failures {
         again && looked.at.wall.duration_since(self.last.at.wall).as_secs() <= TRIES_WITHIN
     }
 
+    /// When the last one was.
+    pub(super) fn at(&self) -> jiff::Timestamp {
+        self.last.at.wall
+    }
+
     /// Those that last.
     pub(super) fn lasting(p: &ProxyLedger) -> Option<Self> {
         Self::of(p).filter(|failures| failures.last(p))

@@ -1,5 +1,6 @@
 //! What whoever subscribes anew is given at one proxy's own socket: the provider seen from beside the proxy.
 
+use super::activity::Failures;
 use super::connection::is_connected;
 use super::evidence::interval_of_held;
 use crate::timeline::ledger::{Asked, Mark, ProxyLedger};
@@ -50,9 +51,9 @@ impl<'a> Newcomers<'a> {
         self.asked.last().filter(|_| none).map(|asked| (asked.mark, asked.ended.map(|(_, how)| how)))
     }
 
-    /// When one was answered last.
-    fn answered(&self) -> Option<Mark> {
-        self.asked.iter().filter_map(|asked| asked.answered).max_by_key(|mark| mark.seq)
+    /// When some were answered.
+    fn answered(&self) -> impl Iterator<Item = Mark> {
+        self.asked.iter().filter_map(|asked| asked.answered)
     }
 
     pub(super) fn given(&self) -> Option<Given<'a>> {
@@ -94,16 +95,23 @@ pub(super) fn came(p: &ProxyLedger, leaf: &CertFacts) -> bool {
 }
 
 /// Whether it can't be this mode. One is neither frozen nor gone that gives something to whoever comes anew; when no renewal of what
-/// the proxy holds was due yet, one that froze later answered too. And the socket is there to which the proxy keeps a connection.
+/// the proxy holds was due yet, one that froze later answered too; and between two answers the proxy has to have tried in vain.
+/// And the socket is there to which the proxy keeps a connection.
 pub(super) fn rules_out(ledger: &Ledger, p: &ProxyLedger, mode: &str) -> bool {
-    let answered = || {
-        let mark = Newcomers::of(ledger, p)?.answered()?;
-        let held = p.loads.last()?.own.first()?;
-        Some(mark.at.wall.duration_since(held.not_before).as_secs() >= interval_of_held(ledger, p))
+    let answered_when = |fits: &dyn Fn(jiff::Timestamp) -> bool| {
+        Newcomers::of(ledger, p).is_some_and(|newcomers| newcomers.answered().any(|mark| fits(mark.at.wall)))
     };
+    let held = p.loads.last().and_then(|load| load.own.first());
+    let due = |at: jiff::Timestamp| {
+        held.is_some_and(|held| at.duration_since(held.not_before).as_secs() >= interval_of_held(ledger, p))
+    };
+    let tried = Failures::of(p).map(|failures| failures.at());
     match mode {
-        "provider-frozen" => answered() == Some(true),
-        "socket-gone" => answered() == Some(true) || is_connected(p),
+        "provider-frozen" => answered_when(&due),
+        "socket-gone" => {
+            let around = |tried| answered_when(&|at| due(at) && at < tried) && answered_when(&|at| at > tried);
+            tried.map_or_else(|| answered_when(&due), around) || is_connected(p)
+        }
         "stale-bind-mount" => is_connected(p),
         _ => false,
     }

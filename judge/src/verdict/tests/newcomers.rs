@@ -229,3 +229,26 @@ fn who_is_sent_away_is_not_unheard_and_where_nobody_listens_the_socket_is_gone()
     let gone = judge(&ending("connection", true));
     assert_eq!((gone.layer, gone.candidates[0].mode.as_str()), (Some(Layer::Sent), "socket-gone"), "{}", gone.headline);
 }
+
+#[test]
+fn a_socket_that_others_find_before_and_after_the_proxy_tried_is_there() {
+    let hidden = without(&witnessed(Twist::NoRenewal, Given::Own, false), |o| matches!(o.fact, Fact::Stats(_)));
+    let asked = |o: &&Observation| o.source == Source::Witness && matches!(o.fact, Fact::Sent(_));
+    let last = hidden.observations.iter().rfind(asked).unwrap().at;
+    let failing = |seconds: i64| {
+        let mut t = hidden.clone();
+        let certs = t.observations.iter().filter(|o| matches!(o.fact, Fact::Certs(_))).last().unwrap();
+        let (mut at, proxy) = (certs.at, certs.proxy.clone());
+        at.wall = last.wall + jiff::SignedDuration::from_secs(seconds);
+        let failed = SdsMessage::Closed { status: 14, unconnected: true, failing_s: Some(90) };
+        let fact = Log { line: failed.to_string() }.into();
+        let seq = t.observations.len() as u64;
+        t.observations.push(Observation { seq, at, source: Source::Process, proxy: proxy.clone(), secret: None, fact });
+        let found = suspects(&t, &standings(&t));
+        let of_it = found.iter().find(|s| proxy.as_ref().is_some_and(|proxy| s.proxies.contains(proxy))).unwrap();
+        of_it.modes.iter().map(|(mode, _)| mode.name).collect::<Vec<_>>()
+    };
+    assert_eq!(failing(-1), ["stale-bind-mount"]);
+    // It may have gone since, or be tried again in a moment.
+    assert_eq!(failing(1), ["socket-gone", "stale-bind-mount"]);
+}
