@@ -237,7 +237,7 @@ fn a_socket_that_others_find_before_and_after_the_proxy_tried_is_there() {
     let last = hidden.observations.iter().rfind(asked).unwrap().at;
     let failing = |seconds: i64| {
         let mut t = hidden.clone();
-        let certs = t.observations.iter().filter(|o| matches!(o.fact, Fact::Certs(_))).last().unwrap();
+        let certs = t.observations.iter().rfind(|o| matches!(o.fact, Fact::Certs(_))).unwrap();
         let (mut at, proxy) = (certs.at, certs.proxy.clone());
         at.wall = last.wall + jiff::SignedDuration::from_secs(seconds);
         let failed = SdsMessage::Closed { status: 14, unconnected: true, failing_s: Some(90) };
