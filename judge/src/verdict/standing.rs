@@ -12,7 +12,8 @@ use super::evidence::{clock_time, in_vain_since_start, is_stat, renewal_interval
 use super::newcomer::{Given, Newcomers, came, rules_out};
 use crate::timeline::ledger::{Dump, Load, Mark, ProxyLedger};
 use crate::timeline::{
-    AGENT_FOUND_SOCKET, AGENT_SERVES, CertFacts, Ledger, LoadedCert, ProxyId, Serial, SourceKind, Timeline, TlsRole,
+    AGENT_FOUND_SOCKET, AGENT_SERVES, CertFacts, Ledger, LoadedCert, ProxyId, SecretName, Serial, SourceKind, Timeline,
+    TlsRole,
 };
 
 /// A first secret comes this long after its proxy's start, and a certificate may be dated back this far; seconds.
@@ -411,6 +412,16 @@ impl Look<'_> {
                 "Envoy counts {n} refused updates of {name} since its process started (update_rejected), none of them lately"
             )),
             _ => {}
+        }
+        let (own, bundle) =
+            (self.p.sds_stat("update_success"), format!("sds.{}.update_success", SecretName::root_ca()));
+        let rose = |stat: &str| self.p.risen(u64::MAX, |n| is_stat(n, stat));
+        if let (Some(0), Some(n @ 1..), true) = (rose(&own), rose(&bundle), standing.is_late()) {
+            let s = if n == 1 { "" } else { "s" };
+            said.push(format!(
+                "Envoy took {n} update{s} of its trust bundle meanwhile (update_success), and none of {name}"
+            ));
+            standing.suspected.extend(["bundle-only", "starved-by-bundle-churn"]);
         }
         if value("control_plane.connected_state") == Some(0) {
             said.push(format!("Envoy has no stream for {name} now (connected_state is 0)"));

@@ -140,3 +140,22 @@ fn a_look_that_a_push_comes_into_is_no_refusal() {
         assert_eq!((s.state, s.remarks.as_slice(), s.suspected.as_slice()), (State::Fresh, &[][..], &[][..]), "{s:?}");
     }
 }
+
+#[test]
+fn a_bundle_that_comes_while_the_certificate_does_not_is_told_by_counters() {
+    let counted = |bundle: u64, own: u64| {
+        let mut t = late(Twist::NoRenewal);
+        let stats = t.observations.iter_mut().filter_map(|o| match &mut o.fact {
+            Fact::Stats(stats) => Some(&mut stats.values),
+            _ => None,
+        });
+        for (n, values) in (0..).zip(stats) {
+            values.insert("sds.ROOTCA.update_success".to_owned(), 7 + n * bundle);
+            values.insert("sds.default.update_success".to_owned(), 1 + n * own);
+        }
+        of(&t).remove(0).1
+    };
+    assert_eq!(counted(1, 0), ["bundle-only", "starved-by-bundle-churn"]);
+    assert!(counted(0, 0).contains(&"never-renews") && !counted(0, 0).starts_with(&["bundle-only"]));
+    assert!(counted(1, 1).contains(&"resend-cached"));
+}
