@@ -20,6 +20,14 @@ use super::*;
 use crate::timeline::*;
 use sketch::{Sketch, Twist, without};
 
+/// As somebody sees it who only looks at a cluster.
+fn attached(t: &Timeline) -> Timeline {
+    let mut t = without(t, |o| o.source != Source::Admin);
+    t.header.criteria.renew_every_s = None;
+    t.header.proxies.clear();
+    t
+}
+
 /// A night of the incident's measures: renewals every 20 minutes, one hour to live, the twist from `from` on.
 fn night(twist: Twist, from: u32, steps: u32) -> Timeline {
     let mut s = Sketch::new(3600, 1200);

@@ -2,14 +2,6 @@
 
 use super::*;
 
-/// As somebody sees it who only looks at a cluster.
-fn attached(t: &Timeline) -> Timeline {
-    let mut t = without(t, |o| o.source != Source::Admin);
-    t.header.criteria.renew_every_s = None;
-    t.header.proxies.clear();
-    t
-}
-
 /// The last look alone.
 fn one_look(t: &Timeline) -> Timeline {
     let last = t.observations.iter().rfind(|o| matches!(o.fact, Fact::Jump(_))).unwrap().seq;

@@ -2,13 +2,6 @@
 
 use super::*;
 
-fn attached(t: &Timeline) -> Timeline {
-    let mut t = without(t, |o| o.source != Source::Admin);
-    t.header.criteria.renew_every_s = None;
-    t.header.proxies.clear();
-    t
-}
-
 /// What was recorded from this look at the cluster on.
 fn from_look(t: &Timeline, nth: usize) -> Timeline {
     let looks: Vec<_> = t.observations.iter().filter(|o| matches!(o.fact, Fact::Jump(_))).map(|o| o.seq).collect();
