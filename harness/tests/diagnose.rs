@@ -11,7 +11,7 @@ use assert_cmd::assert::OutputAssertExt as _;
 use camino::Utf8PathBuf;
 use cluster::{FakeCluster, Held};
 use place::{Going, until};
-use predicates::prelude::PredicateBooleanExt as _;
+use predicates::prelude::{Predicate as _, PredicateBooleanExt as _};
 use predicates::str::contains;
 use rotacheck::timeline::{CertFacts, Fact, Payload, SecretName, Sent, SentSecret, Subscribed, WITNESS_NODE};
 use rotacheck::xds::{SECRET_TYPE_URL, Teller};
@@ -341,6 +341,18 @@ fn a_logger_that_can_not_be_put_back_is_told_with_the_command_that_does_it() {
         "kubectl --context fake -n shop exec a-1 -c istio-proxy -- pilot-agent request POST 'logging?config=warning'";
     seen.stderr(contains("WARNING: Envoy's logger `config` of a-1.shop stays at debug").and(contains(command)))
         .stdout(contains("Not put back").and(contains(command)));
+}
+
+#[test]
+fn a_logger_that_was_at_debug_before_is_left_so_and_that_is_told() {
+    let told = contains("Envoy's logger `config` of a-1.shop was at debug before, and is left so");
+    for (level, is_told) in [("debug", true), ("warning", false)] {
+        let desk = Desk::with(&[("a-1", FRESH)], Vec::new());
+        desk.cluster.log_at(level);
+        let seen = desk.diagnose(&RAISED).output().unwrap();
+        assert_eq!(told.eval(&String::from_utf8(seen.stdout).unwrap()), is_told);
+        assert_eq!(desk.cluster.logger().level, level);
+    }
 }
 
 #[test]

@@ -123,6 +123,11 @@ impl FakeCluster {
         self.shared.logger.lock().unwrap().lately = lines.iter().map(|line| (*line).to_owned()).collect();
     }
 
+    /// The level of the logger `config`, before anybody changes it.
+    pub fn log_at(&self, level: &str) {
+        self.shared.logger.lock().unwrap().level = level.to_owned();
+    }
+
     /// How the logger is.
     pub fn logger(&self) -> Logger {
         self.shared.logger.lock().unwrap().clone()

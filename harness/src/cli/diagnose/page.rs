@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::super::page::Page;
 use crate::run::{Attachment, Attended, UNKNOWN_VERSION as UNKNOWN};
-use crate::timeline::{CONFIG_UNHEARD, Fact, ProxyId, Source};
+use crate::timeline::{CONFIG_AT_DEBUG, CONFIG_UNHEARD, Fact, ProxyId, Source};
 use crate::verdict::{Standing, State, Suspects, Verdict};
 
 /// As long as there are no more modes that it may be, the first of them is explained on the page; the others are named.
@@ -75,6 +75,16 @@ impl Found<'_> {
 
     /// What was changed, and stays so.
     fn left(&self, page: &mut Page) {
+        let raised_before = self.raised_before();
+        if !raised_before.is_empty() {
+            let names = names(&raised_before.into_iter().collect::<Vec<_>>());
+            let text = format!(
+                "Envoy's logger `config` of {names} was at debug before, and is left so: somebody raised it, or a run of this that was \
+                 killed. POST /logging?config=warning to the admin API lowers it."
+            );
+            page.paragraph(0, &text);
+            page.line("");
+        }
         let Some(first) = self.attended.left_raised.first() else { return };
         page.heading("Not put back");
         for left in &self.attended.left_raised {
@@ -83,6 +93,18 @@ impl Found<'_> {
         page.paragraph(2, "By hand, for the first:");
         page.line(&format!("    {}", first.command));
         page.line("");
+    }
+
+    /// Whose logger was at debug already.
+    fn raised_before(&self) -> BTreeSet<&ProxyId> {
+        let observations = self.attended.timeline.observations.iter();
+        let raised = observations.filter_map(|o| match &o.fact {
+            Fact::Log(log) if log.line.starts_with(CONFIG_AT_DEBUG) && log.line.ends_with("(it was at debug)") => {
+                o.proxy.as_ref()
+            }
+            _ => None,
+        });
+        raised.collect()
     }
 
     /// What handshakes show, beside what is loaded.
