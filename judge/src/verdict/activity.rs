@@ -118,7 +118,7 @@ impl Failures {
 }
 
 /// The last response that was refused, and why: of those that its own log tells of, where none was accepted since. Envoy writes
-/// that at any level.
+/// that as a warning.
 pub(super) fn refusal(p: &ProxyLedger) -> Option<(Mark, &'static str)> {
     p.logs.iter().fold(None, |last, (mark, line)| match SdsMessage::of_message(line) {
         Some(SdsMessage::Refused { reason }) => Some((*mark, reason)),

@@ -45,7 +45,9 @@ pub fn judge(timeline: &Timeline) -> Verdict {
 
 /// Judges a ledger.
 pub fn judge_ledger(ledger: &Ledger) -> Verdict {
-    let mut findings = findings(ledger);
+    let findings = spread(CHECKS, ledger.observations(), |check| (check.evaluate)(ledger));
+    let mut findings: Vec<Finding> = findings.into_iter().flatten().collect();
+    attendance::release(ledger, &mut findings);
     let undecided = |check: &str, findings: &[Finding]| {
         findings.iter().any(|f| f.check == check && f.result == CheckResult::Undecided)
     };
@@ -94,14 +96,6 @@ pub fn judge_ledger(ledger: &Ledger) -> Verdict {
         margin_ms: summary::margin(ledger),
         findings,
     }
-}
-
-/// What each check says.
-fn findings(ledger: &Ledger) -> Vec<Finding> {
-    let findings = spread(CHECKS, ledger.observations(), |check| (check.evaluate)(ledger));
-    let mut findings: Vec<Finding> = findings.into_iter().flatten().collect();
-    attendance::release(ledger, &mut findings);
-    findings
 }
 
 /// Proxies that came later, and of which it can't be told yet whether their certificates are renewed: more time would tell.

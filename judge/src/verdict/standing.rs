@@ -321,7 +321,7 @@ impl Look<'_> {
     fn heard(&self, standing: &mut Standing) {
         let late = standing.is_late();
         let Some(activity) = Activity::of(self.p) else {
-            // What lasts, Envoy writes at any level.
+            // What lasts, Envoy writes as a warning.
             if let Some(failures) = Failures::lasting(self.p).filter(|_| late) {
                 standing.remarks.push(failures.told());
                 standing.suspected.extend(failures.modes());

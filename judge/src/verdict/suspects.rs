@@ -1,7 +1,7 @@
 //! What it may be that is wrong, of each proxy by itself: what one counts or says is no evidence of another's failure.
 
 use super::standing::{Standing, State};
-use super::{CheckResult, Mode, combine, findings, mode, stops};
+use super::{Judgement, Mode, Verdict, combine, mode, stops};
 use crate::timeline::{Ledger, ProxyId, Timeline};
 
 /// What may be wrong with some proxies.
@@ -17,13 +17,13 @@ pub struct Suspects {
     pub stories: Vec<String>,
 }
 
-/// What may be wrong with these proxies of a recording: those of which it is the same together, in the order in which they are
+/// What may be wrong with these proxies of a recording, of which this is the verdict: those of which it is the same together, in the order in which they are
 /// given. Nothing is said of one with which nothing is wrong.
-pub fn suspects(timeline: &Timeline, standings: &[Standing]) -> Vec<Suspects> {
-    let ledger = Ledger::of(timeline);
-    let findings = findings(&ledger);
-    let failed = findings.iter().any(|f| f.result == CheckResult::Violated);
-    let stops = if failed { stops(&ledger, &findings) } else { Vec::new() };
+pub fn suspects(timeline: &Timeline, verdict: &Verdict, standings: &[Standing]) -> Vec<Suspects> {
+    let stops = match verdict.judgement {
+        Judgement::Fail => stops(&Ledger::of(timeline), &verdict.findings),
+        _ => Vec::new(),
+    };
     let mut all: Vec<Suspects> = Vec::new();
     for standing in standings {
         let own: Vec<_> = stops.iter().filter(|stop| stop.proxy == standing.proxy).cloned().collect();

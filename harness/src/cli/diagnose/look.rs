@@ -62,7 +62,8 @@ pub(super) async fn run(args: Args) -> Result<Exit, CliError> {
         }
     }
     standings.sort_by(|a, b| (a.state, a.left_s, &a.proxy).cmp(&(b.state, b.left_s, &b.proxy)));
-    let (verdict, suspects) = (judge(&attended.timeline), suspects(&attended.timeline, &standings));
+    let verdict = judge(&attended.timeline);
+    let suspects = suspects(&attended.timeline, &verdict, &standings);
     let found = page::Found {
         context: cluster.context(),
         attachment: &attachment,

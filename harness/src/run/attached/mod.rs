@@ -430,7 +430,7 @@ async fn one(
     }
 }
 
-/// Records what a log tells lately of SDS streams that ended or do not come up, and of refused updates: Envoy writes that at any level.
+/// Records what a log tells lately of SDS streams that ended or do not come up, and of refused updates: Envoy writes that as a warning.
 fn warnings(id: &ProxyId, log: &[(jiff::Timestamp, String)], read: &Read, recorder: &Recorder) {
     let now = recorder.clock().now();
     let until = log.last().map(|(time, _)| *time);

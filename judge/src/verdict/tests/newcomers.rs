@@ -244,7 +244,7 @@ fn a_socket_that_others_find_before_and_after_the_proxy_tried_is_there() {
         let fact = Log { line: failed.to_string() }.into();
         let seq = t.observations.len() as u64;
         t.observations.push(Observation { seq, at, source: Source::Process, proxy: proxy.clone(), secret: None, fact });
-        let found = suspects(&t, &standings(&t));
+        let found = suspects(&t, &judge(&t), &standings(&t));
         let of_it = found.iter().find(|s| proxy.as_ref().is_some_and(|proxy| s.proxies.contains(proxy))).unwrap();
         of_it.modes.iter().map(|(mode, _)| mode.name).collect::<Vec<_>>()
     };
